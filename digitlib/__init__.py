@@ -1,0 +1,23 @@
+"""Handwritten-digit recognition with reports that can be recomputed. Start with ``README.md``."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Loaded on first use, so that `import digitlib` costs milliseconds and torch is imported only where it is needed.
+_HOMES = {
+    "load_digits": "data",
+    "DigitClassifier": "classifier",
+    "cross_validate": "crossval",
+}
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"digitlib.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'digitlib' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,5 @@
+"""``python -m digitlib``."""
+
+from digitlib.cli import main
+
+main()

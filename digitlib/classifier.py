@@ -1,0 +1,214 @@
+"""DigitClassifier: the networks behind scikit-learn's fit / predict_proba."""
+
+import dataclasses
+import json
+import math
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from digitlib import model, training
+from digitlib.errors import ParameterError, RunError
+from digitlib.recipes import Recipe, get_recipe
+from digitlib.scaling import PixelScaler
+
+
+class DigitClassifier(ClassifierMixin, BaseEstimator):
+    """Convolutional network for square grey images, as a scikit-learn classifier.
+
+    Parameters
+    ----------
+    recipe : str or Recipe, default="coursework"
+        A name from :data:`digitlib.recipes.RECIPES`, or settings of your own.
+    random_state : int, RandomState or None, default=None
+        Draws first weights, order of rows and dropout. The same integer gives bit-identical weights on the same machine.
+    device : {"auto", "cpu", "cuda"}, default="auto"
+        Where to train. ``"auto"``: CUDA if there is one.
+    epochs, batch_size : int or None, default=None
+        In place of the recipe's.
+    learning_rate : float or None, default=None
+        In place of the recipe's.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    n_features_in_ : int
+        Pixels of an image, a square number.
+    history_ : list of dict
+        Per epoch: ``epoch``, ``learning_rate``, ``loss`` and, if `fit` was given an `eval_set`, ``held_out_loss``, ``held_out_accuracy``.
+    network_ : torch.nn.Module
+        Scaled images (n, 1, side, side) to log-probabilities (n, n_classes).
+    scaler_ : PixelScaler
+    recipe_ : Recipe
+        The settings that were used, overrides applied.
+
+    Examples
+    --------
+    >>> import digitlib
+    >>> X, y = digitlib.load_digits(return_X_y=True)
+    >>> digitlib.DigitClassifier(random_state=0, epochs=2).fit(X[:1000], y[:1000]).score(X[1000:], y[1000:]) > 0.8
+    True
+    """
+
+    def __init__(self, recipe="coursework", random_state=None, device="auto", epochs=None, batch_size=None, learning_rate=None):
+        self.recipe = recipe
+        self.random_state = random_state
+        self.device = device
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+
+    def fit(self, X, y, eval_set=None, scale_on=None, on_epoch=None):
+        """Train on `X`, `y`.
+
+        Parameters
+        ----------
+        X : array of shape (n, n_pixels), any real dtype
+            Row-major square images.
+        y : array of shape (n,)
+            Labels of at least two classes.
+        eval_set : tuple of array or None
+            ``(X, y)`` measured after every epoch, for the loss curve; never trained on.
+        scale_on : array of shape (m, n_pixels) or None
+            Rows for the scaler's statistics in place of `X`: only for showing what leakage does.
+        on_epoch : callable or None
+            Called with each new record of ``history_``.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ParameterError
+            A setting is unknown or out of range, or the images are not square.
+        """
+        X, y = validate_data(self, X, y, dtype="numeric")
+        check_classification_targets(y)
+        recipe = self.settings()
+        self.classes_, targets = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ParameterError(f"y holds 1 class, {self.classes_[0]!r}; a classifier needs at least 2")
+        side = math.isqrt(X.shape[1])
+        if side * side != X.shape[1] or side < 2:
+            raise ParameterError(f"X has {X.shape[1]} features, not a square image; give 4, 9, 16, ... such as 64 for 8x8")
+        device = self._device()
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        generator = torch.Generator().manual_seed(seed)
+        self.recipe_ = recipe
+        self.scaler_ = PixelScaler(recipe.scaling).fit(X if scale_on is None else np.asarray(scale_on))
+        with training.one_thread():
+            network = model.build(recipe, side, len(self.classes_), generator).to(device)
+            held_out = None if eval_set is None else self._held_out(*eval_set, side, device)
+            self.history_ = training.train(
+                network, self._images(X, side, device), torch.from_numpy(targets).to(device), recipe, generator, held_out, on_epoch
+            )
+        self.network_ = network.cpu()
+        for layer in network.modules():  # prediction draws nothing; without generators the estimator can be pickled
+            if isinstance(layer, model.Dropout):
+                layer.generator = None
+        return self
+
+    def predict_proba(self, X):
+        """Probabilities of shape (n, n_classes), float32, columns in the order of ``classes_``; each row sums to 1."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype="numeric", reset=False)
+        device = self._device()
+        with training.one_thread():
+            images = self._images(X, math.isqrt(X.shape[1]), device)
+            return training.predict(self.network_.to(device), images).double().softmax(1).float().cpu().numpy()
+
+    def predict(self, X):
+        """The most probable class of each row, shape (n,)."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.non_deterministic = self.random_state is None
+        return tags
+
+    # ---- settings -------------------------------------------------------------------------------------------------
+
+    def settings(self):
+        """The :class:`Recipe` with this estimator's overrides applied; raises ParameterError for a value out of range."""
+        recipe = get_recipe(self.recipe)
+        for name, kind in (("epochs", Integral), ("batch_size", Integral), ("learning_rate", Real)):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
+                raise ParameterError(f"{name}={value!r}: takes a positive {'integer' if kind is Integral else 'number'}")
+            recipe = dataclasses.replace(recipe, **{name: value})
+        return recipe
+
+    def _device(self):
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ParameterError("device='cuda': torch sees no CUDA device here; use device='auto' or 'cpu'")
+        if self.device not in ("cpu", "cuda"):
+            raise ParameterError(f"device={self.device!r}: takes 'auto', 'cpu' or 'cuda'")
+        return torch.device(self.device)
+
+    def _images(self, X, side, device):
+        return torch.from_numpy(self.scaler_.transform(X)).view(-1, 1, side, side).to(device)
+
+    def _held_out(self, X, y, side, device):
+        X, y = np.asarray(X), np.asarray(y)
+        targets = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
+        if not np.array_equal(self.classes_[targets], y):
+            raise ParameterError(f"eval_set holds class {np.setdiff1d(y, self.classes_)[0]!r}, which y does not; add training rows of it")
+        return self._images(X, side, device), torch.from_numpy(targets).to(device)
+
+    # ---- weights on disk ------------------------------------------------------------------------------------------
+
+    def save(self, path, **metadata):
+        """Write weights, scaler and settings as safetensors: numbers and text only, nothing that runs when it is read.
+
+        Parameters
+        ----------
+        path : str or path-like
+        **metadata
+            More facts for the file's header, anything JSON can say.
+        """
+        check_is_fitted(self)
+        tensors = {f"network.{name}": value.contiguous() for name, value in self.network_.state_dict().items()}
+        tensors |= {"scaler.mean": torch.tensor(self.scaler_.mean_), "scaler.scale": torch.tensor(self.scaler_.scale_)}
+        header = {"recipe": self.recipe_.as_dict(), "classes": self.classes_.tolist(), "history": self.history_, **metadata}
+        save_file(tensors, path, {key: json.dumps(value) for key, value in header.items()})
+
+    @classmethod
+    def load(cls, path):
+        """A fitted classifier from what :meth:`save` wrote.
+
+        Raises
+        ------
+        RunError
+            The file is missing, damaged, or not from :meth:`save`.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
+            classifier = cls(recipe=Recipe(**header["recipe"]))
+            classifier._restore(header, tensors)
+        except Exception as error:
+            raise RunError(f"{path}: not a digitlib weights file ({type(error).__name__}: {error}); train again") from error
+        classifier.metadata_ = header
+        return classifier
+
+    def _restore(self, header, tensors):
+        self.recipe_, self.classes_, self.history_ = self.recipe, np.array(header["classes"]), header["history"]
+        self.scaler_ = PixelScaler(self.recipe_.scaling)
+        self.scaler_.mean_, self.scaler_.scale_ = (tensors.pop(f"scaler.{name}").numpy() for name in ("mean", "scale"))
+        self.n_features_in_ = len(self.scaler_.mean_)
+        self.network_ = model.build(self.recipe_, math.isqrt(self.n_features_in_), len(self.classes_))
+        self.network_.load_state_dict({key.removeprefix("network."): value for key, value in tensors.items()})
+        self.network_.to(memory_format=torch.channels_last)

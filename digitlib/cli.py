@@ -1,0 +1,64 @@
+"""The commands that ``make`` calls: ``python -m digitlib``."""
+
+import argparse
+import os
+import signal
+import sys
+
+import digitlib
+from digitlib.errors import DigitlibError, ParameterError
+from digitlib.recipes import RECIPES
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, where argparse would print the usage as well."""
+
+    def error(self, message):
+        raise ParameterError(f"{message} (see {self.prog} --help)")
+
+
+def _parser():
+    parser = _Parser(prog="digitlib", description=digitlib.__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"digitlib {digitlib.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    report = commands.add_parser("report", help="run the notebooks and write reports/NAME/", allow_abbrev=False)
+    report.add_argument("--name", metavar="NAME", help="folder under reports/ (default: the recipe's name)")
+    report.add_argument("--recipe", default="coursework", metavar="RECIPE", help=f"{', '.join(RECIPES)} (default: %(default)s)")
+    report.add_argument("--seed", default="0", metavar="N", help="seed of weights, order and dropout (default: %(default)s)")
+    report.add_argument("--splits", default="4", metavar="N", help="folds (default: %(default)s)")
+    report.add_argument("--epochs", metavar="N", help="passes over the training images (default: the recipe's)")
+    report.add_argument("--source", default="bundled", metavar="SOURCE", help="bundled, uci, sklearn or a CSV file (default: %(default)s)")
+    report.add_argument(
+        "--scaling", default="train", metavar="ROWS", help="rows the scaler may see: train, or all (leaky; default: %(default)s)"
+    )
+    report.set_defaults(run=_report)
+    return parser
+
+
+def _report(arguments):
+    from digitlib.reporting import report
+
+    parameters = report.check_parameters(
+        recipe=arguments.recipe, seed=arguments.seed, splits=arguments.splits, epochs=arguments.epochs, source=arguments.source, scaling=arguments.scaling,
+    )  # fmt: skip
+    name = arguments.recipe if arguments.name is None else arguments.name
+    folder = report.make_report(name, parameters)
+    print(report.verdict(folder))
+    print(f"open {folder / 'index.html'}")
+
+
+def main(arguments=None):
+    """Run one command; exit code 0, 1 (a run failed), 2 (bad input) or 130 (interrupted)."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` cleans up as Ctrl-C does
+    try:
+        parsed = _parser().parse_args(arguments)
+        sys.exit(parsed.run(parsed))
+    except DigitlibError as error:
+        print(f"digitlib: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("digitlib: interrupted; finished folds are kept, the same command goes on from them", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os._exit(0)

@@ -1,0 +1,17 @@
+"""Errors a user can mend. Each message is one line: the value, what is allowed, the remedy."""
+
+
+class DigitlibError(ValueError):
+    """Base of every error that the command line prints as one line and answers with exit code 2."""
+
+
+class DataError(DigitlibError):
+    """The digits could not be had, or are not what they should be."""
+
+
+class ParameterError(DigitlibError):
+    """A parameter is unknown, of the wrong type, out of range or without effect."""
+
+
+class RunError(DigitlibError):
+    """A run folder is missing, incomplete or does not fit together."""

@@ -1,0 +1,89 @@
+"""How far along is it? A bar for a person who watches, a few plain lines for a log file."""
+
+import os
+import sys
+import threading
+import time
+
+MODES = ("auto", "bar", "log", "off")
+
+
+class Stopped(Exception):
+    """Raised inside training when whoever asked for it has gone."""
+
+
+class Progress:
+    """Progress of folds that train side by side; safe to call from several threads.
+
+    Parameters
+    ----------
+    n_folds : int
+    mode : {"auto", "bar", "log", "off"}
+        ``"auto"``: what the environment variable ``DIGITLIB_PROGRESS`` says; else a tqdm bar in a terminal or notebook and plain
+        lines, seconds apart, where the output is a file.
+    every : float
+        Least seconds between two plain lines of running folds.
+    """
+
+    def __init__(self, n_folds, mode="auto", every=15.0):
+        if mode == "auto":
+            mode = os.environ.get("DIGITLIB_PROGRESS", "auto")
+        if mode == "auto":
+            mode = "bar" if _in_notebook() or sys.stderr.isatty() else "log"
+        self.n_folds, self.mode, self.every = n_folds, mode, every
+        self.started = self.last_line = time.monotonic()
+        self.stopped = threading.Event()
+        self._lock, self._done, self._bar = threading.Lock(), {}, None
+
+    def epoch(self, fold, record, epochs):
+        """Fold `fold` (from 1) has ended the epoch of `record`, one of `epochs`; raises Stopped after :meth:`close`."""
+        if self.stopped.is_set():
+            raise Stopped
+        text = f"fold {fold}/{self.n_folds}, epoch {record['epoch']}/{epochs}, loss {record['loss']:.4f}"
+        if "held_out_loss" in record:
+            text += f", held-out loss {record['held_out_loss']:.4f}"
+        with self._lock:
+            self._done[fold] = record["epoch"] / epochs
+            if self.mode == "bar":
+                self._advance(text)
+            elif self.mode == "log" and time.monotonic() - self.last_line > self.every:
+                self._line(f"{text}, about {self._seconds_left():.0f} s left")
+
+    def fold(self, fold, accuracy, seconds, note=""):
+        """Fold `fold` is complete: accuracy 0..1 on its held-out rows."""
+        with self._lock:
+            self._done[fold] = 1.0
+            text = f"fold {fold}/{self.n_folds}: accuracy {100 * accuracy:.2f} %, {seconds:.1f} s{note}"
+            if self.mode == "bar":
+                self._advance(text)
+            elif self.mode == "log":
+                self._line(text)
+
+    def close(self):
+        """Stop what still trains, and leave the bar as it is."""
+        self.stopped.set()
+        with self._lock:
+            if self._bar is not None:
+                self._bar.close()
+
+    def _seconds_left(self):
+        done = sum(self._done.values())
+        return (time.monotonic() - self.started) * (self.n_folds - done) / done
+
+    def _advance(self, text):
+        if self._bar is None:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=100, bar_format="{l_bar}{bar}| {elapsed} gone, {remaining} left{postfix}")
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.n = round(100 * sum(self._done.values()) / self.n_folds)
+        self._bar.refresh()
+
+    def _line(self, text):
+        self.last_line = time.monotonic()
+        print(text, file=sys.stderr, flush=True)
+
+
+def _in_notebook():
+    shell = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
+    return bool(shell) and type(shell).__name__ == "ZMQInteractiveShell"

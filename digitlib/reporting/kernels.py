@@ -1,0 +1,89 @@
+"""How is a notebook run? By papermill, always on the Python that runs this, with errors a person can act on."""
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import nbformat
+import papermill
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+# What a kernel of a batch run finds in its environment. IPYTHONDIR: a user's IPython start-up files must not change a report.
+ENVIRONMENT = {"DIGITLIB_PROGRESS": "log", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+
+
+class NotebookFailed(Exception):
+    """A notebook did not run to its end; the message names notebook, cell and error in one line."""
+
+
+class _ThisPython(AsyncKernelManager):
+    """Starts the interpreter of this process, whatever kernels are installed under whatever name."""
+
+    running = set()
+    _lock = threading.Lock()
+
+    @property
+    def kernel_spec(self):
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=argv, display_name="Python 3", language="python")
+
+    async def _async_start_kernel(self, **options):
+        with self._lock:
+            self.running.add(self)
+        await super()._async_start_kernel(**options)
+
+    start_kernel = _async_start_kernel
+
+
+def kill_all():
+    """End every kernel that still runs; for when the report is interrupted."""
+    for manager in list(_ThisPython.running):
+        process = getattr(manager.provisioner, "process", None)
+        if process is not None and process.poll() is None:
+            process.kill()
+
+
+def run(notebook, output, parameters, folder):
+    """Execute `notebook` with `folder` as its working directory.
+
+    Parameters
+    ----------
+    notebook, output : Path
+        The executed copy is saved after every cell, so that a failed run can be read.
+    parameters : dict
+        Values for names in the cell tagged ``parameters``.
+    folder : Path
+
+    Raises
+    ------
+    NotebookFailed
+        A cell raised an error, or the kernel died.
+    """
+    try:
+        executed = papermill.execute_notebook(
+            str(notebook), str(output), parameters, kernel_name="python3", progress_bar=False, stderr_file=sys.stderr,
+            kernel_manager_class=_ThisPython, resources={"metadata": {"path": str(folder)}}, start_timeout=120,
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        said = str(error.evalue).strip().splitlines()
+        raise NotebookFailed(f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {said[0] if said else ''}") from error
+    except DeadKernelError as error:
+        raise NotebookFailed(f"{notebook.name}: its kernel died, perhaps out of memory or killed; run it again") from error
+    executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)  # no paths of this machine
+    nbformat.write(executed, output)
+
+
+def notebook_folder():
+    """Where the notebooks are: beside the package in a checkout, inside it when it was installed from a wheel."""
+    package = Path(__file__).parents[1]
+    beside = package.parent / "notebooks"
+    return beside if (beside / "1_eda.ipynb").is_file() else package / "notebooks"
+
+
+def prepare_environment(scratch):
+    """Set what kernels inherit; `scratch` is an empty folder."""
+    os.environ.update(ENVIRONMENT, IPYTHONDIR=str(scratch))

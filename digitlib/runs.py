@@ -1,0 +1,236 @@
+"""What does a run leave behind? The run folder: written whole, read back, recomputed from."""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import digitlib
+from digitlib.errors import RunError
+
+LIBRARIES = ("torch", "torchmetrics", "numpy", "pandas", "scikit-learn", "scipy", "matplotlib", "seaborn", "papermill", "nbconvert")
+
+
+@dataclass
+class Run:
+    """A run folder, read back.
+
+    Attributes
+    ----------
+    path : Path
+    info : dict
+        ``run.json``.
+    row, folds, y, predicted : ndarray of shape (n,), int64
+        Columns of ``predictions.csv``: row of the table from 0, fold from 1, label, most probable class.
+    probabilities : ndarray of shape (n, n_classes), float64
+        Out of fold.
+    history : DataFrame
+        ``history.csv``.
+    """
+
+    path: Path
+    info: dict
+    row: np.ndarray
+    folds: np.ndarray
+    y: np.ndarray
+    predicted: np.ndarray
+    probabilities: np.ndarray
+    history: pd.DataFrame
+
+
+def provenance():
+    """Versions, machine and commit of this process, as a dictionary for JSON.
+
+    Returns
+    -------
+    dict
+        ``created`` (UTC, ISO 8601), ``versions``, ``machine``, ``commit`` (hash, "-dirty" appended if files differ; None
+        outside a git checkout).
+    """
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"digitlib": digitlib.__version__, "python": platform.python_version(), **{n: _version(n) for n in LIBRARIES}},
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "commit": _commit(),
+    }
+
+
+def _version(name):
+    # A local suffix such as "+cpu" says how torch was packed, not which release it is; but it may explain last-bit differences.
+    return version(name)
+
+
+def _commit():
+    root = Path(digitlib.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+
+    def git(*words):
+        return subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
+    """Write a cross-validation of :class:`digitlib.DigitClassifier` as a run folder.
+
+    Parameters
+    ----------
+    result : CrossValidation
+    digits : Bunch
+        From :func:`digitlib.load_digits`.
+    folder : str or path-like
+        Made if it is missing. Files in it that belong to an earlier run are replaced; ``run.json`` is written last, so that a
+        folder with one is complete.
+    seed, split_seed : int
+        Of the classifier, and of the split into folds.
+    scaling : {"train", "all"}
+        As given to :func:`digitlib.cross_validate`.
+
+    Returns
+    -------
+    Path
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in [folder / "run.json", *folder.glob("fold-*.safetensors")]:
+        stale.unlink(missing_ok=True)
+    for number, estimator in enumerate(result.estimators, 1):
+        estimator.save(folder / f"fold-{number}.safetensors", fold=number, seed=seed, split_seed=split_seed, data=digits.sha256)
+    predictions_frame(result).to_csv(folder / "predictions.csv", index=False, float_format="%.9g")
+    result.history.to_csv(folder / "history.csv", index=False, float_format="%.9g")
+    recipe = result.estimators[0].recipe_
+    info = {
+        "recipe": recipe.as_dict(),
+        "parameters": {"seed": seed, "splits": len(result.estimators), "split_seed": split_seed, "epochs": recipe.epochs, "scaling": scaling},
+        "data": {"source": digits.source, "sha256": digits.sha256, "rows": len(result.y)},
+        "scores": {
+            "correct": int((result.predicted == result.y).sum()), "total": len(result.y), "accuracy": result.accuracy,
+            "fold_accuracies": result.fold_accuracies.tolist(),
+        },
+        "seconds": {"cross_validation": result.seconds, "folds": result.fold_seconds},
+        **provenance(),
+    }  # fmt: skip
+    write_text(folder / "run.json", json.dumps(info, indent=2) + "\n")
+    return folder
+
+
+def predictions_frame(result):
+    """One row per image: ``row``, ``fold``, ``label``, ``predicted``, ``p0`` ... `p9` (as many as classes)."""
+    frame = pd.DataFrame({"row": np.arange(len(result.y)), "fold": result.folds, "label": result.y, "predicted": result.predicted})
+    return frame.join(pd.DataFrame(result.probabilities, columns=[f"p{label}" for label in result.classes]))
+
+
+def write_text(path, text):
+    """Write under a temporary name, then rename, so that a reader never sees half a file."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def load(folder):
+    """Read a run folder.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    RunError
+        A file is missing or damaged, or the files do not belong together.
+    """
+    folder = Path(folder)
+    if not (folder / "run.json").is_file():
+        raise RunError(f"{folder}: no run.json, so no complete run; make one with 2_train.ipynb or `digitlib report`")
+    try:
+        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        table = pd.read_csv(folder / "predictions.csv")
+        history = pd.read_csv(folder / "history.csv")
+        columns = [column for column in table if column.startswith("p") and column[1:].isdigit()]
+        run = Run(
+            folder, info, *(table[name].to_numpy(np.int64) for name in ("row", "fold", "label", "predicted")),
+            table[columns].to_numpy(float), history,
+        )  # fmt: skip
+        rows = info["data"]["rows"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder}: damaged run folder ({type(error).__name__}: {error}); make the run again") from error
+    if len(table) != rows:
+        raise RunError(f"{folder}: predictions.csv has {len(table)} rows but run.json says {rows}; make the run again")
+    return run
+
+
+class FoldStore:
+    """Finished folds of a run that is still going on, for the next attempt if this one is stopped.
+
+    A fold is kept under a key made of everything that decides its result; with any other key it is not found.
+
+    Parameters
+    ----------
+    folder : str or path-like
+    classifier : DigitClassifier
+        Not fitted.
+    X, y : ndarray
+        The whole data.
+    **decisive
+        Further facts that decide the result, such as ``n_splits``.
+    """
+
+    def __init__(self, folder, classifier, X, y, **decisive):
+        self.folder = Path(folder)
+        code = [Path(digitlib.__file__).with_name(f"{name}.py").read_bytes() for name in CODE]
+        facts = [repr(classifier), repr(decisive), _version("torch"), *code, np.asarray(X).tobytes(), np.asarray(y).tobytes()]
+        self.key = hashlib.sha256(b"\0".join(f if isinstance(f, bytes) else f.encode() for f in facts)).hexdigest()
+        self.reproducible = isinstance(classifier.random_state, int | np.integer)
+
+    def get(self, number, test):
+        """The :class:`digitlib.crossval.Fold` kept under this number, or None."""
+        from digitlib.classifier import DigitClassifier
+        from digitlib.crossval import Fold
+
+        try:
+            estimator = DigitClassifier.load(self.folder / f"{number}.safetensors")
+            kept = np.load(self.folder / f"{number}.npz", allow_pickle=False)
+            if estimator.metadata_["key"] != self.key or not np.array_equal(kept["test"], test):
+                return None
+            return Fold(number, test, kept["probabilities"], estimator, estimator.history_, estimator.metadata_["seconds"])
+        except (RunError, OSError, ValueError, KeyError, EOFError):
+            return None  # not there, or cut off while it was written
+
+    def put(self, fold):
+        """Keep a finished fold; nothing is kept when the seed is not fixed."""
+        if not self.reproducible:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        np.savez(self.folder / f"{fold.number}.npz", test=fold.test, probabilities=fold.probabilities)
+        part = self.folder / f".{fold.number}.part"
+        fold.estimator.save(part, key=self.key, seconds=fold.seconds)
+        os.replace(part, self.folder / f"{fold.number}.safetensors")
+
+    def clear(self):
+        """Remove what was kept: the run folder now holds it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+# A change in one of these modules may change a fold's result, so folds kept by other code are not picked up.
+CODE = ("model", "training", "classifier", "recipes", "scaling", "crossval")
+
+
+def where_am_i():
+    """One line for the top of a notebook: version, Python, torch, commit."""
+    facts = provenance()
+    commit = (facts["commit"] or "not from a git checkout")[:9]
+    return f"digitlib {digitlib.__version__}, Python {sys.version.split()[0]}, torch {facts['versions']['torch']}, commit {commit}"
