@@ -39,9 +39,8 @@ def _parser():
 def _report(arguments):
     from digitlib.reporting import report
 
-    parameters = report.check_parameters(
-        recipe=arguments.recipe, seed=arguments.seed, splits=arguments.splits, epochs=arguments.epochs, source=arguments.source, scaling=arguments.scaling,
-    )  # fmt: skip
+    names = ("recipe", "seed", "splits", "epochs", "source", "scaling")
+    parameters = report.check_parameters(**{name: getattr(arguments, name) for name in names})
     name = arguments.recipe if arguments.name is None else arguments.name
     folder = report.make_report(name, parameters)
     print(report.verdict(folder))

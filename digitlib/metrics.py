@@ -40,6 +40,7 @@ def per_fold(y_true, probabilities, folds, classes):
     from sklearn.metrics import log_loss
 
     predicted = classes[probabilities.argmax(axis=1)]
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)  # float32 rows sum to 1 within 1e-7 only
     rows = []
     for name, chosen in [*((str(k), folds == k) for k in np.unique(folds)), ("all", np.full(len(folds), True))]:
         correct = int((predicted == y_true)[chosen].sum())

@@ -115,7 +115,9 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
     recipe = result.estimators[0].recipe_
     info = {
         "recipe": recipe.as_dict(),
-        "parameters": {"seed": seed, "splits": len(result.estimators), "split_seed": split_seed, "epochs": recipe.epochs, "scaling": scaling},
+        "parameters": {
+            "seed": seed, "splits": len(result.estimators), "split_seed": split_seed, "epochs": recipe.epochs, "scaling": scaling,
+        },
         "data": {"source": digits.source, "sha256": digits.sha256, "rows": len(result.y)},
         "scores": {
             "correct": int((result.predicted == result.y).sum()), "total": len(result.y), "accuracy": result.accuracy,

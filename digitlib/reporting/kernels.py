@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import nbformat
 import papermill
@@ -23,11 +24,15 @@ class NotebookFailed(Exception):
 class _ThisPython(AsyncKernelManager):
     """Starts the interpreter of this process, whatever kernels are installed under whatever name."""
 
-    running = set()
+    running: ClassVar = set()
     _lock = threading.Lock()
+
+    def __init__(self, **options):
+        super().__init__(transport="ipc", **options)  # no network socket, not even on this machine
 
     @property
     def kernel_spec(self):
+        """The specification that is always used."""
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
 

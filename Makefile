@@ -1,0 +1,80 @@
+# `make` alone prints this help. `make report` and `make test` need only Python >= 3.11 with venv, make and git.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+DEV_STAMP := $(VENV)/installed-dev
+# A virtual environment whose interpreter has gone (a Python that was upgraded away) counts as not installed.
+GONE := $(if $(wildcard $(BIN)/python),,gone)
+
+option = $(if $($(1)),--$(2) '$($(1))')
+
+##@ Main
+
+report: $(STAMP) ## make reports/NAME: run the notebooks, write the HTML  (NAME RECIPE SEED SPLITS EPOCHS SOURCE)
+	@$(BIN)/python -m digitlib report $(call option,NAME,name) $(call option,RECIPE,recipe) $(call option,SEED,seed) \
+		$(call option,SPLITS,splits) $(call option,EPOCHS,epochs) $(call option,SOURCE,source)
+
+test: lint ## run all tests, lint first
+	@$(BIN)/python -m pytest
+
+lab: $(STAMP) ## open JupyterLab on notebooks/
+	@$(BIN)/jupyter lab --notebook-dir=. notebooks/1_eda.ipynb
+
+##@ Development
+
+lint: $(DEV_STAMP) ## check style and that notebooks are stripped of outputs
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+bench: $(DEV_STAMP) ## time and score everything, beside a yardstick  (QUICK=1: under two minutes)
+	@$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick)
+
+format: $(DEV_STAMP) ## format the code, strip the notebooks
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet . ; $(BIN)/nbstripout notebooks/*.ipynb
+
+lock: ## write requirements.lock anew: newest versions that pyproject.toml allows (torch stays)
+	$(PYTHON) -m venv --clear $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)" '.[dev]'
+	(echo '# Exact versions, used as pip constraints. Made by `make lock`.'; \
+		$(VENV)-lock/bin/python -m pip freeze --exclude digitlib | sed 's/+cpu$$//') > requirements.new
+	mv requirements.new requirements.lock; rm -rf $(VENV)-lock
+
+clean: ## remove the virtual environment and what tests and builds leave; reports stay
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## print this help
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nVariables of `make report`, all optional:\n'
+	@printf '  %-20s %s\n' 'NAME=mine' 'folder under reports/            (the name of the recipe)' \
+		'RECIPE=coursework' 'training recipe                  (coursework)' \
+		'SEED=0' 'weights, order and dropout       (0)' \
+		'SPLITS=4' 'folds of the cross-validation    (4)' \
+		'EPOCHS=10' 'passes over the training images  (what the recipe says)' \
+		'SOURCE=bundled' 'bundled, uci, sklearn or a CSV   (bundled)' \
+		'PYTHON=python3.12' 'interpreter for a new .venv      (python3)'
+
+# ---- the virtual environment -------------------------------------------------------------------------------------
+# `installing` lies in .venv while pip works. If a run finds it there, the last one was killed half-way: start afresh, since
+# a package cut off in the middle can look installed. A stamp older than the lock: the same environment is updated.
+
+install = @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "$(PYTHON) is missing or older than 3.11; name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }; \
+	if [ -n "$(GONE)" ] || [ -e $(VENV)/installing ]; then \
+		echo "setting up $(VENV) (a minute or two, once)"; $(PYTHON) -m venv --clear $(VENV) || exit 1; \
+	else echo "updating $(VENV)"; fi; \
+	touch $(VENV)/installing && $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e $(1) \
+	&& rm $(VENV)/installing && touch $(2)
+
+$(STAMP): requirements.lock pyproject.toml $(GONE)
+	$(call install,.,$(STAMP))
+
+$(DEV_STAMP): $(STAMP)
+	$(call install,'.[dev]',$(DEV_STAMP))
+
+.PHONY: report test lab lint bench format lock clean help gone
