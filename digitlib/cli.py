@@ -6,7 +6,7 @@ import signal
 import sys
 
 import digitlib
-from digitlib.errors import DigitlibError, ParameterError
+from digitlib.errors import DigitlibError, NotebookFailed, ParameterError
 from digitlib.recipes import RECIPES
 
 
@@ -56,6 +56,9 @@ def main(arguments=None):
     except DigitlibError as error:
         print(f"digitlib: {error}", file=sys.stderr)
         sys.exit(2)
+    except NotebookFailed as error:
+        print(f"digitlib: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("digitlib: interrupted; finished folds are kept, the same command goes on from them", file=sys.stderr)
         sys.exit(130)

@@ -15,3 +15,7 @@ class ParameterError(DigitlibError):
 
 class RunError(DigitlibError):
     """A run folder is missing, incomplete or does not fit together."""
+
+
+class NotebookFailed(Exception):
+    """A notebook did not run to its end; the message names notebook, cell and error in one line. Exit code 1."""

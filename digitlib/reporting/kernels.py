@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import uuid
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,12 +14,10 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+from digitlib.errors import NotebookFailed
+
 # What a kernel of a batch run finds in its environment. IPYTHONDIR: a user's IPython start-up files must not change a report.
 ENVIRONMENT = {"DIGITLIB_PROGRESS": "log", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-
-
-class NotebookFailed(Exception):
-    """A notebook did not run to its end; the message names notebook, cell and error in one line."""
 
 
 class _ThisPython(AsyncKernelManager):
@@ -28,7 +27,8 @@ class _ThisPython(AsyncKernelManager):
     _lock = threading.Lock()
 
     def __init__(self, **options):
-        super().__init__(transport="ipc", **options)  # no network socket, not even on this machine
+        # No network socket, not even on this machine. Socket paths must be short: about 100 characters.
+        super().__init__(transport="ipc", ip=f"{os.environ['IPYTHONDIR']}/{uuid.uuid4().hex[:8]}", **options)
 
     @property
     def kernel_spec(self):
@@ -77,7 +77,9 @@ def run(notebook, output, parameters, folder):
         said = str(error.evalue).strip().splitlines()
         raise NotebookFailed(f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {said[0] if said else ''}") from error
     except DeadKernelError as error:
-        raise NotebookFailed(f"{notebook.name}: its kernel died, perhaps out of memory or killed; run it again") from error
+        raise NotebookFailed(f"{notebook.name}: its kernel died, perhaps killed or out of memory; run it again") from error
+    except RuntimeError as error:  # jupyter_client's word for a kernel that does not come up
+        raise NotebookFailed(f"{notebook.name}: its kernel did not start ({error}); try `python -m ipykernel_launcher --help`") from error
     executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)  # no paths of this machine
     nbformat.write(executed, output)
 
@@ -90,5 +92,7 @@ def notebook_folder():
 
 
 def prepare_environment(scratch):
-    """Set what kernels inherit; `scratch` is an empty folder."""
-    os.environ.update(ENVIRONMENT, IPYTHONDIR=str(scratch))
+    """Set what kernels inherit: an empty folder in place of the user's own settings, and the digitlib that runs now."""
+    home = str(Path(__file__).parents[2])
+    path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ.update(ENVIRONMENT, IPYTHONDIR=str(scratch), JUPYTER_RUNTIME_DIR=str(scratch), PYTHONPATH=path)

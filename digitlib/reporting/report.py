@@ -6,12 +6,12 @@ import os
 import re
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
 from digitlib.data import check_splits, load_digits
-from digitlib.errors import ParameterError
+from digitlib.errors import NotebookFailed, ParameterError
 from digitlib.recipes import get_recipe
 from digitlib.reporting import kernels, render
 
@@ -110,8 +110,8 @@ def make_report(name, parameters, reports="reports"):
         kernels.prepare_environment(scratch)
         try:
             _run_notebooks(staging, parameters)
-        except kernels.NotebookFailed as error:
-            raise kernels.NotebookFailed(f"{error} (kept: {_keep_failed(staging, target)})") from error
+        except NotebookFailed as error:
+            raise NotebookFailed(f"{error} (kept: {_keep_failed(staging, target)})") from error
         render.write_index(staging, name)
         _publish(staging, target)
     return target
@@ -125,16 +125,19 @@ def _run_notebooks(staging, parameters):
         "3_evaluate": {"run": "."},
     }
 
-    def one(notebook):
-        output = staging / f"{notebook}.ipynb"
-        kernels.run(kernels.notebook_folder() / f"{notebook}.ipynb", output, plan[notebook], staging)
-        return pages.submit(render.write_page, output)
+    def in_turn(*notebooks):
+        for notebook in notebooks:
+            output = staging / f"{notebook}.ipynb"
+            kernels.run(kernels.notebook_folder() / f"{notebook}.ipynb", output, plan[notebook], staging)
+            pages.append(renderer.submit(render.write_page, output))
 
-    with ThreadPoolExecutor(2) as notebooks, ThreadPoolExecutor(1) as pages:
+    pages = []
+    with ThreadPoolExecutor(2) as workers, ThreadPoolExecutor(1) as renderer:
+        running = [workers.submit(in_turn, "2_train", "3_evaluate"), workers.submit(in_turn, "1_eda")]
         try:
-            first = [notebooks.submit(one, notebook) for notebook in ("2_train", "1_eda")]
-            rendering = [first[0].result(), one("3_evaluate"), first[1].result()]
-            for page in rendering:
+            for future in as_completed(running):  # the first failure ends the other notebook as well
+                future.result()
+            for page in pages:
                 page.result()
         except BaseException:
             kernels.kill_all()

@@ -1,0 +1,87 @@
+"""The Makefile's own logic, with a stand-in for Python that only writes down what it was asked to do. CI runs the real thing."""
+
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+from conftest import ROOT
+
+FAKE_PYTHON = """#!/bin/sh
+echo "$0 $*" | sed 's|.*/||' >> calls.txt
+case "$*" in
+    -c*) exit 0 ;;
+    *"venv --clear"*) rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+    *"pip install"*) if [ -e die ]; then kill -9 $PPID; fi ;;
+esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    fake = tmp_path / "python"
+    fake.write_text(FAKE_PYTHON)
+    fake.chmod(0o755)
+    return tmp_path
+
+
+def make(folder, *words):
+    """Run make; returns the exit code and the calls of the stand-in since the last time."""
+    calls = folder / "calls.txt"
+    calls.unlink(missing_ok=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    done = subprocess.run(["make", f"PYTHON={folder / 'python'}", *words], cwd=folder, env=environment, capture_output=True, text=True)
+    return done, [line for line in calls.read_text().splitlines() if " -c import" not in line] if calls.exists() else []
+
+
+def test_first_call_sets_up_and_the_second_only_runs(checkout):
+    done, calls = make(checkout, "report")
+    assert done.returncode == 0, done.stderr
+    assert [call.split()[1:3] for call in calls] == [["-m", "venv"], ["-m", "pip"], ["-m", "digitlib"]]
+    start = time.monotonic()
+    _, calls = make(checkout, "report")
+    assert calls == ["python -m digitlib report"]
+    assert time.monotonic() - start < 1
+
+
+def test_changed_lock_updates_the_same_environment(checkout):
+    make(checkout, "report")
+    os.utime(checkout / "requirements.lock", (time.time() + 5, time.time() + 5))
+    _, calls = make(checkout, "report")
+    assert [call.split()[1:3] for call in calls] == [["-m", "pip"], ["-m", "digitlib"]]
+    assert "-c requirements.lock" in calls[0]
+
+
+def test_installation_killed_half_way_is_done_afresh(checkout):
+    (checkout / "die").touch()
+    done, _ = make(checkout, "report")
+    assert done.returncode != 0
+    (checkout / "die").unlink()
+    _, calls = make(checkout, "report")
+    assert [call.split()[1:3] for call in calls] == [["-m", "venv"], ["-m", "pip"], ["-m", "digitlib"]]
+
+
+def test_vanished_interpreter_is_noticed(checkout):
+    make(checkout, "report")
+    (checkout / ".venv" / "bin" / "python").unlink()
+    _, calls = make(checkout, "report")
+    assert calls[0].startswith("python -m venv --clear")
+
+
+def test_variables_reach_the_command_and_quotes_are_kept(checkout):
+    words = {"NAME": "my run", "RECIPE": "coursework", "SEED": "1", "SPLITS": "5", "EPOCHS": "2", "SOURCE": "a b.csv"}
+    _, calls = make(checkout, "report", *(f"{k}={v}" for k, v in words.items()))
+    expected = " ".join(f"--{k.lower()} {v}" for k, v in words.items())
+    assert calls[-1] == f"python -m digitlib report {expected}"
+
+
+def test_help_lists_every_target_and_variable(checkout):
+    done, calls = make(checkout)
+    for target in ("report", "test", "lab", "bench", "lint", "clean", "help"):
+        assert f"make {target} " in done.stdout
+    for variable in ("NAME=mine", "RECIPE=coursework", "SEED=0", "SPLITS=4", "EPOCHS=10", "SOURCE=bundled"):
+        assert variable in done.stdout
+    assert calls == [], "help needs no environment"
