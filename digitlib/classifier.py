@@ -1,9 +1,7 @@
 """DigitClassifier: the networks behind scikit-learn's fit / predict_proba."""
 
-import dataclasses
 import json
 import math
-from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from digitlib import model, training
 from digitlib.errors import ParameterError, RunError
-from digitlib.recipes import Recipe, get_recipe
+from digitlib.recipes import from_dict, get_recipe
 from digitlib.scaling import PixelScaler
 
 
@@ -123,7 +121,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         device = self._device()
         with training.one_thread():
             images = self._images(X, math.isqrt(X.shape[1]), device)
-            return training.predict(self.network_.to(device), images).double().softmax(1).float().cpu().numpy()
+            return training.predict(self.network_.to(device), images, self.recipe_.test_shift).cpu().numpy()
 
     def predict(self, X):
         """The most probable class of each row, shape (n,)."""
@@ -138,15 +136,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
 
     def settings(self):
         """The :class:`Recipe` with this estimator's overrides applied; raises ParameterError for a value out of range."""
-        recipe = get_recipe(self.recipe)
-        for name, kind in (("epochs", Integral), ("batch_size", Integral), ("learning_rate", Real)):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
-                raise ParameterError(f"{name}={value!r}: takes a positive {'integer' if kind is Integral else 'number'}")
-            recipe = dataclasses.replace(recipe, **{name: value})
-        return recipe
+        overrides = {name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate")}
+        return get_recipe(self.recipe).changed(**{name: value for name, value in overrides.items() if value is not None})
 
     def _device(self):
         if self.device == "auto":
@@ -197,7 +188,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             with safe_open(path, "pt") as file:
                 header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
-            classifier = cls(recipe=Recipe(**header["recipe"]))
+            classifier = cls(recipe=from_dict(header["recipe"]))
             classifier._restore(header, tensors)
         except Exception as error:
             raise RunError(f"{path}: not a digitlib weights file ({type(error).__name__}: {error}); train again") from error

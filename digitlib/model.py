@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from digitlib.errors import ParameterError
+
 
 class Dropout(nn.Module):
     """Dropout that draws from a generator of its own.
@@ -25,9 +27,9 @@ class Dropout(nn.Module):
     def forward(self, x):
         if not self.training or self.p == 0:
             return x
-        bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None, generator=self.generator)
+        bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=self.generator)
         kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= round(self.p * 65536) - 32768
-        return x * kept / (1 - self.p)
+        return x * kept.to(x.device) / (1 - self.p)  # drawn on the CPU, so that every device drops the same
 
 
 class Flatten(nn.Module):
@@ -73,23 +75,108 @@ def reference_network(side=8, n_classes=10, dropout=0.5, generator=None):
     return _initialise(network, generator)
 
 
+def compact_network(layers, side=8, n_classes=10, dropout=0.0, generator=None):
+    """Convolutions with batch normalisation, then one linear layer.
+
+    Parameters
+    ----------
+    layers : str
+        Channels of each 3x3 convolution, "p" appended where a 2x2 max-pooling follows, as in "16 32p 64".
+    side, n_classes, dropout, generator
+        As for :func:`reference_network`; `side` must allow the poolings.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        Maps float32 images (n, 1, side, side) to log-probabilities (n, n_classes).
+    """
+    stages, channels = [], 1
+    for word in layers.split():
+        width = int(word.removesuffix("p"))
+        stages.append(nn.Conv2d(channels, width, 3, padding=1, bias=False, device="meta"))
+        if word.endswith("p"):
+            # Pooling comes before normalisation and activation, which then have a quarter of the values to do.
+            stages.append(nn.MaxPool2d(2))
+            side //= 2
+        stages += [nn.BatchNorm2d(width, device="meta"), nn.GELU()]
+        channels = width
+    if side == 0:
+        raise ParameterError(f"layers={layers!r}: the images are too small for so many poolings; use fewer p")
+    head = nn.Linear(channels * side**2, n_classes, device="meta")
+    network = nn.Sequential(*stages, Flatten(), Dropout(dropout, generator), head, nn.LogSoftmax(dim=1))
+    _initialise(network, generator)
+    with torch.no_grad():
+        head.weight *= 0.5  # a smaller head starts nearer to "no opinion", which helps short runs
+    return network
+
+
+class _BothSigns(nn.Module):
+    """z -> ReLU(z - threshold) and ReLU(-z - threshold), side by side along channels: twice the features of a filter."""
+
+    def __init__(self, threshold):
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, z):
+        return torch.cat([(z - self.threshold).relu_(), (-z - self.threshold).relu_()], dim=1)
+
+
+def random_filter_network(filters, side=8, n_classes=10, generator=None):
+    """Fixed random 5x5 filters, thresholded, mean-pooled, with a linear readout: nothing but the readout is ever fitted.
+
+    Coates, Lee & Ng (2011), An analysis of single-layer networks in unsupervised feature learning, AISTATS 15, 215-223.
+
+    Parameters
+    ----------
+    filters : int
+        Each of mean 0 and length 1, and used with its negative.
+    side, n_classes, generator
+        As for :func:`reference_network`.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        Maps float32 images (n, 1, side, side) to log-probabilities (n, n_classes).
+    """
+    bank = nn.Conv2d(1, filters, 5, padding=2, bias=False, device="meta")
+    head = nn.Linear(2 * filters * (side // 2) ** 2, n_classes, device="meta")
+    network = nn.Sequential(bank, _BothSigns(0.15), nn.AvgPool2d(2), Flatten(), head, nn.LogSoftmax(dim=1))
+    _initialise(network, generator)
+    with torch.no_grad():
+        weights = torch.randn(bank.weight.shape, generator=generator)
+        weights -= weights.mean((1, 2, 3), keepdim=True)
+        bank.weight.copy_(weights / weights.square().sum((1, 2, 3), keepdim=True).sqrt())
+    bank.weight.requires_grad_(False)
+    return network
+
+
 def _initialise(network, generator):
     # Layers are made on the "meta" device, without values: torch's own initialisation would draw from the process-wide generator.
     network.to_empty(device="cpu")
     for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
-            else:
-                nn.init.xavier_uniform_(layer.weight, generator=generator)
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
+        elif isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.reset_running_stats()
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             bound = layer.weight[0].numel() ** -0.5
             nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
     return network
 
 
 def build(recipe, side, n_classes, generator=None):
-    """The network that `recipe` names, for square images of `side` pixels."""
-    return reference_network(side, n_classes, recipe.dropout, generator)
+    """The network that `recipe` names, for square images of `side` pixels; raises ParameterError for a network it does not know."""
+    if recipe.network == "reference":
+        return reference_network(side, n_classes, recipe.dropout, generator)
+    if recipe.network == "compact":
+        return compact_network(recipe.layers, side, n_classes, recipe.dropout, generator)
+    if recipe.network == "random-filters":
+        return random_filter_network(recipe.filters, side, n_classes, generator)
+    raise ParameterError(f"network={recipe.network!r}: takes reference, compact or random-filters")
 
 
 def parameter_table(network):

@@ -5,6 +5,9 @@ from contextlib import contextmanager
 
 import torch
 from torch.nn import functional as F
+from torch.optim.adamw import adamw
+
+from digitlib.augmentation import augment, shifted
 
 _lock = threading.Lock()
 _inside = 0
@@ -38,14 +41,14 @@ def train(network, x, y, recipe, generator, held_out=None, on_epoch=None):
 
     Parameters
     ----------
-    network : torch.nn.Module
-        Maps images to log-probabilities.
+    network : torch.nn.Sequential
+        Maps images to log-probabilities; its last layers are a linear head and a log-softmax.
     x : Tensor of shape (n, 1, side, side), float32
     y : Tensor of shape (n,), int64
         Class indices.
     recipe : Recipe
     generator : torch.Generator
-        Draws the order of the rows.
+        Draws the order of the rows and the augmentation; on the CPU.
     held_out : tuple of Tensor or None
         ``(x, y)`` to measure after each epoch; it is read under ``no_grad`` and influences nothing.
     on_epoch : callable or None
@@ -55,44 +58,153 @@ def train(network, x, y, recipe, generator, held_out=None, on_epoch=None):
     -------
     list of dict
         Per epoch: ``epoch`` (from 1), ``learning_rate``, ``loss`` (mean over the epoch's training rows, dropout on) and, with `held_out`,
-        ``held_out_loss``, ``held_out_accuracy`` (0..1).
+        ``held_out_loss``, ``held_out_accuracy`` (0..1), of single views with the weights of that moment. Without epochs, one
+        record with ``epoch`` 0.
     """
     network.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=recipe.decay)
+    optimizer = _AdamW(network, recipe, -(-len(x) // recipe.batch_size)) if recipe.learned else None
     history = []
-    for epoch in range(1, recipe.epochs + 1):
-        record = {"epoch": epoch, "learning_rate": schedule.get_last_lr()[0]}
-        record["loss"] = _one_epoch(network, x, y, recipe.batch_size, optimizer, generator)
-        schedule.step()
-        if held_out is not None:
-            log_probabilities = predict(network, held_out[0])
-            record["held_out_loss"] = F.nll_loss(log_probabilities, held_out[1]).item()
-            record["held_out_accuracy"] = (log_probabilities.argmax(1) == held_out[1]).float().mean().item()
-        history.append(record)
+    for epoch in range(1, (recipe.epochs or 0) + 1):
+        record = {
+            "epoch": epoch,
+            "learning_rate": optimizer.learning_rate(),
+            "loss": _one_epoch(network, x, y, recipe, optimizer, generator),
+        }
+        history.append(record | _measure(network, held_out))
         if on_epoch is not None:
-            on_epoch(record)
+            on_epoch(history[-1])
+    if optimizer is not None:
+        optimizer.finish()
+    if recipe.ridge:
+        loss = _refit_head(network, x, y, recipe.ridge)
+    if not history:
+        history.append({"epoch": 0, "learning_rate": 0.0, "loss": loss} | _measure(network, held_out))
     return history
 
 
-def _one_epoch(network, x, y, batch_size, optimizer, generator):
-    """Mean training loss of one pass over the rows in random order."""
+def _measure(network, held_out):
+    if held_out is None:
+        return {}
+    log_probabilities = _log_probabilities(network, held_out[0])
+    accuracy = (log_probabilities.argmax(1) == held_out[1]).float().mean().item()
+    return {"held_out_loss": F.nll_loss(log_probabilities, held_out[1]).item(), "held_out_accuracy": accuracy}
+
+
+def _one_epoch(network, x, y, recipe, optimizer, generator):
+    """Mean training loss of one pass over the rows, augmented, in random order."""
     network.train()
-    order = torch.randperm(len(x), generator=generator)
-    x, y = x[order].contiguous(memory_format=torch.channels_last), y[order]
-    total = torch.zeros(())
-    for start in range(0, len(x), batch_size):
-        images, labels = x[start : start + batch_size], y[start : start + batch_size]
-        optimizer.zero_grad()
-        loss = F.nll_loss(network(images), labels)
+    order = torch.randperm(len(x), generator=generator).to(x.device)
+    x = augment(x[order], recipe.augmentation, generator).contiguous(memory_format=torch.channels_last)
+    y, total = y[order], torch.zeros((), device=x.device)
+    for images, labels in zip(x.split(recipe.batch_size), y.split(recipe.batch_size), strict=True):
+        log_probabilities = network(images)
+        loss = F.nll_loss(log_probabilities, labels)
+        if recipe.label_smoothing:
+            loss = (1 - recipe.label_smoothing) * loss - recipe.label_smoothing * log_probabilities.mean()
         loss.backward()
         optimizer.step()
         total += loss.detach() * len(labels)
     return (total / len(x)).item()
 
 
+class _AdamW:
+    """AdamW (Loshchilov & Hutter 2019) with the recipe's schedule and moving average of weights.
+
+    It calls torch's functional AdamW: the first ``torch.optim`` object of a process imports the compiler, a second that short runs
+    would notice.
+    """
+
+    def __init__(self, network, recipe, steps_per_epoch):
+        self.network, self.recipe, self.steps_per_epoch, self.done = network, recipe, steps_per_epoch, 0
+        self.weights = [p for p in network.parameters() if p.requires_grad]
+        self.moments = [[torch.zeros_like(p) for p in self.weights] for _ in range(2)]
+        self.counts = [torch.zeros((), device=p.device) for p in self.weights]
+        # Running statistics of normalisation are averaged together with the weights they belong to.
+        self.averaged = [t for t in network.state_dict().values() if t.is_floating_point()] if recipe.averaging else []
+        self.average = [t.clone() for t in self.averaged]
+
+    def learning_rate(self):
+        """Of the next step."""
+        recipe = self.recipe
+        if recipe.schedule == "step":
+            return recipe.learning_rate * recipe.decay ** (self.done // self.steps_per_epoch)
+        progress = (self.done + 1) / (recipe.epochs * self.steps_per_epoch + 1)
+        return recipe.learning_rate * min(progress / 0.2, (1 - progress) / 0.8)
+
+    @torch.no_grad()
+    def step(self):
+        """One step along the gradients, which are cleared."""
+        adamw(
+            self.weights, [p.grad for p in self.weights], *self.moments, [], self.counts, fused=True, amsgrad=False,
+            beta1=0.9, beta2=0.999, lr=self.learning_rate(), weight_decay=self.recipe.weight_decay, eps=1e-8, maximize=False,
+        )  # fmt: skip
+        for weight in self.weights:
+            weight.grad = None
+        self.done += 1
+        if self.average:
+            # The average starts short and lengthens, so that the first weights are forgotten.
+            decay = min(self.recipe.averaging, self.done / (self.done + 10))
+            torch._foreach_lerp_(self.average, self.averaged, 1 - decay)
+
+    @torch.no_grad()
+    def finish(self):
+        """Put the averaged weights into the network."""
+        for value, mean in zip(self.averaged, self.average, strict=True):
+            value.copy_(mean)
+
+
 @torch.no_grad()
-def predict(network, x, batch_size=128):
-    """Log-probabilities (n, n_classes) of images `x` (n, 1, side, side), in evaluation mode."""
-    network.eval()
+def _refit_head(network, x, y, penalty):
+    """Fit the last linear layer by ridge regression on one-hot targets, then scale it so that softmax gives probabilities.
+
+    The scale (an inverse temperature) is the one of 24 with the highest leave-one-out likelihood of some 500 rows, whose mean
+    negative logarithm is returned; leaving one row out of a ridge regression needs no second fit: its residual is the
+    fitted one / (1 - leverage) (Cook & Weisberg 1982, Residuals and Influence in Regression, section 2.2).
+    """
+    head = network[-2]
+    features = _in_batches(network[:-2].eval(), x)  # (n, d)
+    targets = F.one_hot(y, head.out_features).to(features.dtype)  # (n, n_classes)
+    centre, shares = features.mean(0), targets.mean(0)
+    features -= centre  # so that the intercept needs no column of its own and is not penalised
+    gram = features.T @ features
+    gram.diagonal().add_(penalty)
+    factor = torch.linalg.cholesky(gram)
+    weights = torch.cholesky_solve(features.T @ (targets - shares), factor)  # (d, n_classes)
+    some = slice(None, None, max(1, len(x) // 500))
+    leverage = torch.linalg.solve_triangular(factor, features[some].T, upper=False).square().sum(0) + 1 / len(x)
+    residuals = targets[some] - shares - features[some] @ weights
+    left_out = targets[some] - residuals / (1 - leverage).clamp(min=1e-3)[:, None]
+    scales = torch.logspace(0, 2, 24, device=x.device)
+    losses = torch.stack([F.cross_entropy(scale * left_out, y[some]) for scale in scales])
+    weights *= scales[losses.argmin()]
+    head.weight.copy_(weights.T)
+    head.bias.copy_(scales[losses.argmin()] * shares - centre @ weights)
+    return losses.min().item()
+
+
+@torch.no_grad()
+def _in_batches(network, x, batch_size=128):
+    # 128 images of the reference network's widest layer just fit into a core's second-level cache.
     return torch.cat([network(images) for images in x.split(batch_size)])
+
+
+def _log_probabilities(network, x):
+    return _in_batches(network.eval(), x)
+
+
+def predict(network, x, test_shift=0.0):
+    """Probabilities of images, averaged over nine shifted views if `test_shift` is not 0.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    x : Tensor of shape (n, 1, side, side), float32
+    test_shift : float
+        Pixels of an 8x8 image.
+
+    Returns
+    -------
+    Tensor of shape (n, n_classes), float32; rows sum to 1.
+    """
+    views = [_log_probabilities(network, view) for view in shifted(x, test_shift)]
+    return (sum(view.double() for view in views) / len(views)).softmax(1).float()
