@@ -49,7 +49,7 @@ NOT_SQUARE = dict.fromkeys(
         "check_fit_check_is_fitted",
         "check_n_features_in",
         "check_fit2d_predict1d",
-    ),  # fmt: skip
+    ),
     "its rows are no square images; SquareImages below passes it",
 )
 
