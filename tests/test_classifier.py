@@ -79,7 +79,7 @@ class SquareImages(DigitClassifier):
             self.n_features_in_ = n_features
 
 
-@parametrize_with_checks([SquareImages(epochs=5, batch_size=16, random_state=0)])
+@parametrize_with_checks([SquareImages(epochs=4, batch_size=32, learning_rate=0.003, random_state=0)])
 def test_checks_of_scikit_learn_on_square_images(estimator, check):
     check(estimator)
 
