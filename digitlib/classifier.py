@@ -96,7 +96,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             raise ParameterError(f"y holds 1 class, {self.classes_[0]!r}; a classifier needs at least 2")
         side = math.isqrt(X.shape[1])
         if side * side != X.shape[1] or side < 2:
-            raise ParameterError(f"X has {X.shape[1]} features, not a square image; give 4, 9, 16, ... such as 64 for 8x8")
+            raise ParameterError(f"X has {X.shape[1]} feature(s), not a square image; give 4, 9, 16, ... such as 64 for 8x8")
         device = self._device()
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
@@ -125,7 +125,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         """The most probable class of each row, shape (n,)."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -191,7 +192,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             classifier = cls(recipe=from_dict(header["recipe"]))
             classifier._restore(header, tensors)
         except Exception as error:
-            raise RunError(f"{path}: not a digitlib weights file ({type(error).__name__}: {error}); train again") from error
+            said = " ".join(f"{type(error).__name__}: {error}".split())  # torch lists what does not fit on lines of their own
+            raise RunError(f"{path}: not a digitlib weights file ({said}); train again") from error
         classifier.metadata_ = header
         return classifier
 

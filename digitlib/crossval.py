@@ -85,8 +85,8 @@ def cross_validate(
     Parameters
     ----------
     classifier : estimator
-        Cloned for every fold; never fitted itself. If its ``fit`` takes ``eval_set`` or ``on_epoch``, held-out curves and
-        progress come with the result.
+        Cloned for every fold; never fitted itself. If its ``fit`` takes ``eval_set`` and ``on_epoch`` as that of
+        :class:`digitlib.DigitClassifier` does, held-out curves and progress come with the result.
     X : array of shape (n, n_features)
     y : array of shape (n,)
     n_splits : int, default=4
@@ -111,9 +111,15 @@ def cross_validate(
     Raises
     ------
     ParameterError, DataError
-        The folds cannot be made, or `scaling` has no effect on this classifier.
+        The folds cannot be made, the classifier gives no probabilities, or `scaling` has no effect on it.
     """
     X, y = np.asarray(X), np.asarray(y)
+    if X.shape[:1] != y.shape:
+        raise ParameterError(f"X of shape {X.shape} and y of shape {y.shape} do not fit; give one row and one label per image")
+    if not hasattr(classifier, "predict_proba"):
+        raise ParameterError(
+            f"{type(classifier).__name__} has no predict_proba; give a classifier that has, or wrap it in CalibratedClassifierCV"
+        )
     check_splits(y, n_splits)
     if scaling not in ("train", "all"):
         raise ParameterError(f"scaling={scaling!r}: takes 'train' or 'all'")
@@ -144,7 +150,11 @@ def _fold(classifier, X, y, number, train, test, scaling, store, bar):
     start = time.perf_counter()
     estimator = clone(classifier)
     accepted = inspect.signature(estimator.fit).parameters
-    extras = {"eval_set": (X[test], y[test]), "on_epoch": bar and (lambda record: bar.epoch(number, record, estimator.recipe_.epochs))}
+    extras = {}
+    if "on_epoch" in accepted:  # other libraries have an eval_set too, of another form
+        extras["on_epoch"] = bar and (lambda record: bar.epoch(number, record, estimator.recipe_.epochs))
+        if np.isin(y[test], y[train]).all():  # a class without training rows has no probability, so no loss
+            extras["eval_set"] = (X[test], y[test])
     if scaling == "all":
         extras["scale_on"] = X
     estimator.fit(X[train], y[train], **{name: value for name, value in extras.items() if name in accepted})

@@ -1,6 +1,7 @@
 """Where do the digits come from? Bundled table, UCI archive, scikit-learn's part, or the user's own file."""
 
 import hashlib
+import os
 import zlib
 from importlib.resources import files
 from pathlib import Path
@@ -53,6 +54,8 @@ def load_digits(source="bundled", return_X_y=False, as_frame=False):
     E. Alpaydin and C. Kaynak (1998). Optical Recognition of Handwritten Digits. UCI Machine Learning Repository.
     https://doi.org/10.24432/C50P49. CC BY 4.0.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise DataError(f"source={source!r}: takes bundled, uci, sklearn or the path of a .csv or .csv.gz file")
     table = _TABLES.get(str(source), lambda: _read_user_file(source))()
     X, y = np.ascontiguousarray(table[:, :64]), table[:, 64].astype(np.int64)
     sha256 = hashlib.sha256(np.ascontiguousarray(table).tobytes()).hexdigest()
@@ -87,14 +90,18 @@ def check_splits(y, n_splits):
     ParameterError
         `n_splits` is no integer from 2 up.
     DataError
-        A class has fewer rows than there are folds.
+        There are no rows, or a class has fewer than there are folds.
     """
     if isinstance(n_splits, bool) or not isinstance(n_splits, int | np.integer) or n_splits < 2:
         raise ParameterError(f"n_splits={n_splits!r}: takes an integer from 2 up")
     classes, counts = np.unique(y, return_counts=True)
+    if not len(counts):
+        raise DataError(f"no rows to make {n_splits} folds of; give at least {n_splits} of each class")
     if counts.min() < n_splits:
         rarest = counts.argmin()
-        raise DataError(f"class {classes[rarest]} has {counts[rarest]} rows, fewer than the {n_splits} folds; add rows or use fewer folds")
+        raise DataError(
+            f"class {classes[rarest]} has {counts[rarest]} row(s), fewer than the {n_splits} folds; add rows or use fewer folds"
+        )
 
 
 def _bunch(X, y, source, sha256, writers, return_X_y, as_frame):

@@ -5,6 +5,8 @@ import sys
 import threading
 import time
 
+from digitlib.errors import ParameterError
+
 MODES = ("auto", "bar", "log", "off")
 
 
@@ -30,6 +32,8 @@ class Progress:
             mode = os.environ.get("DIGITLIB_PROGRESS", "auto")
         if mode == "auto":
             mode = "bar" if _in_notebook() or sys.stderr.isatty() else "log"
+        if mode not in MODES:
+            raise ParameterError(f"progress={mode!r}: takes one of {', '.join(MODES)}")
         self.n_folds, self.mode, self.every = n_folds, mode, every
         self.started = self.last_line = time.monotonic()
         self.stopped = threading.Event()

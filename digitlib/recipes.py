@@ -160,7 +160,7 @@ def get_recipe(recipe):
     """
     if isinstance(recipe, Recipe):
         return recipe
-    if recipe not in RECIPES:
+    if not isinstance(recipe, str) or recipe not in RECIPES:
         raise ParameterError(f"recipe {recipe!r} is unknown; choose one of: {', '.join(RECIPES)}")
     return RECIPES[recipe]
 

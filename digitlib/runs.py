@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -167,11 +168,18 @@ def load(folder):
             folder, info, *(table[name].to_numpy(np.int64) for name in ("row", "fold", "label", "predicted")),
             table[columns].to_numpy(float), history,
         )  # fmt: skip
-        rows = info["data"]["rows"]
+        rows, correct = info["data"]["rows"], info["scores"]["correct"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder}: damaged run folder ({type(error).__name__}: {error}); make the run again") from error
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RunError(f"{folder}: damaged run folder ({said}); make the run again") from error
     if len(table) != rows:
         raise RunError(f"{folder}: predictions.csv has {len(table)} rows but run.json says {rows}; make the run again")
+    if not np.allclose(run.probabilities.sum(axis=1), 1, atol=1e-4):  # NaN, where the last line is cut off, is not close to 1
+        raise RunError(f"{folder}: predictions.csv holds probabilities that do not sum to 1; make the run again")
+    if (run.predicted == run.y).sum() != correct:
+        raise RunError(
+            f"{folder}: predictions.csv has {(run.predicted == run.y).sum()} correct, run.json says {correct}; make the run again"
+        )
     return run
 
 
@@ -194,7 +202,9 @@ class FoldStore:
     def __init__(self, folder, classifier, X, y, **decisive):
         self.folder = Path(folder)
         code = [Path(digitlib.__file__).with_name(f"{name}.py").read_bytes() for name in CODE]
-        facts = [repr(classifier), repr(decisive), _version("torch"), *code, np.asarray(X).tobytes(), np.asarray(y).tobytes()]
+        # All parameters: the repr of an estimator leaves out what is default, and the middle of what is long.
+        settings = sorted(classifier.get_params().items())
+        facts = [repr(settings), repr(decisive), _version("torch"), *code, np.asarray(X).tobytes(), np.asarray(y).tobytes()]
         self.key = hashlib.sha256(b"\0".join(f if isinstance(f, bytes) else f.encode() for f in facts)).hexdigest()
         self.reproducible = isinstance(classifier.random_state, int | np.integer)
 
@@ -209,7 +219,7 @@ class FoldStore:
             if estimator.metadata_["key"] != self.key or not np.array_equal(kept["test"], test):
                 return None
             return Fold(number, test, kept["probabilities"], estimator, estimator.history_, estimator.metadata_["seconds"])
-        except (RunError, OSError, ValueError, KeyError, EOFError):
+        except (RunError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None  # not there, or cut off while it was written
 
     def put(self, fold):
@@ -217,6 +227,8 @@ class FoldStore:
         if not self.reproducible:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        # Weights are removed first and written last: whatever stops this, they never stand beside probabilities of another attempt.
+        (self.folder / f"{fold.number}.safetensors").unlink(missing_ok=True)
         np.savez(self.folder / f"{fold.number}.npz", test=fold.test, probabilities=fold.probabilities)
         part = self.folder / f".{fold.number}.part"
         fold.estimator.save(part, key=self.key, seconds=fold.seconds)

@@ -3,6 +3,10 @@
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
+from digitlib.errors import ParameterError
+
+KINDS = ("standard", "range")
+
 
 class PixelScaler:
     """Affine scaling of pixels, fitted on training rows.
@@ -24,6 +28,8 @@ class PixelScaler:
 
     def fit(self, X):
         """Take the statistics of `X`, shape (n, n_pixels), any numeric dtype; return self."""
+        if self.kind not in KINDS:
+            raise ParameterError(f"scaling={self.kind!r}: takes {' or '.join(map(repr, KINDS))}")
         if self.kind == "standard":
             scaler = StandardScaler().fit(X)
             self.mean_, self.scale_ = scaler.mean_, scaler.scale_

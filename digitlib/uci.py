@@ -4,10 +4,12 @@
 good however slowly the server drips.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,7 @@ def fetch(expected):
         table = np.load(cached, allow_pickle=False)
         if np.array_equal(table, expected):
             return table
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         pass  # nothing cached yet, or a damaged file: fetch anew
     table = _compare(_fetch_in_child(), expected)
     _save(table, cached)
@@ -63,12 +65,15 @@ def _cache_folder():
 
 def _save(table, path):
     """Write under a temporary name, then rename: a reader never sees half a file. A full disk costs only the cache."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        with part.open("wb") as file:
             np.save(file, table, allow_pickle=False)
-        os.replace(file.name, path)
+        os.replace(part, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
         print(f"digitlib: the fetched table could not be cached in {path.parent} ({error})", file=sys.stderr)
 
 
@@ -120,7 +125,7 @@ def _compare(table, expected):
 
 def _child(out):
     import json
-    import ssl
+    from http.client import HTTPException
 
     import ucimlrepo.fetch
     from pandas.errors import ParserError
@@ -132,9 +137,16 @@ def _child(out):
     except json.JSONDecodeError:
         sys.exit("it answered with something other than JSON, perhaps an error page")
     except (ParserError, KeyError, AttributeError, TypeError) as error:
-        sys.exit(f"its answer has an unexpected form, {type(error).__name__}: {error}")
-    except (ssl.SSLError, OSError, ValueError, ucimlrepo.fetch.DatasetNotFoundError) as error:
-        sys.exit(" ".join(f"{type(error).__name__}: {error}".split()))
+        _exit(f"its answer has an unexpected form, {type(error).__name__}: {error}")
+    except (OSError, HTTPException, ValueError, ucimlrepo.fetch.DatasetNotFoundError) as error:
+        # ucimlrepo answers every trouble with "Error connecting to server"; what urllib had said is the error before.
+        _exit(f"{error.__context__ or error}")
+
+
+def _exit(message):
+    """End the child with one line for the parent, which shows it to the user; KeyErrors of pandas list every column."""
+    message = " ".join(message.split())
+    sys.exit(message if len(message) <= 200 else f"{message[:200]}...")
 
 
 if __name__ == "__main__":

@@ -29,22 +29,21 @@ def read_table(path):
     Raises
     ------
     DataError
-        The first thing that is wrong, with its line and column counted from 1.
+        The first thing that is wrong, with its row (line of the file) and column counted from 1.
     """
-    rows = _rows(path)
-    first_line = 1
-    if rows and len(rows[0]) == 65 and not any(map(_is_number, rows[0])):  # a header: no cell of it is a number
-        rows, first_line = rows[1:], 2
+    lines, rows = _rows(path)
+    if rows and _is_header(rows[0]):
+        lines, rows = lines[1:], rows[1:]
     if not rows:
         raise DataError(f"{path}: no rows of data; {FORM}")
-    for line, row in enumerate(rows, first_line):
+    for line, row in zip(lines, rows, strict=True):
         if len(row) != 65:
             raise DataError(f"{path}: row {line} has {len(row)} columns instead of 65; {FORM}")
     try:
         values = np.array(rows, dtype=float)
     except ValueError:
         values = np.array([[float(cell) if _is_number(cell) else np.inf for cell in row] for row in rows])
-    _check(values, rows, path, first_line)
+    _check(values, rows, lines, path)
     return values.astype(np.uint8)
 
 
@@ -63,9 +62,12 @@ def _rows(path):
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file (byte {error.start}); save it as CSV in UTF-8") from error
     try:
-        return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if row]
+        reader = csv.reader(io.StringIO(text))
+        # An empty line is no row, but it counts: the lines in messages are those that an editor shows.
+        numbered = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error}); {FORM}") from error
+    return [line for line, _ in numbered], [row for _, row in numbered]
 
 
 def _contents(path):
@@ -77,6 +79,12 @@ def _contents(path):
     return data
 
 
+def _is_header(row):
+    """No cell is a number, or the pixels are numbered as pandas names columns: both cannot be a digit."""
+    counted = [[str(i) for i in range(start, start + 64)] for start in (0, 1)]
+    return len(row) == 65 and (row[:64] in counted or not any(map(_is_number, row)))
+
+
 def _is_number(cell):
     try:
         float(cell)
@@ -85,15 +93,15 @@ def _is_number(cell):
     return True
 
 
-def _check(values, rows, path, first_line):
+def _check(values, rows, lines, path):
     """Raise for the first bad cell, each kind with its own words."""
     upper = np.r_[np.full(64, 16), 9]
     bad = ~((values >= 0) & (values <= upper) & (values == np.floor(values)))  # NaN compares false, so it is bad too
     if bad.any():
         row, column = np.argwhere(bad)[0]
         cell, value = rows[row][column], values[row, column]
-        kind = "pixel" if column < 64 else "class"
-        allowed = f"{kind}s are integers 0..{upper[column]}"
+        kind, kinds = ("pixel", "pixels") if column < 64 else ("class", "classes")
+        allowed = f"{kinds} are integers 0..{upper[column]}"
         if cell == "" or np.isnan(value):
             problem = f"the {kind} is missing ({cell or 'empty cell'})"
         elif not _is_number(cell):
@@ -102,7 +110,7 @@ def _check(values, rows, path, first_line):
             problem = f"{cell[:20]} is a fraction"
         else:
             problem = f"{cell[:20]} is out of range"
-        raise DataError(f"{path}: row {row + first_line}, column {column + 1}: {problem}; {allowed}")
+        raise DataError(f"{path}: row {lines[row]}, column {column + 1}: {problem}; {allowed}")
     missing = sorted(set(range(10)) - set(values[:, 64].astype(int)))
     if missing:
         raise DataError(f"{path}: column 65: no row of class {missing[0]}; every class 0..9 needs rows")

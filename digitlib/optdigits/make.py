@@ -29,7 +29,8 @@ def main(wheel):
     assert hashlib.sha256(table.tobytes()).hexdigest() == SHA256
     assert np.bincount(table[:, 64]).tolist() == CLASS_COUNTS
     test = load_digits()
-    assert np.array_equal(table[-1797:, :64], test.data) and np.array_equal(table[-1797:, 64], test.target)
+    assert np.array_equal(table[-1797:, :64], test.data)
+    assert np.array_equal(table[-1797:, 64], test.target)
 
     lines = "\n".join(",".join(map(str, row)) for row in table) + "\n"
     target = Path(__file__).with_name("optdigits.csv.gz")

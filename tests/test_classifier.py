@@ -1,0 +1,413 @@
+"""DigitClassifier: scikit-learn's contract, its own parameters, and weights on disk."""
+
+import json
+import pickle
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from sklearn.base import clone
+from sklearn.metrics import ConfusionMatrixDisplay
+from sklearn.model_selection import GridSearchCV, cross_val_score, learning_curve
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+import digitlib
+from digitlib import DigitClassifier
+from digitlib.errors import DigitlibError, ParameterError, RunError
+from digitlib.recipes import RECIPES, get_recipe
+
+mpl.use("agg")
+
+# Checks of scikit-learn that make up rows of 2, 3, 5 or 10 features, where an image of side x side pixels is needed.
+NOT_SQUARE = dict.fromkeys(
+    (
+        "check_fit_score_takes_y",
+        "check_estimators_overwrite_params",
+        "check_dont_overwrite_parameters",
+        "check_estimators_fit_returns_self",
+        "check_readonly_memmap_input",
+        "check_estimators_dtypes",
+        "check_dtype_object",
+        "check_pipeline_consistency",
+        "check_estimators_nan_inf",
+        "check_estimators_pickle",
+        "check_f_contiguous_array_estimator",
+        "check_classifier_data_not_an_array",
+        "check_classifiers_classes",
+        "check_classifiers_train",
+        "check_supervised_y_2d",
+        "check_methods_sample_order_invariance",
+        "check_methods_subset_invariance",
+        "check_dict_unchanged",
+        "check_fit_idempotent",
+        "check_fit_check_is_fitted",
+        "check_n_features_in",
+        "check_fit2d_predict1d",
+    ),
+    "its rows are no square images; SquareImages below passes it",
+)
+
+
+@parametrize_with_checks([DigitClassifier(epochs=1, random_state=0)], expected_failed_checks=lambda estimator: NOT_SQUARE)
+def test_checks_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+class SquareImages(DigitClassifier):
+    """Repeats the features until they fill 6 x 6 pixels, so that the checks above apply to what remains: all but the square."""
+
+    def fit(self, X, y):
+        X, y = validate_data(self, X, y, dtype=None, ensure_all_finite=False)
+        n_features = self.n_features_in_
+        super().fit(X[:, np.arange(36) % n_features], y)
+        self.n_features_in_ = n_features
+        return self
+
+    def predict_proba(self, X):
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=None, ensure_all_finite=False)
+        n_features, self.n_features_in_ = self.n_features_in_, 36
+        try:
+            return super().predict_proba(X[:, np.arange(36) % n_features])
+        finally:
+            self.n_features_in_ = n_features
+
+
+@parametrize_with_checks([SquareImages(epochs=4, batch_size=32, learning_rate=0.003, random_state=0)])
+def test_checks_of_scikit_learn_on_square_images(estimator, check):
+    check(estimator)
+
+
+# ---- beside scikit-learn's tools --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rows():
+    X, y = digitlib.load_digits("sklearn", return_X_y=True)
+    return X[:300], y[:300]
+
+
+@pytest.fixture(scope="module")
+def fitted(rows):
+    return DigitClassifier(epochs=3, batch_size=16, random_state=0).fit(*rows)
+
+
+def weights(classifier):
+    return classifier.network_.state_dict()
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_fitted_attributes(fitted, rows):
+    X, y = rows
+    np.testing.assert_array_equal(fitted.classes_, np.arange(10))
+    assert fitted.n_features_in_ == 64
+    assert [record["epoch"] for record in fitted.history_] == [1, 2, 3]
+    assert fitted.recipe_.batch_size == 16
+    assert fitted.score(X, y) > 0.9
+    probabilities = fitted.predict_proba(X)
+    assert probabilities.shape == (300, 10)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), fitted.predict(X))
+
+
+def test_clone_has_the_parameters_and_nothing_learned(fitted):
+    cloned = clone(fitted)
+    assert cloned.get_params() == fitted.get_params()
+    assert not [name for name in vars(cloned) if name.endswith("_")]
+
+
+def test_pipeline_gives_the_same_as_the_classifier_alone(fitted, rows):
+    pipeline = make_pipeline(FunctionTransformer(), clone(fitted)).fit(*rows)
+    np.testing.assert_array_equal(pipeline.predict_proba(rows[0]), fitted.predict_proba(rows[0]))
+
+
+def test_cross_val_score(rows):
+    scores = cross_val_score(DigitClassifier(epochs=2, batch_size=16, random_state=0), *rows, cv=3, error_score="raise")
+    assert scores.shape == (3,)
+    assert scores.min() > 0.5
+
+
+def test_grid_search(rows):
+    search = GridSearchCV(
+        DigitClassifier(epochs=2, batch_size=16, random_state=0), {"learning_rate": [1e-6, 1e-3]}, cv=2, error_score="raise"
+    ).fit(*rows)
+    assert search.best_params_ == {"learning_rate": 1e-3}
+    assert search.best_estimator_.recipe_.learning_rate == 1e-3
+    assert search.score(*rows) > 0.8
+
+
+def test_learning_curve(rows):
+    sizes, _, scores = learning_curve(
+        DigitClassifier(epochs=3, batch_size=16, random_state=0), *rows, train_sizes=[60, 200], cv=3, error_score="raise"
+    )
+    assert sizes.tolist() == [60, 200]
+    assert scores.mean(axis=1)[0] < scores.mean(axis=1)[1]
+
+
+def test_confusion_matrix_display(fitted, rows):
+    display = ConfusionMatrixDisplay.from_estimator(fitted, *rows)
+    assert display.confusion_matrix.sum() == 300
+    assert display.confusion_matrix.trace() == round(300 * fitted.score(*rows))
+
+
+def test_labels_of_text_are_given_back(fitted, rows):
+    X, y = rows
+    names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    classifier = DigitClassifier(epochs=3, batch_size=16, random_state=0).fit(X, names[y])
+    assert classifier.classes_.tolist() == sorted(names)
+    assert set(classifier.predict(X)) <= set(names)
+    assert classifier.score(X, names[y]) > 0.9
+
+
+def test_labels_with_gaps_and_below_zero(fitted, rows):
+    X, y = rows
+    classifier = clone(fitted).fit(X, 100 * y - 300)
+    np.testing.assert_array_equal(classifier.classes_, 100 * np.arange(10) - 300)
+    assert equal(weights(classifier), weights(fitted))
+    np.testing.assert_array_equal(classifier.predict(X), 100 * fitted.predict(X) - 300)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int16, list], ids=lambda kind: kind.__name__)
+def test_type_of_the_pixels_changes_no_weight(kind, fitted, rows):
+    X, y = rows
+    same = X.tolist() if kind is list else X.astype(kind)
+    assert equal(weights(clone(fitted).fit(same, y)), weights(fitted))
+
+
+# ---- seeds ------------------------------------------------------------------------------------------------------------
+
+
+def test_same_seed_gives_bit_identical_weights(fitted, rows):
+    assert equal(weights(clone(fitted).fit(*rows)), weights(fitted))
+    assert equal(weights(clone(fitted).fit(*rows)), weights(clone(fitted).fit(*rows).fit(*rows)))  # a second fit starts anew
+    state = DigitClassifier(epochs=1, random_state=np.random.RandomState(7))
+    assert equal(weights(clone(state).fit(*rows)), weights(clone(state).fit(*rows)))
+
+
+def test_other_seed_or_none_gives_other_weights(fitted, rows):
+    for random_state in (1, None):
+        other = clone(fitted).set_params(random_state=random_state).fit(*rows)
+        assert not equal(weights(other), weights(fitted))
+
+
+# ---- parameters -------------------------------------------------------------------------------------------------------
+
+POSITIVE = "takes a positive"
+WRONG = [
+    ({"recipe": "courswork"}, "recipe 'courswork' is unknown; choose one of: "),
+    ({"recipe": None}, "recipe None is unknown"),
+    ({"recipe": ["coursework"]}, "is unknown; choose one of"),
+    ({"epochs": 0}, f"epochs=0: {POSITIVE} integer"),
+    ({"epochs": -1}, f"epochs=-1: {POSITIVE} integer"),
+    ({"epochs": 2.0}, f"epochs=2.0: {POSITIVE} integer"),
+    ({"epochs": "10"}, f"epochs='10': {POSITIVE} integer"),
+    ({"epochs": True}, f"epochs=True: {POSITIVE} integer"),
+    ({"batch_size": 0}, f"batch_size=0: {POSITIVE} integer"),
+    ({"batch_size": 6.4}, f"batch_size=6.4: {POSITIVE} integer"),
+    ({"learning_rate": 0.0}, f"learning_rate=0.0: {POSITIVE} number"),
+    ({"learning_rate": -1e-3}, f"learning_rate=-0.001: {POSITIVE} number"),
+    ({"learning_rate": float("nan")}, f"learning_rate=nan: {POSITIVE} number"),
+    ({"learning_rate": float("inf")}, f"learning_rate=inf: {POSITIVE} number"),
+    ({"learning_rate": "fast"}, f"learning_rate='fast': {POSITIVE} number"),
+    ({"device": "gpu"}, "device='gpu': takes 'auto', 'cpu' or 'cuda'"),
+    ({"device": None}, "device=None: takes 'auto', 'cpu' or 'cuda'"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "expected"), WRONG, ids=[f"{k}={v}" for wrong, _ in WRONG for k, v in wrong.items()])
+def test_wrong_parameter_gets_its_own_line(wrong, expected, rows):
+    with pytest.raises(ParameterError) as caught:
+        DigitClassifier(**{"epochs": 1, **wrong}).fit(*rows)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_where_there_is_none(rows):
+    with pytest.raises(ParameterError, match=r"device='cuda': torch sees no CUDA device here; use device='auto' or 'cpu'"):
+        DigitClassifier(device="cuda").fit(*rows)
+
+
+@pytest.mark.parametrize("random_state", ["zero", -1, 0.5])
+def test_wrong_seed(random_state, rows):
+    with pytest.raises(ValueError, match=r"(?i)seed"):
+        DigitClassifier(epochs=1, random_state=random_state).fit(*rows)
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 3, 63, 65])
+def test_images_that_are_not_square(n_features, rows):
+    X = np.zeros((10, n_features))
+    with pytest.raises(ParameterError, match=rf"^X has {n_features} feature\(s\), not a square image; give 4, 9, 16, \.\.\. such as 64"):
+        DigitClassifier(epochs=1).fit(X, np.arange(10) % 2)
+
+
+@pytest.mark.parametrize("side", [2, 3, 11])
+def test_images_of_other_sizes(side):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 16, size=(40, side * side))
+    assert DigitClassifier(epochs=1, random_state=0).fit(X, X[:, 0] > 7).predict(X).shape == (40,)
+
+
+def test_one_class_only(rows):
+    with pytest.raises(DigitlibError, match=r"1 class.*needs at least 2"):
+        DigitClassifier(epochs=1).fit(rows[0], np.zeros(300, dtype=int))
+
+
+def test_eval_set_with_a_class_that_was_not_trained(rows):
+    X, y = rows
+    known = y < 9
+    with pytest.raises(ParameterError, match=r"^eval_set holds class .*9.*, which y does not; add training rows of it$"):
+        DigitClassifier(epochs=1).fit(X[known], y[known], eval_set=(X, y))
+
+
+def test_override_replaces_the_recipes_setting():
+    recipe = get_recipe("coursework")
+    assert DigitClassifier().settings() == recipe
+    changed = DigitClassifier(epochs=3, batch_size=np.int64(32), learning_rate=1).settings()
+    assert (changed.epochs, changed.batch_size, changed.learning_rate) == (3, 32, 1)
+    assert changed.dropout == recipe.dropout
+    assert DigitClassifier(recipe=changed).settings() == changed
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_trains(recipe, rows):
+    classifier = DigitClassifier(recipe, epochs=1, random_state=0).fit(*rows)
+    assert classifier.recipe_.name == recipe
+    assert np.isfinite(classifier.predict_proba(rows[0])).all()
+
+
+# ---- weights on disk --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_saved_and_loaded_gives_the_same_bits(recipe, rows, tmp_path):
+    fitted = DigitClassifier(recipe, epochs=1, random_state=0).fit(*rows)
+    fitted.save(tmp_path / "it.safetensors", fold=3)
+    loaded = DigitClassifier.load(tmp_path / "it.safetensors")
+    np.testing.assert_array_equal(loaded.predict_proba(rows[0]), fitted.predict_proba(rows[0]))
+    np.testing.assert_array_equal(loaded.classes_, fitted.classes_)
+    assert loaded.history_ == fitted.history_
+    assert loaded.settings() == loaded.recipe_ == fitted.recipe_
+    assert loaded.n_features_in_ == 64
+    assert loaded.metadata_["fold"] == 3
+
+
+def test_saved_labels_of_text_come_back(rows, tmp_path):
+    X, y = rows
+    fitted = DigitClassifier(epochs=1, random_state=0).fit(X, np.where(y % 2, "odd", "even"))
+    fitted.save(tmp_path / "text.safetensors")
+    np.testing.assert_array_equal(DigitClassifier.load(tmp_path / "text.safetensors").predict(X), fitted.predict(X))
+
+
+def test_file_holds_numbers_and_text_only(fitted, tmp_path):
+    fitted.save(tmp_path / "it.safetensors")
+    with safe_open(tmp_path / "it.safetensors", "np") as file:
+        assert json.loads(file.metadata()["recipe"])["name"] == "coursework"
+        assert sum(file.get_tensor(key).size for key in file.keys() if key.startswith("network.")) == 151_306  # noqa: SIM118
+        assert file.get_tensor("scaler.mean").shape == (64,)
+
+
+def test_pickled_and_copied_gives_the_same_bits(fitted, rows):
+    copied = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(copied.predict_proba(rows[0]), fitted.predict_proba(rows[0]))
+    assert equal(weights(copied.fit(*rows)), weights(fitted))
+
+
+def without_a_tensor(path):
+    change_tensors(path, lambda tensors: tensors.pop(max(tensors, key=lambda name: name.startswith("network."))))
+
+
+def without_the_scaler(path):
+    change_tensors(path, lambda tensors: tensors.pop("scaler.mean"))
+
+
+def tensor_of_another_shape(path):
+    change_tensors(path, lambda tensors: tensors.update({name: t[:1] for name, t in tensors.items() if name.startswith("network.")}))
+
+
+def header_of_another_program(path):
+    save_file({"weight": torch.zeros(3)}, path, {"format": '"pt"'})
+
+
+def header_with_an_unknown_setting(path):
+    change_header(path, lambda header: header.update(recipe=json.dumps({**json.loads(header["recipe"]), "flavour": 1})))
+
+
+def header_that_is_no_json(path):
+    change_header(path, lambda header: header.update(classes="[0, 1,"))
+
+
+def no_header(path):
+    change_header(path, dict.clear)
+
+
+def change_tensors(path, change):
+    rewrite(path, change, lambda header: None)
+
+
+def change_header(path, change):
+    rewrite(path, lambda tensors: None, change)
+
+
+def rewrite(path, change_tensors, change_header):
+    with safe_open(path, "pt") as file:
+        tensors, header = {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata())  # noqa: SIM118
+    change_tensors(tensors)
+    change_header(header)
+    save_file(tensors, path, header)
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def truncated_in_the_header(path):
+    path.write_bytes(path.read_bytes()[:50])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def text(path):
+    path.write_text("weights\n" * 100)
+
+
+def a_pickle(path):
+    path.write_bytes(pickle.dumps({"weights": [1.0] * 100}))
+
+
+def missing(path):
+    path.unlink()
+
+
+def a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = (
+    without_a_tensor, without_the_scaler, tensor_of_another_shape, header_of_another_program, header_with_an_unknown_setting,
+    header_that_is_no_json, no_header, truncated, truncated_in_the_header, empty, text, a_pickle, missing, a_folder,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_damaged_file_is_refused(damage, fitted, tmp_path):
+    path = tmp_path / "it.safetensors"
+    fitted.save(path)
+    damage(path)
+    with pytest.raises(RunError, match=r"not a digitlib weights file \(.*\); train again$") as caught:
+        DigitClassifier.load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,170 @@
+"""The sources of digits that need no file of the user's and no network; see test_userfile.py and test_uci.py for those."""
+
+import gzip
+import hashlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import datasets
+
+import digitlib
+from digitlib import data
+from digitlib.errors import DataError, ParameterError
+
+# Published figures of the data set, see DESIGN.md and digitlib/optdigits/README.md.
+CLASS_COUNTS = [554, 571, 557, 572, 568, 558, 558, 566, 554, 562]
+SHA256 = "a88fcce34a8912ee99fb04893ce831c603fcf73799df3c49e93ec05a736beef2"
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return digitlib.load_digits()
+
+
+def test_bundled_table_is_the_published_one(digits):
+    assert digits.data.shape == (5620, 64)
+    assert digits.data.dtype == np.uint8
+    assert (digits.data.min(), digits.data.max()) == (0, 16)
+    assert digits.target.dtype == np.int64
+    assert np.bincount(digits.target).tolist() == CLASS_COUNTS
+    table = np.column_stack([digits.data, digits.target]).astype(np.uint8)
+    assert hashlib.sha256(table.tobytes()).hexdigest() == digits.sha256 == SHA256
+
+
+def test_last_1797_rows_are_those_of_sklearn(digits):
+    theirs = datasets.load_digits()
+    np.testing.assert_array_equal(digits.data[-1797:], theirs.data)
+    np.testing.assert_array_equal(digits.target[-1797:], theirs.target)
+    np.testing.assert_array_equal(digits.images[-1797:], theirs.images)
+
+
+def test_writers_part_the_rows_into_train_and_test(digits):
+    assert digits.writers.shape == (5620,)
+    assert set(digits.writers[:3823]) == {"train"}
+    assert set(digits.writers[3823:]) == {"test"}
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_bunch_is_like_that_of_sklearn(as_frame):
+    ours, theirs = digitlib.load_digits(as_frame=as_frame), datasets.load_digits(as_frame=as_frame)
+    assert set(theirs) <= set(ours)
+    assert set(ours) - set(theirs) == {"source", "sha256", "writers"}
+    for name in theirs:
+        assert type(ours[name]) is type(theirs[name]), name
+    assert ours.feature_names == theirs.feature_names
+    np.testing.assert_array_equal(ours.target_names, theirs.target_names)
+    assert ours.images.shape == (5620, *theirs.images.shape[1:])
+    assert "10.24432/C50P49" in ours.DESCR
+    assert "CC BY 4.0" in ours.DESCR
+
+
+def test_as_frame_has_the_values_of_the_arrays(digits):
+    framed = digitlib.load_digits(as_frame=True)
+    assert digits.frame is None
+    assert list(framed.frame) == list(datasets.load_digits(as_frame=True).frame)
+    np.testing.assert_array_equal(framed.frame.drop(columns="target"), digits.data)
+    pd.testing.assert_series_equal(framed.frame["target"], framed.target)
+    np.testing.assert_array_equal(framed.target, digits.target)
+
+
+def test_return_X_y_gives_the_same_arrays(digits):
+    X, y = digitlib.load_digits(return_X_y=True)
+    np.testing.assert_array_equal(X, digits.data)
+    np.testing.assert_array_equal(y, digits.target)
+    X, y = digitlib.load_digits(return_X_y=True, as_frame=True)
+    assert isinstance(X, pd.DataFrame)
+    assert isinstance(y, pd.Series)
+
+
+def test_each_call_gives_arrays_of_its_own(digits):
+    spoilt = digitlib.load_digits()
+    spoilt.data[:], spoilt.target_names[:] = 0, 0
+    again = digitlib.load_digits()
+    np.testing.assert_array_equal(again.data, digits.data)
+    np.testing.assert_array_equal(again.target_names, np.arange(10))
+
+
+def test_sklearn_source_is_the_test_part_and_says_so(digits):
+    part = digitlib.load_digits("sklearn")
+    np.testing.assert_array_equal(part.data, digits.data[3823:])
+    np.testing.assert_array_equal(part.target, digits.target[3823:])
+    assert set(part.writers) == {"test"}
+    assert part.source == "sklearn"
+    assert part.sha256 != digits.sha256
+    assert "ONLY the 1,797 rows" in data.describe_source(part.source)
+
+
+def test_every_source_has_its_own_description(tmp_path):
+    lines = [data.describe_source(source) for source in (*data.SOURCES, str(tmp_path / "mine.csv"))]
+    assert len(set(lines)) == 4
+    assert "mine.csv" in lines[-1]
+    assert not any("\n" in line for line in lines)
+
+
+@pytest.fixture
+def package_folder(tmp_path, monkeypatch):
+    """A copy of the bundled file that may be spoilt, read in place of the package's."""
+    shutil.copytree(data.files("digitlib") / "optdigits", tmp_path / "optdigits")
+    monkeypatch.setattr(data, "files", lambda package: tmp_path)
+    assert digitlib.load_digits().sha256 == SHA256
+    return tmp_path / "optdigits"
+
+
+def one_pixel_changed(packed):
+    rows = gzip.decompress(packed).split(b"\n")
+    assert b",15," in rows[7]
+    rows[7] = rows[7].replace(b",15,", b",14,", 1)
+    return gzip.compress(b"\n".join(rows))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda packed: packed[: len(packed) // 2], id="truncated"),
+        pytest.param(lambda packed: b"", id="empty"),
+        pytest.param(lambda packed: b"<html>not found</html>", id="not_gzip"),
+        pytest.param(lambda packed: gzip.compress(b"0,1,2\n3,4\n"), id="other_columns"),
+        pytest.param(lambda packed: gzip.compress(b"a,b,c\n"), id="text"),
+        pytest.param(one_pixel_changed, id="one_pixel_changed"),
+        pytest.param(lambda packed: None, id="missing"),
+    ],
+)
+def test_damaged_bundled_file_is_refused(package_folder, spoil):
+    file = package_folder / "optdigits.csv.gz"
+    spoilt = spoil(file.read_bytes())
+    file.unlink() if spoilt is None else file.write_bytes(spoilt)
+    with pytest.raises(DataError, match=r"bundled table .* reinstall digitlib") as caught:
+        digitlib.load_digits()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", [None, 5, b"bundled", ["bundled"]])
+def test_source_of_another_type_is_refused(source):
+    with pytest.raises(DataError, match=r"^source=.*: takes bundled, uci, sklearn or the path"):
+        digitlib.load_digits(source)
+
+
+def test_check_splits_counts_the_rarest_class():
+    y = np.repeat([0, 1, 2], [9, 3, 5])
+    data.check_splits(y, 3)
+    with pytest.raises(DataError, match=r"^class 1 has 3 row\(s\), fewer than the 4 folds; add rows or use fewer folds$"):
+        data.check_splits(y, 4)
+    with pytest.raises(DataError, match=r"^no rows to make 2 folds of"):
+        data.check_splits(y[:0], 2)
+
+
+@pytest.mark.parametrize("n_splits", [1, 0, -3, 2.0, "4", True, None])
+def test_check_splits_takes_integers_from_2_up(n_splits):
+    with pytest.raises(ParameterError, match=r"^n_splits=.*: takes an integer from 2 up$"):
+        data.check_splits(np.repeat([0, 1], 10), n_splits)
+
+
+def test_import_of_the_package_is_light():
+    """Heavy libraries are imported by what needs them, and not before: the command line starts in milliseconds."""
+    code = "import digitlib, sys; print([name for name in ('numpy', 'pandas', 'sklearn', 'torch') if name in sys.modules]);"
+    code += "digitlib.load_digits(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\nFalse\n"

@@ -1,0 +1,136 @@
+"""Facts about the reference network, from its publication (DESIGN.md), and about the layers of our own."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from digitlib import model
+from digitlib.recipes import RECIPES, get_recipe
+
+N_PARAMETERS = 151_306
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def images(n=32, side=8, seed=1):
+    return torch.randn(n, 1, side, side, generator=generator(seed))
+
+
+def reference(seed=0):
+    return model.build(get_recipe("coursework"), 8, 10, generator(seed))
+
+
+def layers(network, kind):
+    return [layer for layer in network.modules() if isinstance(layer, kind)]
+
+
+def test_reference_network_has_151306_parameters():
+    network = reference()
+    assert sum(p.numel() for p in network.parameters()) == N_PARAMETERS
+    assert [tuple(c.weight.shape) for c in layers(network, nn.Conv2d)] == [(32, 1, 3, 3), (64, 32, 3, 3)]
+    assert [tuple(f.weight.shape) for f in layers(network, nn.Linear)] == [(128, 1024), (10, 128)]
+
+
+def test_parameter_table_adds_up():
+    table = model.parameter_table(reference())
+    assert [line["parameters"] for line in table] == [320, 18_496, 131_200, 1_290]
+    assert sum(line["parameters"] for line in table) == N_PARAMETERS
+    assert [line["weights"] for line in table] == ["32 x 1 x 3 x 3", "64 x 32 x 3 x 3", "128 x 1024", "10 x 128"]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_outputs_are_log_probabilities(recipe, training):
+    network = model.build(get_recipe(recipe), 8, 10, generator()).train(training)
+    out = network(images())
+    assert out.shape == (32, 10)
+    assert out.dtype == torch.float32
+    assert (out <= 0).all()
+    torch.testing.assert_close(out.exp().sum(dim=1), torch.ones(32))
+
+
+@pytest.mark.parametrize(("side", "n_classes"), [(2, 2), (3, 4), (8, 3), (9, 10), (28, 10)])
+def test_other_image_sizes_and_class_counts(side, n_classes):
+    network = model.build(get_recipe("coursework"), side, n_classes, generator()).eval()
+    assert network(images(4, side)).shape == (4, n_classes)
+
+
+def test_initial_weights_fill_the_kaiming_and_xavier_bounds():
+    network = reference()
+    convolutions, linear = layers(network, nn.Conv2d), layers(network, nn.Linear)
+    bounds = [(6 / c.weight[0].numel()) ** 0.5 for c in convolutions] + [(6 / sum(f.weight.shape)) ** 0.5 for f in linear]
+    for layer, bound in zip(convolutions + linear, bounds, strict=True):
+        assert 0.97 * bound < layer.weight.abs().max().item() <= bound
+        assert abs(layer.weight.std().item() * 3**0.5 / bound - 1) < 0.1  # uniform: deviation is bound / sqrt(3)
+        assert 0 < layer.bias.abs().max().item() <= layer.weight[0].numel() ** -0.5
+
+
+def test_same_seed_gives_the_same_weights_and_another_seed_others():
+    first, again, other = (reference(seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_generator_of_the_process_is_left_alone(recipe):
+    before = torch.get_rng_state()
+    network = model.build(get_recipe(recipe), 8, 10, generator()).train()
+    network(images()).sum().backward()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_exchange_of_pooling_and_relu_changes_no_value():
+    """The published order of layers, ReLU before pooling and plain flattening, gives the same log-probabilities."""
+    ours = reference().eval()
+    (conv1, conv2), (linear1, linear2) = layers(ours, nn.Conv2d), layers(ours, nn.Linear)
+    published = nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.5),
+        nn.Flatten(), nn.Linear(1024, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10), nn.LogSoftmax(dim=1),
+    ).eval()  # fmt: skip
+    for theirs, own in zip(layers(published, nn.Conv2d | nn.Linear), (conv1, conv2, linear1, linear2), strict=True):
+        theirs.load_state_dict(own.state_dict())
+    # Ours flattens rows, columns, channels; theirs channels, rows, columns.
+    columns = linear1.weight.detach().view(128, 4, 4, 64).permute(0, 3, 1, 2).reshape(128, 1024)
+    layers(published, nn.Linear)[0].weight.data = columns
+    x = images(64)
+    torch.testing.assert_close(ours(x), published(x), rtol=1e-5, atol=1e-5)
+
+
+# ---- dropout ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(p):
+    n = 1_000_003  # no multiple of the four numbers cut out of one draw
+    out = model.Dropout(p, generator()).train()(torch.ones(n))
+    assert set(out.unique().tolist()) == {0.0, torch.ones(1).div(1 - p).item()}
+    deviation = (p * (1 - p) / n) ** 0.5
+    assert abs((out == 0).float().mean().item() - p) < 5 * deviation
+    # Neighbours fall independently, so a pair is dropped with p squared.
+    pairs = (out[:-1] == 0) & (out[1:] == 0)
+    assert abs(pairs.float().mean().item() - p * p) < 5 * (p * p / n) ** 0.5
+
+
+def test_dropout_drops_the_same_for_the_same_seed_only():
+    x = images(16)
+    first, again, other = (model.Dropout(0.5, generator(seed)).train()(x) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    layer = model.Dropout(0.5, generator()).train()
+    assert not torch.equal(layer(x), layer(x))
+
+
+def test_dropout_does_nothing_in_evaluation_or_with_share_0():
+    x = images(4)
+    assert torch.equal(model.Dropout(0.5).eval()(x), x)
+    assert torch.equal(model.Dropout(0.0).train()(x), x)
+
+
+def test_gradient_flows_through_kept_activations_only():
+    x = torch.ones(1000, requires_grad=True)
+    out = model.Dropout(0.25, generator()).train()(x)
+    out.sum().backward()
+    np.testing.assert_array_equal(x.grad, out.detach())

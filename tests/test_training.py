@@ -1,0 +1,164 @@
+"""The training loop: what it records, what it may never see, and the threads it borrows."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, log_loss
+
+import digitlib
+from digitlib.training import one_thread
+
+
+@pytest.fixture(scope="module")
+def rows():
+    X, y = digitlib.load_digits("sklearn", return_X_y=True)
+    return X[:300], y[:300]
+
+
+@pytest.fixture
+def two_threads():
+    """Two intra-op threads, whatever the machine has, so that a number that is not restored shows."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def weights(classifier):
+    return classifier.network_.state_dict()
+
+
+def equal(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+# ---- threads ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_thread_restores_the_number_before_also_after_an_error(two_threads):
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    with pytest.raises(ZeroDivisionError), one_thread():
+        1 / 0  # noqa: B018 (what is raised inside is the point)
+    assert torch.get_num_threads() == 2
+
+
+def test_one_thread_inside_one_thread_lasts_to_the_outer_end(two_threads):
+    with one_thread():
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("first_out", ["first_in", "last_in"])
+def test_one_thread_restores_every_thread_that_used_it(two_threads, first_out):
+    """Two folds side by side: whoever leaves first gets its threads back, and takes none from the one still inside."""
+    seen, inside, gone = {}, threading.Barrier(2, timeout=20), threading.Event()
+
+    def fold(name):
+        torch.set_num_threads(2)
+        with one_thread():
+            inside.wait()
+            if name != first_out:
+                gone.wait(20)
+                seen["still inside"] = torch.get_num_threads()
+        seen[name] = torch.get_num_threads()
+        if name == first_out:
+            gone.set()
+
+    threads = [threading.Thread(target=fold, args=(name,)) for name in ("first_in", "last_in")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert seen == {"first_in": 2, "last_in": 2, "still inside": 1}
+    assert torch.get_num_threads() == 2
+
+
+def test_fit_and_predict_restore_the_threads(two_threads, rows):
+    classifier = digitlib.DigitClassifier(epochs=1, random_state=0).fit(*rows)
+    assert torch.get_num_threads() == 2
+    classifier.predict_proba(rows[0])
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_weights_do_not_depend_on_the_threads_of_the_process(two_threads, rows, number):
+    expected = weights(digitlib.DigitClassifier(epochs=1, random_state=0).fit(*rows))
+    torch.set_num_threads(number)
+    assert equal(weights(digitlib.DigitClassifier(epochs=1, random_state=0).fit(*rows)), expected)
+
+
+# ---- what training may see --------------------------------------------------------------------------------------------
+
+
+def test_held_out_data_never_influences_the_weights(rows):
+    X, y = rows
+    plain = digitlib.DigitClassifier(epochs=2, random_state=0).fit(X[:200], y[:200])
+    for eval_set in ((X[200:], y[200:]), (X[200:] * 0, y[200:][::-1])):
+        measured = digitlib.DigitClassifier(epochs=2, random_state=0).fit(X[:200], y[:200], eval_set=eval_set)
+        assert equal(weights(measured), weights(plain))
+        assert [r["loss"] for r in measured.history_] == [r["loss"] for r in plain.history_]
+        assert "held_out_loss" in measured.history_[0]
+    assert "held_out_loss" not in plain.history_[0]
+
+
+def test_callback_that_predicts_changes_no_weight(rows):
+    X, y = rows
+    plain = digitlib.DigitClassifier(epochs=2, random_state=0).fit(X, y)
+    other = digitlib.DigitClassifier(epochs=1, random_state=1).fit(X, y)
+    watched = digitlib.DigitClassifier(epochs=2, random_state=0).fit(X, y, on_epoch=lambda record: other.predict(X))
+    assert equal(weights(watched), weights(plain))
+
+
+def test_the_generator_of_the_process_is_left_alone(rows):
+    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    digitlib.DigitClassifier(epochs=1, random_state=0).fit(*rows).predict(rows[0])
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)
+
+
+# ---- what training records --------------------------------------------------------------------------------------------
+
+
+def test_history_has_loss_learning_rate_and_held_out_figures_of_each_epoch(rows):
+    X, y = rows
+    seen = []
+    classifier = digitlib.DigitClassifier(epochs=4, random_state=0)
+    classifier.fit(X[:200], y[:200], eval_set=(X[200:], y[200:]), on_epoch=seen.append)
+    history = classifier.history_
+    assert seen == history
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4]
+    np.testing.assert_allclose([record["learning_rate"] for record in history], 1e-3 * 0.7 ** np.arange(4))
+    losses = [record["loss"] for record in history]
+    assert losses == sorted(losses, reverse=True)
+    # The last record measures the network as it was left.
+    assert history[-1]["held_out_loss"] == pytest.approx(log_loss(y[200:], classifier.predict_proba(X[200:])), rel=1e-5)
+    assert history[-1]["held_out_accuracy"] == pytest.approx(accuracy_score(y[200:], classifier.predict(X[200:])))
+
+
+def test_what_the_callback_raises_ends_the_training(rows):
+    epochs = []
+
+    def stop(record):
+        epochs.append(record["epoch"])
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        digitlib.DigitClassifier(epochs=9, random_state=0).fit(*rows, on_epoch=stop)
+    assert epochs == [1, 2]
+
+
+def test_every_row_is_trained_on(rows):
+    """One batch that holds all rows: the first loss is the mean over all of them, dropout aside, whatever their order."""
+    X, y = rows
+    whole, reordered = (
+        digitlib.DigitClassifier(epochs=1, random_state=0, batch_size=size).fit(X, y).history_[0]["loss"] for size in (300, 10_000)
+    )
+    assert whole == reordered
+    assert digitlib.DigitClassifier(epochs=1, random_state=0, batch_size=7).fit(X, y).history_[0]["loss"] < whole
