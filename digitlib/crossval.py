@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold
 
 from digitlib.data import check_splits
-from digitlib.errors import ParameterError
+from digitlib.errors import DataError, ParameterError
 from digitlib.progress import Progress
 
 
@@ -49,6 +49,8 @@ class CrossValidation:
         Fit and prediction, fold by fold.
     estimators : list
         The fitted classifier of each fold.
+    rows : ndarray of shape (n,), int64
+        Which rows of the data these are: all of them with ``protocol="folds"``, the test writers' with ``protocol="writers"``.
     """
 
     y: np.ndarray
@@ -59,6 +61,7 @@ class CrossValidation:
     seconds: float
     fold_seconds: list
     estimators: list
+    rows: np.ndarray
 
     @property
     def predicted(self):
@@ -78,9 +81,10 @@ class CrossValidation:
 
 
 def cross_validate(
-    classifier, X, y, *, n_splits=4, random_state=30, n_jobs=None, scaling="train", store=None, progress="auto"
+    classifier, X, y, *, n_splits=4, random_state=30, n_jobs=None, scaling="train", store=None, progress="auto",
+    protocol="folds", writers=None,
 ):  # fmt: skip
-    """K-fold cross-validation of any classifier with ``predict_proba``.
+    """Out-of-sample predictions of any classifier with ``predict_proba``: K folds, or writers it has never seen.
 
     Parameters
     ----------
@@ -103,10 +107,17 @@ def cross_validate(
         Keeps finished folds for a later attempt: ``store.get(number, test)`` gives a :class:`Fold` or None, ``store.put(fold)`` keeps one.
     progress : {"auto", "bar", "log", "off"}, default="auto"
         See :class:`digitlib.progress.Progress`.
+    protocol : {"folds", "writers"}, default="folds"
+        ``"folds"``: K folds, in which a writer's images are on both sides. ``"writers"``: one fold, trained on the rows whose entry
+        in `writers` is "train" and tested on those with "test", as the data's authors divided them; `n_splits` and `random_state`
+        are not used.
+    writers : array of shape (n,) of str or None
+        As in :func:`digitlib.load_digits`; for ``protocol="writers"`` only.
 
     Returns
     -------
     CrossValidation
+        Of all rows in order, or of the test writers' rows in order.
 
     Raises
     ------
@@ -120,16 +131,15 @@ def cross_validate(
         raise ParameterError(
             f"{type(classifier).__name__} has no predict_proba; give a classifier that has, or wrap it in CalibratedClassifierCV"
         )
-    check_splits(y, n_splits)
+    splits = _splits(X, y, n_splits, random_state, protocol, writers)
     if scaling not in ("train", "all"):
         raise ParameterError(f"scaling={scaling!r}: takes 'train' or 'all'")
     if scaling == "all" and "scale_on" not in inspect.signature(classifier.fit).parameters:
         raise ParameterError(f"scaling='all' has no effect on {type(classifier).__name__}; leave it at 'train'")
     start = time.perf_counter()
-    splits = list(KFold(n_splits, shuffle=True, random_state=random_state).split(X))
-    bar = Progress(n_splits, progress)
+    bar = Progress(len(splits), progress)
     if n_jobs is None:
-        n_jobs = joblib.parallel.get_active_backend()[1] or min(joblib.cpu_count(), n_splits)
+        n_jobs = joblib.parallel.get_active_backend()[1] or min(joblib.cpu_count(), len(splits))
     shared = getattr(joblib.parallel.get_active_backend(prefer="threads")[0], "supports_sharedmem", False)
     try:
         folds = joblib.Parallel(n_jobs=n_jobs, prefer="threads")(
@@ -140,6 +150,23 @@ def cross_validate(
     finally:
         bar.close()
     return _assemble(folds, y, time.perf_counter() - start)
+
+
+def _splits(X, y, n_splits, random_state, protocol, writers):
+    """List of (training rows, test rows)."""
+    if protocol == "folds":
+        if writers is not None:
+            raise ParameterError("writers has no effect with protocol='folds'; leave it out, or use protocol='writers'")
+        check_splits(y, n_splits)
+        return list(KFold(n_splits, shuffle=True, random_state=random_state).split(X))
+    if protocol != "writers":
+        raise ParameterError(f"protocol={protocol!r}: takes 'folds' or 'writers'")
+    train, test = (np.flatnonzero(np.asarray(writers) == part) for part in ("train", "test"))
+    if not len(train) or not len(test):
+        raise DataError(
+            f"protocol='writers' needs rows of training and of test writers, here {len(train)} and {len(test)}; use source bundled or uci"
+        )
+    return [(train, test)]
 
 
 def _fold(classifier, X, y, number, train, test, scaling, store, bar):
@@ -173,7 +200,7 @@ def _report(bar, fold, y, note=""):
 
 
 def _assemble(folds, y, seconds):
-    classes = np.unique(y)
+    classes, rows = np.unique(y), np.sort(np.concatenate([fold.test for fold in folds]))
     probabilities, numbers = np.full((len(y), len(classes)), np.nan), np.zeros(len(y), dtype=np.int64)
     for fold in folds:
         # A fold whose training rows lack a class has no column for it: that probability is 0.
@@ -183,5 +210,6 @@ def _assemble(folds, y, seconds):
         numbers[fold.test] = fold.number
     history = pd.DataFrame([{"fold": fold.number, **record} for fold in folds for record in fold.history])
     return CrossValidation(
-        y, classes, probabilities, numbers, history, seconds, [f.seconds for f in folds], [f.estimator for f in folds]
+        y[rows], classes, probabilities[rows], numbers[rows], history, seconds,
+        [f.seconds for f in folds], [f.estimator for f in folds], rows,
     )  # fmt: skip

@@ -1,13 +1,8 @@
-"""Every figure: arrays in, Axes out, with one sentence of alt text and the numbers behind the picture.
-
-Each function returns its Axes (an array of Axes where there are several). ``alt_text(axes)`` is what the picture says in words,
-``numbers(axes)`` the DataFrame it was drawn from. After ``notebook_style()`` a notebook's figures carry the alt text.
-"""
+"""What every figure shares, and the figures of the data and of training."""
 
 import base64
 import io
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -46,7 +41,8 @@ def _mimebundle(figure, include=None, exclude=None):
     return {"image/png": base64.b64encode(data).decode(), "text/plain": facts["alt"]}, {"image/png": facts}
 
 
-def _described(axes, alt, data):
+def described(axes, alt, data):
+    """Give the figure of `axes` its alt text and its numbers; return `axes`."""
     figure = np.ravel(axes)[0].figure
     figure.alt, figure.numbers = alt, data
     return axes
@@ -73,57 +69,44 @@ def class_counts(y):
     ax.bar_label(ax.containers[0], padding=2)
     ax.set(xlabel="digit", ylabel="images")
     ax.grid(False, axis="x")
-    alt = f"Bar chart of images per digit: from {counts.min()} (digit {counts.idxmin()}) to {counts.max()} (digit {counts.idxmax()}), {counts.sum():,} in all."
-    return _described(ax, alt, counts.rename_axis("digit").reset_index(name="images"))
+    ends = f"from {counts.min()} (digit {counts.idxmin()}) to {counts.max()} (digit {counts.idxmax()})"
+    alt = f"Bar chart of images per digit: {ends}, {counts.sum():,} in all."
+    return described(ax, alt, counts.rename_axis("digit").reset_index(name="images"))
 
 
 def image_numbers(image, label):
     """One `image` (8, 8) twice: as its numbers and as a picture."""
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6), layout="constrained")
+    _, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6), layout="constrained")
     sns.heatmap(image, annot=True, fmt="d", cmap=["white"], cbar=False, linewidths=0.5, linecolor="lightgrey", square=True, ax=axes[0])
     axes[0].set_title("as numbers")
-    _show(axes[1], image, "as a picture")
+    show(axes[1], image, "as a picture")
     for ax in axes:
         ax.set(xticks=[], yticks=[])
     ink = int((image > 0).sum())
-    alt = f"An image labelled {label}, as an 8 by 8 table of numbers and as a picture: {ink} of {image.size} pixels hold ink, the darkest {image.max()} of 16."
-    return _described(axes, alt, pd.DataFrame(image))
+    facts = f"{ink} of {image.size} pixels hold ink, the darkest {image.max()} of 16"
+    alt = f"An image labelled {label}, as an 8 by 8 table of numbers and as a picture: {facts}."
+    return described(axes, alt, pd.DataFrame(image))
 
 
-def _show(ax, image, title=""):
+def show(ax, image, title=""):
+    """Draw one image (rows, columns) as ink on paper."""
     ax.imshow(image, cmap=INK, vmin=0, vmax=max(16, image.max()))
     ax.set_title(title)
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
 
 
-def gallery(images, titles, columns=10, alt=None):
-    """`images` (n, rows, columns) in a grid, each under its title; n at least 1."""
-    rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(WIDTH, rows * (WIDTH / columns + 0.15 * (1 + max(t.count("\n") for t in titles)))),
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
-    for ax in axes.flat[len(images) :]:
-        ax.set_axis_off()
-    for ax, image, title in zip(axes.flat, images, titles, strict=False):
-        _show(ax, image)
-        ax.set_title(title, fontsize=8, pad=2)
-    words = "; ".join(title.replace("\n", " ") for title in titles[:20]) + (f"; and {len(titles) - 20} more" if len(titles) > 20 else "")
-    return _described(axes, alt or f"{len(images)} images of digits: {words}.", pd.DataFrame({"title": list(titles)}))
-
-
 def examples_by_class(images, y, per_class=10):
     """The first `per_class` images of each class in `y`, a row for each class."""
     classes = np.unique(y)
     chosen = np.concatenate([np.flatnonzero(y == label)[:per_class] for label in classes])
-    figure, axes = plt.subplots(len(classes), per_class, figsize=(WIDTH, WIDTH * len(classes) / per_class), layout="constrained")
+    _, axes = plt.subplots(len(classes), per_class, figsize=(WIDTH, WIDTH * len(classes) / per_class), layout="constrained")
     for ax, row in zip(axes.flat, chosen, strict=True):
-        _show(ax, images[row])
+        show(ax, images[row])
     for ax, label in zip(axes[:, 0], classes, strict=True):
         ax.set_ylabel(label, rotation=0, labelpad=12, fontsize=14, va="center")
     alt = f"{per_class} examples of each digit from {classes[0]} to {classes[-1]}, one row for each digit."
-    return _described(axes, alt, pd.DataFrame({"row": chosen, "label": y[chosen]}))
+    return described(axes, alt, pd.DataFrame({"row": chosen, "label": y[chosen]}))
 
 
 def class_means(images, y):
@@ -131,9 +114,9 @@ def class_means(images, y):
     classes = np.unique(y)
     groups = [images[y == label] for label in classes]
     means, spreads = np.stack([g.mean(0) for g in groups]), np.stack([g.std(0) for g in groups])
-    figure, axes = plt.subplots(2, len(classes), figsize=(WIDTH, 2.4), layout="constrained")
+    _, axes = plt.subplots(2, len(classes), figsize=(WIDTH, 2.4), layout="constrained")
     for i, label in enumerate(classes):
-        _show(axes[0, i], means[i], str(label))
+        show(axes[0, i], means[i], str(label))
         axes[1, i].imshow(spreads[i], cmap="viridis", vmin=0, vmax=spreads.max())
         axes[1, i].set(xticks=[], yticks=[])
         axes[1, i].grid(False)
@@ -141,19 +124,21 @@ def class_means(images, y):
     axes[1, 0].set_ylabel("spread")
     table = pd.DataFrame({"digit": classes, "mean ink": means.mean((1, 2)), "mean spread": spreads.mean((1, 2))})
     most = table.loc[table["mean spread"].idxmax()]
-    alt = f"Mean image of each digit above its pixel-wise standard deviation; digit {most['digit']:.0f} varies most, by {most['mean spread']:.1f} of 16 on average."
-    return _described(axes, alt, table)
+    widest = f"digit {most['digit']:.0f} varies most, by {most['mean spread']:.1f} of 16 on average"
+    alt = f"Mean image of each digit above its pixel-wise standard deviation; {widest}."
+    return described(axes, alt, table)
 
 
 def scaling_effect(before, after):
     """Histograms of the pixels of a sample before and after scaling; any shape."""
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8), layout="constrained")
+    _, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8), layout="constrained")
     for ax, values, name in ((axes[0], before, "pixels as stored"), (axes[1], after, "after scaling")):
         sns.histplot(x=np.ravel(values).astype(float), bins=40, ax=ax)
         ax.set(title=f"{name}: mean {np.mean(values):.2f}, standard deviation {np.std(values):.2f}", xlabel="value", ylabel="pixels")
     table = pd.DataFrame({"before": pd.Series(np.ravel(before)).describe(), "after": pd.Series(np.ravel(after)).describe()})
-    alt = f"Histograms of pixel values: mean {np.mean(before):.2f} before scaling and {np.mean(after):.2f} after; standard deviation {np.std(before):.2f} and {np.std(after):.2f}."
-    return _described(axes, alt, table)
+    means = f"mean {np.mean(before):.2f} before scaling and {np.mean(after):.2f} after"
+    alt = f"Histograms of pixel values: {means}; standard deviation {np.std(before):.2f} and {np.std(after):.2f}."
+    return described(axes, alt, table)
 
 
 def projection(X, y):
@@ -170,8 +155,9 @@ def projection(X, y):
         )
     ax.legend(title="digit", ncols=2)
     share = 100 * pca.explained_variance_ratio_.sum()
-    alt = f"{len(y):,} images on their first two principal components, which hold {share:.0f} % of the variance; the digits form clouds that overlap."
-    return _described(ax, alt, table)
+    held = f"which hold {share:.0f} % of the variance"
+    alt = f"{len(y):,} images on their first two principal components, {held}; the digits form clouds that overlap."
+    return described(ax, alt, table)
 
 
 # ---- training ---------------------------------------------------------------------------------------------------------
@@ -190,7 +176,7 @@ def loss_curves(history):
     last = table[table["epoch"] == table["epoch"].max()].groupby("rows", sort=False)["loss"].mean()
     ends = " and ".join(f"{value:.3f} ({rows})" for rows, value in last.items())
     alt = f"Loss of each of {table['fold'].nunique()} folds against epochs; after epoch {table['epoch'].max()} it is {ends} on average."
-    return _described(ax, alt, table)
+    return described(ax, alt, table)
 
 
 def learning_rate(history):
@@ -201,7 +187,7 @@ def learning_rate(history):
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(ylabel="learning rate", ylim=(0, None))
     first, last = table["learning_rate"].iloc[[0, -1]]
-    return _described(ax, f"Learning rate against epochs, from {first:.2g} in the first to {last:.2g} in the last.", table)
+    return described(ax, f"Learning rate against epochs, from {first:.2g} in the first to {last:.2g} in the last.", table)
 
 
 def fold_accuracies(accuracies):
@@ -215,56 +201,4 @@ def fold_accuracies(accuracies):
         ax.annotate(f"{value:.2f}", (value, i), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9)
     ax.margins(x=0.15)
     each = ", ".join(f"{value:.2f}" for value in values)
-    return _described(ax, f"Accuracy of each fold in per cent: {each}; mean {values.mean():.2f}.", table)
-
-
-# ---- evaluation -------------------------------------------------------------------------------------------------------
-
-
-def confusion(y_true, y_predicted, title="", ax=None):
-    """Heat map of the confusion matrix in counts, the diagonal dimmed so that errors show (torchmetrics).
-
-    Parameters
-    ----------
-    y_true, y_predicted : array of shape (n,)
-    title : str
-    ax : Axes or None
-        Drawn into, in place of a new figure.
-    """
-    from digitlib.metrics import confusion_counts
-
-    table = confusion_counts(y_true, y_predicted)
-    counts = table.to_numpy()
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6.4, 5.4), layout="constrained")
-    right = np.eye(len(table), dtype=bool)
-    sns.heatmap(table, mask=right, annot=counts, fmt="d", cmap="rocket_r", square=True, linewidths=0.5, ax=ax, cbar_kws={"label": "errors"})
-    sns.heatmap(table, mask=~right, annot=counts, fmt="d", cmap=["#e8e8e8"], cbar=False, square=True, annot_kws={"color": "#444"}, ax=ax)
-    ax.set(title=title, xlabel="predicted", ylabel="true digit")
-    ax.tick_params(axis="y", rotation=0)
-    wrong = np.where(right, 0, counts)
-    alt = f"Confusion matrix: {counts.trace():,} of {counts.sum():,} correct"
-    if wrong.any():
-        i, j = np.unravel_index(wrong.argmax(), wrong.shape)
-        alt += f"; most frequent error {table.index[i]} read as {table.columns[j]}, {_times(wrong.max())}"
-    return _described(ax, alt + ".", table)
-
-
-def _times(count):
-    return "once" if count == 1 else f"{count} times"
-
-
-def fold_confusions(y_true, y_predicted, folds):
-    """One confusion matrix for each fold, side by side in pairs."""
-    numbers_ = np.unique(folds)
-    rows = -(-len(numbers_) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(1.25 * WIDTH, 4.3 * rows), squeeze=False, layout="constrained")
-    sentences, tables = [], []
-    for ax in axes.flat[len(numbers_) :]:
-        ax.set_axis_off()
-    with mpl.rc_context({"font.size": 7}):
-        for ax, fold in zip(axes.flat, numbers_, strict=False):
-            confusion(y_true[folds == fold], y_predicted[folds == fold], f"fold {fold}", ax)
-            sentences.append(f"Fold {fold}: {alt_text(ax)[len('Confusion matrix: ') :]}")
-            tables.append(numbers(ax))
-    return _described(axes, "Confusion matrices of the folds. " + " ".join(sentences), pd.concat(tables, keys=numbers_, names=["fold"]))
+    return described(ax, f"Accuracy of each fold in per cent: {each}; mean {values.mean():.2f}.", table)
