@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from digitlib import cache
 from digitlib.errors import DataError
 
 DATASET_ID = 80
@@ -44,7 +45,7 @@ def fetch(expected):
     Environment: ``DIGITLIB_UCI_TIMEOUT`` (seconds), ``DIGITLIB_UCI_URL`` (a mirror's address in place of the
     archive's ``/api/dataset``), ``DIGITLIB_CACHE`` (folder in place of the user's cache folder).
     """
-    cached = _cache_folder() / f"uci-{DATASET_ID}.npy"
+    cached = cache.folder() / f"uci-{DATASET_ID}.npy"
     try:
         table = np.load(cached, allow_pickle=False)
         if np.array_equal(table, expected):
@@ -54,13 +55,6 @@ def fetch(expected):
     table = _compare(_fetch_in_child(), expected)
     _save(table, cached)
     return table
-
-
-def _cache_folder():
-    from platformdirs import user_cache_path
-
-    override = os.environ.get("DIGITLIB_CACHE")
-    return Path(override) if override else user_cache_path("digitlib")
 
 
 def _save(table, path):
