@@ -32,7 +32,21 @@ def _parser():
     report.add_argument(
         "--scaling", default="train", metavar="ROWS", help="rows the scaler may see: train, or all (leaky; default: %(default)s)"
     )
+    report.add_argument("--compare", action="store_true", help="also run 4_compare: competitors, new writers, learning curve")
     report.set_defaults(run=_report)
+
+    check = commands.add_parser("check", help="check a finished report from its own files", allow_abbrev=False)
+    check.add_argument("folder", metavar="FOLDER", help="such as reports/coursework")
+    check.add_argument("--all", action="store_true", help="also what needs data and a little training; writes checks.json")
+    check.set_defaults(run=_check)
+
+    compare = commands.add_parser("compare", help="recipes and competitors on the same rows", allow_abbrev=False)
+    compare.add_argument("--run", dest="folder", metavar="FOLDER", help="a finished report to set against the others")
+    compare.add_argument(
+        "--recipes", default="quick", metavar="NAMES", help="quick, all, or names with commas between (default: %(default)s)"
+    )
+    compare.add_argument("--source", metavar="SOURCE", help="as for report (default: the run's, else bundled)")
+    compare.set_defaults(run=_compare)
     return parser
 
 
@@ -42,9 +56,29 @@ def _report(arguments):
     names = ("recipe", "seed", "splits", "epochs", "source", "scaling")
     parameters = report.check_parameters(**{name: getattr(arguments, name) for name in names})
     name = arguments.recipe if arguments.name is None else arguments.name
-    folder = report.make_report(name, parameters)
+    folder = report.make_report(name, parameters, compare=arguments.compare)
     print(report.verdict(folder))
+    print(report.checks_summary(folder))
     print(f"open {folder / 'index.html'}")
+
+
+def _check(arguments):
+    from digitlib.reporting import checks
+
+    results = checks.check_folder(arguments.folder, everything=arguments.all)
+    print(*results, sep="\n")
+    if arguments.all:
+        checks.write(arguments.folder, results)
+    return int(not all(result.passed for result in results))
+
+
+def _compare(arguments):
+    from digitlib import compare, load_digits, runs
+
+    run = None if arguments.folder is None else runs.load(arguments.folder)
+    source = arguments.source or ("bundled" if run is None else run.info["data"]["source"])
+    comparison = compare.compare(load_digits(source), run, arguments.recipes)
+    print(compare.as_text(comparison), *compare.conclude(comparison), sep="\n")
 
 
 def main(arguments=None):

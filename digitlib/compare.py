@@ -9,7 +9,7 @@ from digitlib import metrics
 from digitlib.classifier import DigitClassifier
 from digitlib.competitors import BUDGET, choose_recipes, competitors, measure, measure_run
 from digitlib.errors import ParameterError
-from digitlib.recipes import RECIPES, get_recipe
+from digitlib.recipes import Recipe
 
 
 @dataclass
@@ -61,6 +61,7 @@ def compare(digits, run=None, recipes="quick", budget=BUDGET, seed=0, n_splits=4
             if (name, protocol) not in measured:
                 measured[name, protocol] = measure(classifier, digits, protocol, n_splits, random_state)
     table = pd.DataFrame({name: _summary(name, measured, digits.target) for name in classifiers}).T.infer_objects()
+    table["ours"] = [isinstance(classifiers[name], DigitClassifier) for name in table.index]
     table = table.sort_values(["accuracy", "seconds"], ascending=[False, True])
     reference = reference or table.index[table["ours"]][0]
     return Comparison(reference, table, _pairs(reference, [n for n in table.index if n != reference], measured, digits.target), left_out)
@@ -68,9 +69,7 @@ def compare(digits, run=None, recipes="quick", budget=BUDGET, seed=0, n_splits=4
 
 def classifier_of(run):
     """The classifier, not fitted, that `run` was made with."""
-    name, epochs = run.info["recipe"]["name"], run.info["parameters"]["epochs"]
-    changed = epochs if epochs != get_recipe(name).epochs else None
-    return DigitClassifier(name, random_state=run.info["parameters"]["seed"], epochs=changed)
+    return DigitClassifier(Recipe(**run.info["recipe"]), random_state=run.info["parameters"]["seed"])
 
 
 def _summary(name, measured, y):
@@ -83,7 +82,7 @@ def _summary(name, measured, y):
         summary[prefix.strip() or "accuracy"] = correct / total if total else np.nan
     one = measured[name, "folds"]
     return summary | {
-        "seconds": one.seconds, "milliseconds": one.milliseconds, "bytes": one.bytes, "ours": name in RECIPES, "measured": one.created,
+        "seconds": one.seconds, "milliseconds": one.milliseconds, "bytes": one.bytes, "measured": one.created,
     }  # fmt: skip
 
 
@@ -126,3 +125,14 @@ def conclude(comparison, level=0.05):
         }[tuple(sure)]
         sentences.append(f"{winner} is right on {surplus:,} more images than {loser}: {because}.")
     return sentences
+
+
+def as_text(comparison):
+    """``comparison.table`` in plain lines, for a terminal."""
+    table = comparison.table
+    shown = pd.DataFrame({
+        "accuracy %": 100 * table["accuracy"], "new writers %": 100 * table["writers"], "seconds": table["seconds"],
+        "ms per 1,000": table["milliseconds"], "kB": table["bytes"] / 1000, "measured": table["measured"],
+    })  # fmt: skip
+    left = [f"left out, about {seconds:.0f} s: {name}; ask for it with --recipes" for name, seconds in comparison.left_out.items()]
+    return "\n".join([shown.to_string(float_format="{:,.2f}".format), *left])

@@ -118,11 +118,11 @@ def measure(estimator, digits, protocol="folds", n_splits=4, random_state=30):
 
 def decisive(estimator):
     """All that decides what `estimator` learns from given rows, as a dictionary for JSON: parameters, versions and, if it is ours, code."""
-    facts = {"class": type(estimator).__name__, "parameters": {k: repr(v) for k, v in estimator.get_params().items()}}
     packages = ["numpy", "scipy", "scikit-learn"]
+    facts = {"class": type(estimator).__name__, "parameters": {name: repr(value) for name, value in estimator.get_params().items()}}
     if isinstance(estimator, DigitClassifier):
         packages.append("torch")
-        facts["recipe"] = repr(estimator.settings())
+        facts["parameters"] = repr((estimator.settings(), estimator.random_state, estimator.device))
         facts["code"] = [Path(digitlib.__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in CODE]
     return facts | {"versions": {name: version(name) for name in packages}}
 

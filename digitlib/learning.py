@@ -93,7 +93,7 @@ def more_epochs(history):
     down = f"down in {(gains > 0).sum()} of {len(gains)} folds"
     change = f"From epoch {step} to {last} held-out loss went from {mean[step]:.4f} to {mean[last]:.4f}, {down}"
     _, p = corrected_resampled_t(gains, 1 / (len(gains) - 1)) if len(gains) > 1 else (0, 1)
-    if gains.mean() > 0.02 * mean[last] and p <= 0.05:
+    if gains.mean() > 0.05 * mean[last] and p <= 0.05:
         return f"{change}: it still falls, **more epochs would help**."
     tail = f"the learning rate has come down to {100 * rates[last] / rates.max():.0f} % of its largest"
-    return f"{change}: it has levelled out, more epochs alone would not help ({tail})."
+    return f"{change}: it has all but levelled out, more epochs alone would hardly help ({tail})."

@@ -6,6 +6,8 @@ import seaborn as sns
 
 from digitlib.plots.basics import PALETTE, WIDTH, described
 
+PAPER = {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}  # behind names, so that no line crosses them
+
 
 def accuracy_against_time(table, span=6.0):
     """Accuracy with its 95 % interval against training time.
@@ -26,7 +28,7 @@ def accuracy_against_time(table, span=6.0):
         seconds = shown.loc[part.index, "seconds"]
         ax.errorbar(seconds, part["accuracy"], yerr=spread, fmt=marker, color=colour, capsize=3, lw=1, ms=7, label=label)
     for name, row in shown.iterrows():
-        ax.annotate(name, (row["seconds"], 100 * row["accuracy"]), xytext=(6, 3), textcoords="offset points", fontsize=9)
+        ax.annotate(name, (row["seconds"], 100 * row["accuracy"]), xytext=(6, 3), textcoords="offset points", fontsize=9, bbox=PAPER)
     ax.set(xscale="log", xlabel="seconds to train all folds (log scale)", ylabel="accuracy (%)")
     ax.set_xlim(ax.get_xlim()[0], ax.get_xlim()[1] * 4)  # room for the rightmost names
     left_out = table.index.difference(shown.index, sort=False)
@@ -39,15 +41,18 @@ def accuracy_against_time(table, span=6.0):
     return described(ax, f"Accuracy against training time: {words}.", table)
 
 
-def protocols(table):
+def protocols(table, span=10.0):
     """Accuracy of each classifier by folds and by new writers, joined by a line.
 
     Parameters
     ----------
     table : DataFrame
         Index: names. Columns ``folds`` and ``writers``, 0..1.
+    span : float
+        Whoever is more than so many points below the best is left out of the picture.
     """
     shown = 100 * table[["folds", "writers"]].dropna().sort_values("folds")
+    shown = shown[shown["folds"] >= shown["folds"].max() - span]
     _, ax = plt.subplots(figsize=(WIDTH, 1.4 + 0.34 * len(shown)), layout="constrained")
     lines, colours = np.arange(len(shown)), sns.color_palette(PALETTE)
     ax.hlines(lines, shown.min(axis=1), shown.max(axis=1), color="lightgrey", lw=3)

@@ -5,7 +5,7 @@ import json
 from jinja2 import Environment, PackageLoader, select_autoescape
 from nbconvert import HTMLExporter
 
-PAGES = {"1_eda": "Exploration", "2_train": "Training", "3_evaluate": "Evaluation"}
+PAGES = {"1_eda": "Exploration", "2_train": "Training", "3_evaluate": "Evaluation", "4_compare": "Comparison"}
 
 
 def write_page(notebook):
@@ -21,5 +21,6 @@ def write_index(folder, name):
     """Write ``index.html``, the page to open first, from ``run.json``."""
     environment = Environment(loader=PackageLoader("digitlib.reporting", "template"), autoescape=select_autoescape())
     info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    html = environment.get_template("index.html.j2").render(name=name, info=info, pages=PAGES)
+    pages = {stem: title for stem, title in PAGES.items() if (folder / f"{stem}.html").is_file()}
+    html = environment.get_template("index.html.j2").render(name=name, info=info, pages=pages)
     (folder / "index.html").write_text(html, encoding="utf-8")

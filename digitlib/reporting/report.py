@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -81,7 +83,7 @@ def check_name(name):
     return name
 
 
-def make_report(name, parameters, reports="reports"):
+def make_report(name, parameters, reports="reports", compare=False):
     """Run the notebooks and build ``reports/<name>/``.
 
     Parameters
@@ -91,6 +93,8 @@ def make_report(name, parameters, reports="reports"):
         From :func:`check_parameters`.
     reports : str or path-like
         The folder of all reports; made if missing.
+    compare : bool
+        Also run ``4_compare``.
 
     Returns
     -------
@@ -109,7 +113,7 @@ def make_report(name, parameters, reports="reports"):
     with _staging(target) as staging, tempfile.TemporaryDirectory() as scratch:
         kernels.prepare_environment(scratch)
         try:
-            _run_notebooks(staging, parameters)
+            _run_notebooks(staging, parameters, compare)
         except NotebookFailed as error:
             raise NotebookFailed(f"{error} (kept: {_keep_failed(staging, target)})") from error
         render.write_index(staging, name)
@@ -117,12 +121,13 @@ def make_report(name, parameters, reports="reports"):
     return target
 
 
-def _run_notebooks(staging, parameters):
-    """Exploration beside training; then evaluation. Pages are rendered as soon as their notebook is done."""
+def _run_notebooks(staging, parameters, compare):
+    """Exploration beside training; then evaluation beside the checks. Pages are rendered as soon as their notebook is done."""
     plan = {
         "1_eda": {"source": parameters["source"]},
         "2_train": {**parameters, "run": "."},
         "3_evaluate": {"run": "."},
+        "4_compare": {"run": "."},
     }
 
     def in_turn(*notebooks):
@@ -130,18 +135,36 @@ def _run_notebooks(staging, parameters):
             output = staging / f"{notebook}.ipynb"
             kernels.run(kernels.notebook_folder() / f"{notebook}.ipynb", output, plan[notebook], staging)
             pages.append(renderer.submit(render.write_page, output))
+            if notebook == "2_train":
+                checking.append(_start_checks(staging))
 
-    pages = []
+    pages, checking = [], []
     with ThreadPoolExecutor(2) as workers, ThreadPoolExecutor(1) as renderer:
-        running = [workers.submit(in_turn, "2_train", "3_evaluate"), workers.submit(in_turn, "1_eda")]
+        running = [workers.submit(in_turn, "2_train", "3_evaluate", *["4_compare"] * compare), workers.submit(in_turn, "1_eda")]
         try:
             for future in as_completed(running):  # the first failure ends the other notebook as well
                 future.result()
             for page in pages:
                 page.result()
+            _end_checks(*checking)
         except BaseException:
             kernels.kill_all()
+            for process in checking:
+                process.kill()
             raise
+
+
+def _start_checks(staging):
+    """The checks in a process of their own: they need torch, which this one does without."""
+    command = [sys.executable, "-m", "digitlib", "check", "--all", str(staging)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def _end_checks(process):
+    """Wait for ``checks.json``. A check that did not pass is part of the report; checks that could not run are no report."""
+    _, said = process.communicate()
+    if process.returncode not in (0, 1) or not (Path(process.args[-1]) / "checks.json").is_file():
+        raise NotebookFailed(f"the checks could not be run: {said.strip().splitlines()[-1] if said.strip() else process.returncode}")
 
 
 # ---- one folder, whole or not at all ----------------------------------------------------------------------------------
@@ -191,6 +214,13 @@ def _keep_failed(staging, target):
     for notebook in staging.glob("*.ipynb"):
         os.replace(notebook, kept / notebook.name)
     return os.path.relpath(kept)
+
+
+def checks_summary(folder):
+    """One line: how many checks passed, and which did not."""
+    results = json.loads((folder / "checks.json").read_text(encoding="utf-8"))
+    failed = [f"; NOT passed: {r['code']} {r['title']} ({r['detail']})" for r in results if not r["passed"]]
+    return f"checks: {len(results) - len(failed)} of {len(results)} passed{''.join(failed)}"
 
 
 def verdict(folder):
