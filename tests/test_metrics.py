@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn import metrics as sk
+from statsmodels.stats.contingency_tables import mcnemar as sm_mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from digitlib import metrics
+
+CLASSES = np.arange(10)
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """Labels and probabilities of an imperfect classifier, 700 rows."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, 700)
+    logits = rng.normal(size=(700, 10)) + 3 * np.eye(10)[y]
+    return y, np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(5514, 5620), (0, 20), (20, 20), (1, 3)])
+def test_wilson_agrees_with_statsmodels(correct, total):
+    assert metrics.wilson_interval(correct, total) == pytest.approx(proportion_confint(correct, total, method="wilson"), abs=1e-12)
+
+
+def test_folds_agree_with_scikit_learn(judged):
+    y, p = judged
+    folds = np.arange(len(y)) % 4 + 1
+    table = metrics.per_fold(y, p, folds, CLASSES)
+    for name, rows in [*((str(k), folds == k) for k in range(1, 5)), ("all", folds > 0)]:
+        assert table.loc[name, "accuracy"] == pytest.approx(sk.accuracy_score(y[rows], p[rows].argmax(1)))
+        assert table.loc[name, "loss"] == pytest.approx(sk.log_loss(y[rows], p[rows], labels=CLASSES))
+        interval = proportion_confint(table.loc[name, "correct"], rows.sum(), method="wilson")
+        assert tuple(table.loc[name, ["low", "high"]]) == pytest.approx(interval)
+
+
+def test_scores_agree_with_scikit_learn(judged):
+    y, p = judged
+    table = metrics.scores(y, p, CLASSES)
+    assert table.loc["log-loss", "value"] == pytest.approx(sk.log_loss(y, p))
+    assert table.loc["Brier score", "value"] == pytest.approx(sk.brier_score_loss(y, p, scale_by_half=False))
+    assert table.loc["top-2 accuracy", "value"] == pytest.approx(sk.top_k_accuracy_score(y, p, k=2))
+
+
+def test_calibration_error_is_the_weighted_distance_of_the_bins(judged):
+    y, p = judged
+    table = metrics.calibration_table(y, p, CLASSES, n_bins=15)
+    by_hand = (table["images"] * (table["confidence"] - table["accuracy"]).abs()).sum() / len(y)
+    assert metrics.calibration_error(y, p, CLASSES, n_bins=15) == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_calibrated_is_told_from_overconfident():
+    rng = np.random.default_rng(1)
+    p = rng.dirichlet(np.full(10, 0.3), 4000)
+    y = np.array([rng.choice(10, p=row) for row in p])  # drawn from the very probabilities: perfectly calibrated
+    honest = metrics.scores(y, p, CLASSES).loc["calibration error"]
+    sharper = p**4 / (p**4).sum(1, keepdims=True)
+    boastful = metrics.scores(y, sharper, CLASSES).loc["calibration error"]
+    assert honest["low"] <= honest["value"] <= honest["high"]
+    assert boastful["value"] > boastful["high"]
+
+
+def test_classes_never_predicted_or_never_seen():
+    table = metrics.per_class([0, 0, 1], [0, 0, 2])
+    assert table.loc[1, "recall"] == 0
+    assert table.loc[2, "support"] == 0
+    assert (table["recall low"] <= table["recall"]).all()
+
+
+def test_percentages_of_a_row_sum_to_100():
+    percent = metrics.confusion_percent(metrics.confusion_counts([0, 0, 0, 1], [0, 1, 1, 1]))
+    assert percent.to_numpy().tolist() == [pytest.approx([100 / 3, 200 / 3]), [0, 100]]
+
+
+def test_swapped_labels_are_suspect(judged):
+    y, _ = judged
+    rng = np.random.default_rng(2)
+    logits = rng.normal(size=(len(y), 10)) + 9 * np.eye(10)[y]
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    wrong = y.copy()
+    wrong[:7] = (y[:7] + 3) % 10
+    suspects = metrics.label_suspects(wrong, p, CLASSES)
+    assert set(range(7)) <= set(suspects.index[:9])
+    assert (suspects.loc[range(7), "suggestion"] == y[:7]).all()
+
+
+def test_judged_rows(judged):
+    y, p = judged
+    table = metrics.judged_rows(y, p, CLASSES)
+    assert (table["predicted"] == p.argmax(1)).all()
+    assert (table["margin"] == np.sort(p, axis=1)[:, -1] - np.sort(p, axis=1)[:, -2]).all()
+    assert (table["right"] == (p.argmax(1) == y)).all()
+
+
+# ---- pairs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("both", "only_a", "only_b", "neither"), [(101, 59, 121, 33), (30, 5, 5, 2), (9, 0, 8, 1), (5, 0, 0, 5)])
+def test_mcnemar_agrees_with_statsmodels(both, only_a, only_b, neither):
+    a = np.repeat([True, True, False, False], [both, only_a, only_b, neither])
+    b = np.repeat([True, False, True, False], [both, only_a, only_b, neither])
+    found = metrics.mcnemar(a, b)
+    assert found[:2] == (only_a, only_b)
+    if only_a + only_b:
+        assert found[2] == pytest.approx(sm_mcnemar([[both, only_a], [only_b, neither]], exact=True).pvalue)
+        assert found[2] == pytest.approx(binomtest(only_a, only_a + only_b).pvalue)
+    else:
+        assert found[2] == 1
+
+
+def test_corrected_t_by_hand():
+    # Ten differences of a 90/10 resampling: variance enlarged from 1/10 to 1/10 + 1/9 (Nadeau and Bengio 2003, section 5).
+    d = np.array([0.01, 0.02, -0.01, 0.03, 0.02, 0.00, 0.01, 0.02, 0.01, 0.00])
+    t, p = metrics.corrected_resampled_t(d, 1 / 9)
+    assert t == pytest.approx(0.011 / np.sqrt((0.1 + 1 / 9) * np.var(d, ddof=1)))
+    from scipy.stats import ttest_1samp
+
+    plain = ttest_1samp(d, 0)
+    assert t == pytest.approx(plain.statistic * np.sqrt(0.1 / (0.1 + 1 / 9)))
+    assert p > plain.pvalue
+
+
+def test_corrected_t_without_overlap_is_the_plain_t_test():
+    from scipy.stats import ttest_1samp
+
+    d = np.array([0.01, 0.02, -0.01, 0.03])
+    plain = ttest_1samp(d, 0)
+    assert metrics.corrected_resampled_t(d, 0) == pytest.approx((plain.statistic, plain.pvalue))
+
+
+def test_no_difference_at_all():
+    assert metrics.corrected_resampled_t([0, 0, 0], 0.5) == (0, 1)
+
+
+def test_holm_agrees_with_statsmodels():
+    p = [0.01, 0.04, 0.03, 0.005, 0.9]
+    assert metrics.holm(p) == pytest.approx(multipletests(p, method="holm")[1])

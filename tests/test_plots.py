@@ -1,0 +1,123 @@
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import confusion_matrix
+
+from digitlib import load_digits, plots
+
+mpl.use("Agg")
+
+
+@pytest.fixture(scope="module")
+def judged():
+    digits = load_digits()
+    rng = np.random.default_rng(0)
+    y = digits.target[:400]
+    logits = 2 * rng.normal(size=(400, 10)) + 4 * np.eye(10)[y]
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return digits.images[:400], y, p
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def table():
+    return pd.DataFrame(
+        {"accuracy": [0.99, 0.98, 0.1], "low": [0.985, 0.97, 0.09], "high": [0.995, 0.985, 0.11], "seconds": [1.0, 20.0, 0.01],
+         "ours": [False, True, False], "writers": [0.98, 0.97, 0.1]},
+        index=["SVC", "network", "majority"],
+    )  # fmt: skip
+
+
+def drawn(judged, table):
+    """Every figure of an evaluation and a comparison, by name."""
+    images, y, p = judged
+    folds = np.arange(len(y)) % 3 + 1
+    curve = pd.DataFrame({"images": [100] * 2 + [200] * 2, "fold": [1, 2] * 2, "accuracy": [0.9, 0.92, 0.95, 0.96]})
+    return {
+        "confusion": lambda: plots.confusion(y, p.argmax(1)),
+        "percent": lambda: plots.confusion(y, p.argmax(1), percent=True),
+        "folds": lambda: plots.fold_confusions(y, p.argmax(1), folds),
+        "recall": lambda: plots.recall_by_class(y, p.argmax(1)),
+        "gallery": lambda: plots.gallery(images[:13], [f"row {i}\nseen" for i in range(13)], columns=5),
+        "pairs": lambda: plots.confused_images(images, y, p.argmax(1)),
+        "reliability": lambda: plots.reliability(y, p, np.arange(10)),
+        "time": lambda: plots.accuracy_against_time(table),
+        "protocols": lambda: plots.protocols(table.rename(columns={"accuracy": "folds"})),
+        "learning": lambda: plots.learning_curve(curve),
+    }
+
+
+NAMES = ["confusion", "percent", "folds", "recall", "gallery", "pairs", "reliability", "time", "protocols", "learning"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_figure_has_axes_words_and_numbers(name, judged, table):
+    axes = drawn(judged, table)[name]()
+    assert all(isinstance(ax, mpl.axes.Axes) for ax in np.ravel(axes))
+    words = plots.alt_text(axes)
+    assert words.endswith(".")
+    assert any(character.isdigit() for character in words)
+    assert "nan" not in words
+    assert len(plots.numbers(axes)) > 0
+
+
+def test_confusion_shows_what_scikit_learn_counts(judged):
+    _, y, p = judged
+    ax = plots.confusion(y, p.argmax(1))
+    expected = confusion_matrix(y, p.argmax(1))
+    assert (plots.numbers(ax).to_numpy() == expected).all()
+    written = sorted(text.get_text() for text in ax.texts if text.get_text())
+    assert written == sorted(str(n) for n in expected.ravel() if n)
+    assert f"{expected.trace()} of {expected.sum()} correct" in plots.alt_text(ax)
+
+
+def test_the_diagonal_carries_no_colour(judged):
+    _, y, p = judged
+    ax = plots.confusion(y, p.argmax(1))
+    mesh = ax.collections[0].get_array().reshape(10, 10)
+    assert np.ma.getmaskarray(mesh).diagonal().all()
+    assert not np.ma.getmaskarray(mesh)[~np.eye(10, dtype=bool)].any()
+
+
+def test_all_right_is_drawn_without_errors():
+    y = np.array([0, 1, 2, 0, 1, 2])
+    assert plots.alt_text(plots.confusion(y, y)) == "Confusion matrix: 6 of 6 correct."
+    plots.fold_confusions(y, y, np.array([1, 1, 1, 2, 2, 2])).flat[0].figure.canvas.draw()
+
+
+def test_gallery_shows_every_image_where_its_title_is(judged):
+    images, _, _ = judged
+    ax = plots.gallery(images[:7], [str(i) for i in range(7)], columns=3)
+    canvas = ax.images[0].get_array()
+    for title in ax.texts:
+        left, top = int(title.get_position()[0]), round(title.get_position()[1] + 0.4)
+        assert (canvas[top : top + 8, left : left + 8] == images[int(title.get_text())]).all()
+    assert len(ax.texts) == 7
+
+
+def test_pairs_count_both_directions():
+    y, predicted = np.array([4, 4, 9, 1, 1]), np.array([9, 9, 4, 7, 1])
+    table = plots.numbers(plots.confused_images(np.full((5, 8, 8), 5), y, predicted, pairs=1))
+    assert table.to_dict("list") == {"true": [4, 9], "predicted": [9, 4], "count": [2, 1]}
+
+
+def test_who_is_far_below_is_named_and_not_drawn(table):
+    ax = plots.accuracy_against_time(table)
+    assert "majority (10.0 %)" in ax.get_title(loc="left")
+    assert {text.get_text() for text in ax.texts} == {"SVC", "network"}
+    assert ax.get_ylim()[0] > 90
+
+
+def test_notebook_figures_carry_their_alt_text(judged):
+    from digitlib.plots.basics import _mimebundle
+
+    ax = plots.recall_by_class(judged[1], judged[2].argmax(1))
+    data, metadata = _mimebundle(ax.figure)
+    assert data["text/plain"] == metadata["image/png"]["alt"] == plots.alt_text(ax)
