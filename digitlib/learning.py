@@ -73,7 +73,8 @@ def more_data(curve):
         return f"{start} (p = {p:.2f}): no more than folds differ by chance, so these numbers do not show that more images would help."
     # Errors fall roughly as a power of the number of images (Hestness et al. 2017, arXiv:1712.00409).
     ahead = e2 * (e2 / e1) ** (np.log(2) / np.log(n2 / n1))
-    return f"{start} (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}). If it keeps that pace, {2 * n2:,} images would bring about {ahead:.2f} %: **more data would help**."
+    chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"{start} ({chance}). If it keeps that pace, {2 * n2:,} images would bring about {ahead:.2f} %: **more data would help**."
 
 
 def more_epochs(history):
