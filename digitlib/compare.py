@@ -9,7 +9,7 @@ from digitlib import metrics
 from digitlib.classifier import DigitClassifier
 from digitlib.competitors import BUDGET, choose_recipes, competitors, measure, measure_run
 from digitlib.errors import ParameterError
-from digitlib.recipes import Recipe
+from digitlib.recipes import from_dict
 
 
 @dataclass
@@ -69,7 +69,7 @@ def compare(digits, run=None, recipes="quick", budget=BUDGET, seed=0, n_splits=4
 
 def classifier_of(run):
     """The classifier, not fitted, that `run` was made with."""
-    return DigitClassifier(Recipe(**run.info["recipe"]), random_state=run.info["parameters"]["seed"])
+    return DigitClassifier(from_dict(run.info["recipe"]), random_state=run.info["parameters"]["seed"])
 
 
 def _summary(name, measured, y):

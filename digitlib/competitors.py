@@ -159,10 +159,10 @@ def expected_seconds(classifier, digits, n_splits=4):
         raise _Enough
 
     def compute():
-        start, epochs, train = time.perf_counter(), classifier.settings().epochs, np.arange(len(digits.target)) % n_splits > 0
+        start, epochs, train = time.perf_counter(), classifier.settings().epochs or 1, np.arange(len(digits.target)) % n_splits > 0
         try:
             clone(classifier).fit(digits.data[train], digits.target[train], on_epoch=stop)
-            epochs = 1  # it has none
+            epochs = 1  # it has none, or one
         except _Enough:
             pass
         return {"seconds": np.array((time.perf_counter() - start) * epochs * n_splits / 2)}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import digitlib
-from digitlib import uci
+from digitlib import cache, uci
 from digitlib.data import read_bundled
 from digitlib.errors import DataError
 
@@ -116,7 +116,7 @@ def failure():
     assert "UCI archive" in message
     assert message.endswith('; try again later, or use source="bundled", which has the same rows and needs no network')
     assert len(message) < 450
-    assert not list(uci._cache_folder().glob("*"))
+    assert not list(cache.folder().glob("*"))
     return message
 
 

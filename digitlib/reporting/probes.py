@@ -4,12 +4,11 @@ from unittest import mock
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 
 from digitlib import crossval, model
 from digitlib.classifier import DigitClassifier
 from digitlib.compare import classifier_of
-from digitlib.errors import ParameterError
 from digitlib.scaling import PixelScaler
 
 
@@ -116,12 +115,8 @@ def _sample(digits, n):
 def _brief(run, epochs, seed=0):
     """The run's classifier with at most so many epochs, where it has any."""
     classifier = classifier_of(run).set_params(random_state=seed)
-    shorter = clone(classifier).set_params(epochs=min(epochs, max(1, run.info["parameters"]["epochs"])))
-    try:
-        shorter.settings()
-    except ParameterError:  # a recipe without epochs does not take them
-        return classifier
-    return shorter
+    recipe = classifier.settings()
+    return classifier.set_params(epochs=min(epochs, recipe.epochs)) if recipe.learned else classifier
 
 
 PROBES = {
