@@ -144,8 +144,14 @@ def write_text(path, text):
     os.replace(part, path)
 
 
-def load(folder):
+def load(folder, consistent=True):
     """Read a run folder.
+
+    Parameters
+    ----------
+    folder : str or path-like
+    consistent : bool, default=True
+        Refuse files that do not belong together. False is for checks that are to say what exactly is wrong with them.
 
     Returns
     -------
@@ -172,6 +178,8 @@ def load(folder):
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise RunError(f"{folder}: damaged run folder ({said}); make the run again") from error
+    if not consistent:
+        return run
     if len(table) != rows:
         raise RunError(f"{folder}: predictions.csv has {len(table)} rows but run.json says {rows}; make the run again")
     if not np.allclose(run.probabilities.sum(axis=1), 1, atol=1e-4):  # NaN, where the last line is cut off, is not close to 1

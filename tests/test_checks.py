@@ -92,6 +92,12 @@ def test_what_is_written(sound, tmp_path):
 
 
 @pytest.fixture
+def cut_off(spoilt):
+    (spoilt / "run.json").write_text((spoilt / "run.json").read_text()[:200])
+    return spoilt
+
+
+@pytest.fixture
 def rows_missing(spoilt):
     lines = (spoilt / "predictions.csv").read_text().splitlines()
     (spoilt / "predictions.csv").write_text("\n".join(lines[:-5]) + "\n")
@@ -149,7 +155,7 @@ def one_fold_touched_up(spoilt):
 @pytest.mark.parametrize(
     ("fixture", "code"),
     [
-        ("rows_missing", "DL000"), ("row_twice", "DL004"), ("logits_for_probabilities", "DL005"),
+        ("cut_off", "DL000"), ("rows_missing", "DL004"), ("row_twice", "DL004"), ("logits_for_probabilities", "DL005"),
         ("prediction_not_the_most_probable", "DL005"), ("always_the_same_answer", "DL006"), ("hash_of_other_data", "DL008"),
         ("own_file_that_is_gone", "DL008"), ("score_touched_up", "DL010"), ("one_fold_touched_up", "DL010"),
     ],
