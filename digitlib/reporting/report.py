@@ -37,7 +37,7 @@ def check_parameters(*, recipe="coursework", seed="0", splits="4", epochs=None, 
     ParameterError, DataError
         With the name, the value, what is allowed.
     """
-    get_recipe(recipe)
+    settings = get_recipe(recipe)
     parameters = {
         "recipe": recipe,
         "seed": _integer("seed", seed, 0, 2**32 - 1),
@@ -46,6 +46,8 @@ def check_parameters(*, recipe="coursework", seed="0", splits="4", epochs=None, 
         "source": _absolute(source),
         "scaling": scaling,
     }
+    if parameters["epochs"]:
+        settings.changed(epochs=parameters["epochs"])
     if scaling not in ("train", "all"):
         raise ParameterError(f"scaling={scaling!r}: takes train or all")
     _, y = load_digits(source, return_X_y=True)  # a live fetch fails here, before a kernel starts, and is cached for the notebooks
