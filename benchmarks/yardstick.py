@@ -3,7 +3,6 @@
 import sys
 import time
 
-import numpy as np
 import pandas as pd
 import torch
 from sklearn.model_selection import KFold

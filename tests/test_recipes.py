@@ -44,7 +44,7 @@ def test_setting_without_effect_is_refused(name, setting):
 
 
 def test_unknown_setting_is_refused_and_the_known_ones_listed():
-    with pytest.raises(ParameterError, match="^setting 'epoch' is unknown; those that can be changed are: filters, epochs, "):
+    with pytest.raises(ParameterError, match=r"^setting .epoch. is unknown; those that can be changed are: filters, epochs, "):
         get_recipe("fast").changed(epoch=3)
 
 
@@ -60,7 +60,7 @@ def test_each_range_has_two_ends(setting):
 
 def test_unknown_recipe_lists_the_names():
     with pytest.raises(
-        ParameterError, match="^recipe 'quick' is unknown; choose one of: coursework, instant, fast, balanced, accurate, best$"
+        ParameterError, match=r"^recipe 'quick' is unknown; choose one of: coursework, instant, fast, balanced, accurate, best$"
     ):
         get_recipe("quick")
 
