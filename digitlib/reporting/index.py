@@ -58,8 +58,8 @@ def write_index(folder, name):
     Parameters
     ----------
     folder : Path
-        With ``run.json``, ``predictions.csv``, ``history.csv``; ``checks.json`` (list of ``code``, ``title``, ``passed``, ``detail``) is shown
-        if it is there.
+        With ``run.json``, ``predictions.csv``, ``history.csv``; ``checks.json`` (list of ``code``, ``title``, ``passed``, ``detail``)
+        is shown if it is there.
     name : str
         Of the report.
 
@@ -177,11 +177,11 @@ def _samples(rows, info):
 
 
 def _png(image):
-    """Base64 text of a grey PNG of `image` (8, 8), 0..16, ink dark, a pixel for a pixel: the browser enlarges it."""
+    """Base64 text of a grey PNG of `image` (8, 8), 0..16, ink dark, enlarged without smoothing."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray((255 - image.astype(int) * 255 // 16).astype("uint8")).save(buffer, "png", optimize=True)
+    Image.fromarray((255 - image.astype(int) * 255 // 16).astype("uint8")).resize((128, 128), Image.Resampling.NEAREST).save(buffer, "png")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
