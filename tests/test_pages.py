@@ -192,7 +192,7 @@ def test_print_as_pdf(reports):
 def test_without_a_browser_one_line_says_what_to_install(reports, monkeypatch):
     monkeypatch.setattr(pdf, "MAC_BROWSERS", ())
     monkeypatch.setenv("PATH", str(kernels.notebook_folder()))
-    with pytest.raises(pdf.ParameterError, match=r"^no browser found .* install Chromium .* --browser PATH\)$"):
+    with pytest.raises(pdf.ParameterError, match=r"^no browser found .* install Chromium .* --browser PATH$"):
         pdf.make_pdf("one", reports)
     with pytest.raises(pdf.ParameterError, match="browser='netscape': no such program"):
         pdf.make_pdf("one", reports, "netscape")
