@@ -33,6 +33,12 @@ def _parser():
         "--scaling", default="train", metavar="ROWS", help="rows the scaler may see: train, or all (leaky; default: %(default)s)"
     )
     report.set_defaults(run=_report)
+
+    pdf = commands.add_parser("pdf", help="print a finished report as reports/NAME/NAME.pdf", allow_abbrev=False)
+    pdf.add_argument("--name", required=True, metavar="NAME", help="folder under reports/")
+    pdf.add_argument("--browser", metavar="PATH", help="Chromium or Chrome (default: searched for)")
+    pdf.add_argument("--code", action="store_true", help="print the code too")
+    pdf.set_defaults(run=_pdf)
     return parser
 
 
@@ -45,6 +51,12 @@ def _report(arguments):
     folder = report.make_report(name, parameters)
     print(report.verdict(folder))
     print(f"open {folder / 'index.html'}")
+
+
+def _pdf(arguments):
+    from digitlib.reporting import pdf
+
+    print(pdf.make_pdf(arguments.name, browser=arguments.browser, code=arguments.code))
 
 
 def main(arguments=None):

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from digitlib.data import check_splits, load_digits
 from digitlib.errors import NotebookFailed, ParameterError
 from digitlib.recipes import get_recipe
-from digitlib.reporting import kernels, render
+from digitlib.reporting import index, kernels, render
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
@@ -114,13 +115,14 @@ def make_report(name, parameters, reports="reports"):
             _run_notebooks(staging, parameters)
         except NotebookFailed as error:
             raise NotebookFailed(f"{error} (kept: {_keep_failed(staging, target)})") from error
-        render.write_index(staging, name)
+        index.write_index(staging, name)
         _publish(staging, target)
+        index.write_overview(target.parent)
     return target
 
 
 def _run_notebooks(staging, parameters):
-    """Exploration beside training; then evaluation. Pages are rendered as soon as their notebook is done."""
+    """Exploration beside training; then evaluation. Pages need the ``run.json`` that training writes, for their headers."""
     plan = {
         "1_eda": {"source": parameters["source"]},
         "2_train": {**parameters, "run": "."},
@@ -131,9 +133,12 @@ def _run_notebooks(staging, parameters):
         for notebook in notebooks:
             output = staging / f"{notebook}.ipynb"
             kernels.run(kernels.notebook_folder() / f"{notebook}.ipynb", output, plan[notebook], staging)
-            pages.append(renderer.submit(render.write_page, output))
+            with lock:
+                executed.append(output)
+                while executed and (staging / "run.json").is_file():
+                    pages.append(renderer.submit(render.write_page, executed.pop(), plan))
 
-    pages = []
+    executed, pages, lock = [], [], threading.Lock()
     with ThreadPoolExecutor(2) as workers, ThreadPoolExecutor(1) as renderer:
         running = [workers.submit(in_turn, "2_train", "3_evaluate"), workers.submit(in_turn, "1_eda")]
         try:
