@@ -47,6 +47,12 @@ def _parser():
     )
     compare.add_argument("--source", metavar="SOURCE", help="as for report (default: the run's, else bundled)")
     compare.set_defaults(run=_compare)
+
+    pdf = commands.add_parser("pdf", help="print a finished report as reports/NAME/NAME.pdf", allow_abbrev=False)
+    pdf.add_argument("--name", required=True, metavar="NAME", help="folder under reports/")
+    pdf.add_argument("--browser", metavar="PATH", help="Chromium or Chrome (default: searched for)")
+    pdf.add_argument("--code", action="store_true", help="print the code too")
+    pdf.set_defaults(run=_pdf)
     return parser
 
 
@@ -79,6 +85,12 @@ def _compare(arguments):
     source = arguments.source or ("bundled" if run is None else run.info["data"]["source"])
     comparison = compare.compare(load_digits(source), run, arguments.recipes)
     print(compare.as_text(comparison), *compare.conclude(comparison), sep="\n")
+
+
+def _pdf(arguments):
+    from digitlib.reporting import pdf
+
+    print(pdf.make_pdf(arguments.name, browser=arguments.browser, code=arguments.code))
 
 
 def main(arguments=None):

@@ -110,17 +110,6 @@ def compact_network(layers, side=8, n_classes=10, dropout=0.0, generator=None):
     return network
 
 
-class _BothSigns(nn.Module):
-    """z -> ReLU(z - threshold) and ReLU(-z - threshold), side by side along channels: twice the features of a filter."""
-
-    def __init__(self, threshold):
-        super().__init__()
-        self.threshold = threshold
-
-    def forward(self, z):
-        return torch.cat([(z - self.threshold).relu_(), (-z - self.threshold).relu_()], dim=1)
-
-
 def random_filter_network(filters, side=8, n_classes=10, generator=None):
     """Fixed random 5x5 filters, thresholded, mean-pooled, with a linear readout: nothing but the readout is ever fitted.
 
@@ -138,15 +127,15 @@ def random_filter_network(filters, side=8, n_classes=10, generator=None):
     torch.nn.Sequential
         Maps float32 images (n, 1, side, side) to log-probabilities (n, n_classes).
     """
-    bank = nn.Conv2d(1, filters, 5, padding=2, bias=False, device="meta")
+    bank = nn.Conv2d(1, 2 * filters, 5, padding=2, device="meta").requires_grad_(False)  # (n, 2 * filters, 8, 8)
     head = nn.Linear(2 * filters * (side // 2) ** 2, n_classes, device="meta")
-    network = nn.Sequential(bank, _BothSigns(0.15), nn.AvgPool2d(2), Flatten(), head, nn.LogSoftmax(dim=1))
+    network = nn.Sequential(bank, nn.ReLU(inplace=True), nn.AvgPool2d(2), Flatten(), head, nn.LogSoftmax(dim=1))
     _initialise(network, generator)
-    with torch.no_grad():
-        weights = torch.randn(bank.weight.shape, generator=generator)
-        weights -= weights.mean((1, 2, 3), keepdim=True)
-        bank.weight.copy_(weights / weights.square().sum((1, 2, 3), keepdim=True).sqrt())
-    bank.weight.requires_grad_(False)
+    weights = torch.randn(filters, 1, 5, 5, generator=generator)
+    weights -= weights.mean((1, 2, 3), keepdim=True)
+    weights /= weights.square().sum((1, 2, 3), keepdim=True).sqrt()
+    bank.weight.copy_(torch.cat([weights, -weights]))
+    bank.bias.fill_(-0.15)  # the threshold below which a match counts as none
     return network
 
 

@@ -29,7 +29,7 @@ class Recipe:
     learning_rate : float or None
         Of AdamW: at the first step of the "step" schedule, at the highest point of "one-cycle".
     schedule : {"step", "one-cycle"} or None
-        "step": multiplied by `decay` after each epoch. "one-cycle": up in a straight line over the first fifth of all steps, then down to 0.
+        "step": multiplied by `decay` after each epoch. "one-cycle": up in a straight line over a fifth of all steps, then down to 0.
     decay : float or None
         Only of "step".
     weight_decay : float or None
@@ -128,7 +128,7 @@ RECIPES = {
         ),
         Recipe(
             name="instant", summary="Fixed random filters that are NOT learned; only a linear readout is fitted, in closed form.",
-            network="random-filters", scaling="range", filters=16, ridge=0.03,
+            network="random-filters", scaling="range", filters=20, ridge=0.03,
         ),
         Recipe(
             name="fast", summary="A small network after one or two passes, its last layer refitted in closed form.",

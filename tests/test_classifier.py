@@ -202,23 +202,23 @@ def test_other_seed_or_none_gives_other_weights(fitted, rows):
 
 # ---- parameters -------------------------------------------------------------------------------------------------------
 
-POSITIVE = "takes a positive"
 WRONG = [
     ({"recipe": "courswork"}, "recipe 'courswork' is unknown; choose one of: "),
     ({"recipe": None}, "recipe None is unknown"),
     ({"recipe": ["coursework"]}, "is unknown; choose one of"),
-    ({"epochs": 0}, f"epochs=0: {POSITIVE} integer"),
-    ({"epochs": -1}, f"epochs=-1: {POSITIVE} integer"),
-    ({"epochs": 2.0}, f"epochs=2.0: {POSITIVE} integer"),
-    ({"epochs": "10"}, f"epochs='10': {POSITIVE} integer"),
-    ({"epochs": True}, f"epochs=True: {POSITIVE} integer"),
-    ({"batch_size": 0}, f"batch_size=0: {POSITIVE} integer"),
-    ({"batch_size": 6.4}, f"batch_size=6.4: {POSITIVE} integer"),
-    ({"learning_rate": 0.0}, f"learning_rate=0.0: {POSITIVE} number"),
-    ({"learning_rate": -1e-3}, f"learning_rate=-0.001: {POSITIVE} number"),
-    ({"learning_rate": float("nan")}, f"learning_rate=nan: {POSITIVE} number"),
-    ({"learning_rate": float("inf")}, f"learning_rate=inf: {POSITIVE} number"),
-    ({"learning_rate": "fast"}, f"learning_rate='fast': {POSITIVE} number"),
+    ({"epochs": 0}, "epochs=0: takes an integer "),
+    ({"epochs": -1}, "epochs=-1: takes an integer "),
+    ({"epochs": 2.0}, "epochs=2.0: takes an integer "),
+    ({"epochs": "10"}, "epochs='10': takes an integer "),
+    ({"epochs": True}, "epochs=True: takes an integer "),
+    ({"batch_size": 0}, "batch_size=0: takes an integer "),
+    ({"batch_size": 6.4}, "batch_size=6.4: takes an integer "),
+    ({"learning_rate": 0.0}, "learning_rate=0.0: takes a number "),
+    ({"learning_rate": -1e-3}, "learning_rate=-0.001: takes a number "),
+    ({"learning_rate": float("nan")}, "learning_rate=nan: takes a number "),
+    ({"learning_rate": float("inf")}, "learning_rate=inf: takes a number "),
+    ({"learning_rate": "fast"}, "learning_rate='fast': takes a number "),
+    ({"recipe": "instant"}, "epochs=1 has no effect on recipe instant; change one of: filters"),
     ({"device": "gpu"}, "device='gpu': takes 'auto', 'cpu' or 'cuda'"),
     ({"device": None}, "device=None: takes 'auto', 'cpu' or 'cuda'"),
 ]
@@ -279,9 +279,13 @@ def test_override_replaces_the_recipes_setting():
     assert DigitClassifier(recipe=changed).settings() == changed
 
 
+def shortest(recipe):
+    return DigitClassifier(recipe, epochs=1 if RECIPES[recipe].learned else None, random_state=0)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_trains(recipe, rows):
-    classifier = DigitClassifier(recipe, epochs=1, random_state=0).fit(*rows)
+    classifier = shortest(recipe).fit(*rows)
     assert classifier.recipe_.name == recipe
     assert np.isfinite(classifier.predict_proba(rows[0])).all()
 
@@ -291,7 +295,7 @@ def test_every_recipe_trains(recipe, rows):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_saved_and_loaded_gives_the_same_bits(recipe, rows, tmp_path):
-    fitted = DigitClassifier(recipe, epochs=1, random_state=0).fit(*rows)
+    fitted = shortest(recipe).fit(*rows)
     fitted.save(tmp_path / "it.safetensors", fold=3)
     loaded = DigitClassifier.load(tmp_path / "it.safetensors")
     np.testing.assert_array_equal(loaded.predict_proba(rows[0]), fitted.predict_proba(rows[0]))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import pandas as pd
@@ -65,7 +66,8 @@ def test_notebooks_ran_in_order_without_errors_and_name_no_folder_of_this_machin
 
 
 def test_no_connection_leaves_the_process_or_its_kernels(small_report, hostile_environment):
-    assert not os.path.exists(hostile_environment["CONNECTIONS"]), open(hostile_environment["CONNECTIONS"]).read()
+    log = Path(hostile_environment["CONNECTIONS"])
+    assert not log.exists(), log.read_text()
 
 
 def test_the_watch_on_connections_works(hostile_environment, tmp_path):

@@ -32,13 +32,18 @@ def _shell():
 
 
 def _mimebundle(figure, include=None, exclude=None):
-    """PNG at twice the size it is shown at, with the alt text as metadata."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=2 * figure.dpi, bbox_inches="tight")
-    data = buffer.getvalue()
-    width, height = (int.from_bytes(data[i : i + 4]) // 2 for i in (16, 20))  # from the PNG header
-    facts = {"width": width, "height": height, "alt": getattr(figure, "alt", "")}
-    return {"image/png": base64.b64encode(data).decode(), "text/plain": facts["alt"]}, {"image/png": facts}
+    """PNG at twice the size it is shown at, with the alt text as metadata.
+
+    256 colours are enough for every figure here and a quarter of the bytes; an SVG of the same figures is larger still.
+    """
+    from PIL import Image
+
+    buffer, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=2 * figure.dpi, bbox_inches="tight", pil_kwargs={"compress_level": 1})
+    picture = Image.open(buffer).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    picture.save(small, "png")
+    facts = {"width": picture.width // 2, "height": picture.height // 2, "alt": getattr(figure, "alt", "")}
+    return {"image/png": base64.b64encode(small.getvalue()).decode(), "text/plain": facts["alt"]}, {"image/png": facts}
 
 
 def described(axes, alt, data):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from digitlib.data import check_splits, load_digits
 from digitlib.errors import NotebookFailed, ParameterError
 from digitlib.recipes import get_recipe
-from digitlib.reporting import kernels, render
+from digitlib.reporting import index, kernels, render
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
@@ -39,7 +40,7 @@ def check_parameters(*, recipe="coursework", seed="0", splits="4", epochs=None, 
     ParameterError, DataError
         With the name, the value, what is allowed.
     """
-    get_recipe(recipe)
+    settings = get_recipe(recipe)
     parameters = {
         "recipe": recipe,
         "seed": _integer("seed", seed, 0, 2**32 - 1),
@@ -48,6 +49,8 @@ def check_parameters(*, recipe="coursework", seed="0", splits="4", epochs=None, 
         "source": _absolute(source),
         "scaling": scaling,
     }
+    if parameters["epochs"]:
+        settings.changed(epochs=parameters["epochs"])
     if scaling not in ("train", "all"):
         raise ParameterError(f"scaling={scaling!r}: takes train or all")
     _, y = load_digits(source, return_X_y=True)  # a live fetch fails here, before a kernel starts, and is cached for the notebooks
@@ -116,29 +119,33 @@ def make_report(name, parameters, reports="reports", compare=False):
             _run_notebooks(staging, parameters, compare)
         except NotebookFailed as error:
             raise NotebookFailed(f"{error} (kept: {_keep_failed(staging, target)})") from error
-        render.write_index(staging, name)
+        index.write_index(staging, name)
         _publish(staging, target)
+        index.write_overview(target.parent)
     return target
 
 
 def _run_notebooks(staging, parameters, compare):
-    """Exploration beside training; then evaluation beside the checks. Pages are rendered as soon as their notebook is done."""
+    """Exploration beside training; then evaluation beside the checks. Pages need ``run.json``, which training writes, for their headers."""
     plan = {
         "1_eda": {"source": parameters["source"]},
         "2_train": {**parameters, "run": "."},
         "3_evaluate": {"run": "."},
-        "4_compare": {"run": "."},
+        **({"4_compare": {"run": "."}} if compare else {}),
     }
 
     def in_turn(*notebooks):
         for notebook in notebooks:
             output = staging / f"{notebook}.ipynb"
             kernels.run(kernels.notebook_folder() / f"{notebook}.ipynb", output, plan[notebook], staging)
-            pages.append(renderer.submit(render.write_page, output))
             if notebook == "2_train":
                 checking.append(_start_checks(staging))
+            with lock:
+                executed.append(output)
+                while executed and (staging / "run.json").is_file():
+                    pages.append(renderer.submit(render.write_page, executed.pop(), plan))
 
-    pages, checking = [], []
+    executed, pages, checking, lock = [], [], [], threading.Lock()
     with ThreadPoolExecutor(2) as workers, ThreadPoolExecutor(1) as renderer:
         running = [workers.submit(in_turn, "2_train", "3_evaluate", *["4_compare"] * compare), workers.submit(in_turn, "1_eda")]
         try:

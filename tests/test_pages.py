@@ -1,0 +1,203 @@
+"""Reports as people meet them: in a real browser, judged by axe-core, at a phone's and a desk's width, by day and by night."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from digitlib.reporting import index, kernels, pdf
+
+AXE = Path(__file__).with_name("browser") / "node_modules/axe-core/axe.min.js"
+BROWSER = next((found for name in pdf.BROWSERS if (found := shutil.which(name))), None)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on PATH (apt install chromium)")
+needs_axe = pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm ci --prefix tests/browser")
+
+
+@pytest.fixture(scope="session")
+def reports(small_report, tmp_path_factory):
+    """Folder of two reports: the one made by the notebooks, and a copy that differs in its seed and has a failed check."""
+    folder = tmp_path_factory.mktemp("reports")
+    shutil.copytree(small_report, folder / "one")
+    two = Path(shutil.copytree(small_report, folder / "two"))
+    info = (two / "run.json").read_text().replace('"seed": 3', '"seed": 7')
+    (two / "run.json").write_text(info)
+    (two / "checks.json").write_text(
+        '[{"code": "known-data", "title": "Data hash is known", "passed": true, "detail": "a88f"},'
+        ' {"code": "beats-majority", "title": "Better than guessing", "passed": false, "detail": "9.9 % & less"}]'
+    )
+    index.write_index(two, "two")
+    index.write_overview(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium):
+    """Open a file at a width and colour scheme; what it asked for and complained about is kept on the page."""
+    contexts = []
+
+    def open_page(path, width=1440, scheme="light"):
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.asked, page.complaints = [], []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on("console", lambda message: page.complaints.append(message.text))
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def pages_of(reports):
+    return [reports / "index.html", reports / "two/index.html", *sorted((reports / "one").glob("*.html"))]
+
+
+@needs_browser
+@needs_axe
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1440])
+def test_no_page_has_a_fault_that_axe_can_find_nor_asks_anyone_for_anything(reports, visit, width, scheme):
+    for path in pages_of(reports):
+        page = visit(path, width, scheme)
+        page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        assert [url for url in page.asked if not url.startswith(("data:", path.as_uri()))] == []
+        assert page.complaints == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path.name} scrolls sideways at {width}"
+        page.add_script_tag(path=AXE)
+        found = page.evaluate("(tags) => axe.run({runOnly: tags})", RULES)
+        assert len(found["passes"]) > 20
+        faults = [(fault["id"], node["html"][:150], node["failureSummary"]) for fault in found["violations"] for node in fault["nodes"]]
+        assert faults == [], f"{path.name} at {width}, {scheme}"
+
+
+@needs_browser
+@needs_axe
+def test_the_judge_finds_a_picture_without_description(reports, visit):
+    page = visit(reports / "one/1_eda.html")
+    page.evaluate("document.querySelector('figure img').removeAttribute('alt')")
+    page.add_script_tag(path=AXE)
+    found = page.evaluate("(tags) => axe.run({runOnly: tags})", RULES)
+    assert [fault["id"] for fault in found["violations"]] == ["image-alt"]
+
+
+@needs_browser
+def test_every_link_leads_somewhere(reports, visit):
+    for path in pages_of(reports):
+        page = visit(path)
+        for address in page.eval_on_selector_all("a", "(all) => all.map((a) => a.getAttribute('href'))"):
+            file, _, place = address.partition("#")
+            target = path.parent / file if file else path
+            assert target.is_file(), f"{path}: {address}"
+            if place:
+                assert page.evaluate("(id) => document.getElementById(decodeURIComponent(id)) !== null", place), f"{path}: {address}"
+
+
+@needs_browser
+def test_all_code_is_shown_and_folded_by_keyboard(reports, visit):
+    page = visit(reports / "one/2_train.html")
+    count = "[document.querySelectorAll('details.code[open]').length, document.querySelectorAll('details.code').length]"
+    shown, pieces = page.evaluate(count)
+    assert shown == 0 and pieces > 5
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "all-code":
+            break
+    page.keyboard.press("Enter")
+    assert page.evaluate(count) == [pieces, pieces]
+    assert page.get_attribute("#all-code", "aria-pressed") == "true"
+    page.keyboard.press("Space")
+    assert page.evaluate(count) == [0, pieces]
+
+
+@needs_browser
+def test_the_contents_follow_the_reader(reports, visit):
+    page = visit(reports / "one/1_eda.html")
+    page.evaluate("document.querySelector('h2:last-of-type').scrollIntoView({behavior: 'instant'})")
+    page.wait_for_selector(".contents a[aria-current=location]")
+    assert page.locator(".contents a[aria-current]").count() == 1
+    assert visit(reports / "one/1_eda.html", 360).evaluate("document.querySelector('.contents details').open") is False
+
+
+@needs_browser
+def test_reports_are_sorted_and_compared(reports, visit):
+    page = visit(reports / "index.html")
+    names = "[...document.querySelectorAll('table tbody')][0].innerText"
+    page.get_by_role("button", name="Report", exact=True).click()
+    first = page.evaluate(names).split()[0]
+    page.get_by_role("button", name="Report", exact=True).click()
+    assert {first, page.evaluate(names).split()[0]} == {"one", "two"}
+    rows = page.eval_on_selector_all("#differences tbody tr", "(all) => all.map((row) => [...row.cells].map((c) => c.textContent))")
+    assert sorted(rows) == [["parameters.seed", "3", "7"]] or sorted(rows) == [["parameters.seed", "7", "3"]]
+    for select in page.locator(".choose select").all():
+        select.select_option(index=0)
+    assert page.locator("#same").is_visible()
+
+
+@needs_browser
+def test_failed_checks_are_told_before_the_figures(reports, visit):
+    page = visit(reports / "two/index.html")
+    assert "1 of 2 checks failed: Better than guessing" in page.locator(".alarm").inner_text()
+    assert "9.9 % & less" in page.locator("#checks + ul").inner_text()
+
+
+def test_pages_say_what_figures_show_and_stay_light(reports):
+    pages = sorted((reports / "one").glob("[0-9]_*.html"))
+    assert len(pages) == len(list((reports / "one").glob("*.ipynb")))
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        alts = re.findall(r'<img [^>]*?alt="([^"]*)"', text)
+        captions = re.findall(r"<figcaption>.*?Figure (\d+)\.", text)
+        assert captions == [str(n) for n in range(1, len(alts) + 1)]
+        assert all(re.search(r"\d", alt) and len(alt) > 30 for alt in alts), alts
+        assert "description" not in "".join(alts)
+        assert path.stat().st_size < 1_500_000
+        assert text.count("<h1") == 1
+    assert sum(path.stat().st_size for path in (reports / "one").iterdir()) < 6_000_000
+
+
+@needs_browser
+def test_print_as_pdf(reports):
+    target = pdf.make_pdf("one", reports, BROWSER)
+    data = target.read_bytes()
+    target.unlink()
+    assert data.startswith(b"%PDF") and b"/StructTreeRoot" in data and b"/Outlines" in data
+    assert data.count(b"/Type /Page\n") + data.count(b"/Type /Page ") + data.count(b"/Type /Page/") >= len(
+        list((reports / "one").glob("*.html"))
+    )
+
+
+def test_without_a_browser_one_line_says_what_to_install(reports, monkeypatch):
+    monkeypatch.setattr(pdf, "MAC_BROWSERS", ())
+    monkeypatch.setenv("PATH", str(kernels.notebook_folder()))
+    with pytest.raises(pdf.ParameterError, match=r"^no browser found .* install Chromium .* --browser PATH$"):
+        pdf.make_pdf("one", reports)
+    with pytest.raises(pdf.ParameterError, match="browser='netscape': no such program"):
+        pdf.make_pdf("one", reports, "netscape")
+
+
+def test_no_pdf_of_what_is_no_report(tmp_path):
+    with pytest.raises(pdf.RunError, match="no finished report; make it first: make report NAME=gone"):
+        pdf.make_pdf("gone", tmp_path)
