@@ -105,7 +105,7 @@ def find_digits(image, single=False):
 def find_ink(grey):
     """Part ink from paper.
 
-    Paper is what most of the neighbourhood looks like: a median over a third of the picture, which follows soft shadows and keeps
+    Paper is what most of the neighbourhood looks like: a median over two thirds of the picture, which follows soft shadows and keeps
     the edge of hard ones. Ink is what stands out on the side, darker or lighter, that stands out more; Otsu's threshold [3]_ among
     all that is clear of the noise parts it from smudges.
 
@@ -123,8 +123,8 @@ def find_ink(grey):
     ImageError
         Nothing stands out.
     """
-    coarse = resize(grey, np.ceil(np.multiply(grey.shape, 48 / max(grey.shape))).astype(int), anti_aliasing=True)
-    paper = resize(ndimage.median_filter(coarse, size=33, mode="nearest"), grey.shape, order=1).astype(np.float32)
+    coarse = resize(grey, np.ceil(np.multiply(grey.shape, 32 / max(grey.shape))).astype(int), anti_aliasing=True)
+    paper = resize(ndimage.median_filter(coarse, size=21, mode="nearest"), grey.shape, order=1).astype(np.float32)
     smooth = ndimage.gaussian_filter(grey, max(grey.shape) / 400)
     contrast = smooth - paper
     contrast *= np.sign((contrast**3).mean()) or 1
