@@ -1,16 +1,11 @@
 """From a photo or a drawing to 64 pixels like the data's.
 
-The data's authors took their bitmaps from NIST's form-based handprint recognition system; this module does the same to any picture.
-How well that fits can be seen in the data: 98 % of its images hold 256 to 412 of 1,024 ink pixels, the bounds of `THIN` and `THICK`
-below, and in 99 % the top and the bottom row begin within one column of each other, which is what `straighten` brings about.
+Finding the ink is this module's; the way from a digit's ink to its 64 counts is :mod:`digitlib.normalisation`.
 
 References
 ----------
-.. [1] M. D. Garris et al. (1994). NIST Form-Based Handprint Recognition System. NISTIR 5469, character normalisation and shear; the
-   numbers are those of ``normaliz.c``, ``morphchr.c`` and ``shear.c`` in its release 2.2 (2003), a work of the US government.
-.. [2] E. Alpaydin and C. Kaynak (1998). Optical Recognition of Handwritten Digits. https://doi.org/10.24432/C50P49: "32x32 bitmaps
-   are divided into nonoverlapping blocks of 4x4 and the number of on pixels are counted in each block".
-.. [3] N. Otsu (1979). A threshold selection method from gray-level histograms. IEEE Trans. SMC 9(1), 62-66.
+.. [1] N. Otsu (1979). A threshold selection method from gray-level histograms. IEEE Trans. SMC 9(1), 62-66.
+.. [2] J. Canny (1986). A computational approach to edge detection. IEEE Trans. PAMI 8(6), 679-698 (thresholding with hysteresis).
 """
 
 from dataclasses import dataclass, field
@@ -21,12 +16,10 @@ from skimage.filters import apply_hysteresis_threshold, threshold_otsu
 from skimage.measure import label, regionprops
 from skimage.transform import resize
 
+from digitlib import normalisation
 from digitlib.errors import ImageError
 from digitlib.pictures import read_picture
 
-BOX = (32, 20)  # rows and columns a character is stretched to [1]; the bitmap around it is 32x32
-THIN, VERY_THIN = 256, 108  # ink pixels of 1,024 below which a character is thickened once, twice [1]
-THICK, VERY_THICK = 412, 560  # above which it is thinned once, twice [1]
 FAINTEST = 0.08  # ink must differ from its paper by this share of the range from black to white
 MOST_DIGITS = 100
 
@@ -42,8 +35,8 @@ class Digit:
     box : tuple of int
         Top, left, bottom, right in ``steps["ink"]``.
     steps : dict of str to ndarray
-        Pictures of the way, in order: ``grey``, ``paper``, ``ink`` (of the whole picture), ``crop``, ``box``, ``weight``, ``straight``
-        (bool bitmaps of this digit) and ``counts`` (8, 8).
+        Pictures of the way, in order: ``grey``, ``paper``, ``ink`` (of the whole picture), ``crop`` (this digit's ink)
+        and those of :func:`digitlib.normalisation.steps`.
     """
 
     pixels: np.ndarray
@@ -106,8 +99,8 @@ def find_ink(grey):
     """Part ink from paper.
 
     Paper is what most of the neighbourhood looks like: a median over two thirds of the picture, which follows soft shadows and keeps
-    the edge of hard ones. Ink is what stands out on the side, darker or lighter, that stands out more; Otsu's threshold [3]_ among
-    all that is clear of the noise parts it from smudges.
+    the edge of hard ones. Ink is what stands out on the side, darker or lighter, that stands out more; Otsu's threshold [1]_ among
+    all that is clear of the noise parts it from smudges, and what is half as strong belongs to it where it is joined to it [2]_.
 
     Parameters
     ----------
@@ -210,51 +203,9 @@ def _hull(a, b):
     return (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
 
 
-# ---- from one digit's ink to 64 counts, as NIST and the data's authors did --------------------------------------------
-
-
 def _normalise(mask, whole):
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    top, left, bottom, right = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
-    crop = mask[top:bottom, left:right]
-    box = stretch(crop)
-    weight = even_weight(box)
-    straight = straighten(weight)
-    counts = count_blocks(straight)
-    steps = {**whole, "crop": crop, "box": box, "weight": weight, "straight": straight, "counts": counts}
-    return Digit(counts.ravel(), (int(top), int(left), int(bottom), int(right)), steps)
-
-
-def stretch(crop):
-    """Stretch a bitmap (rows, columns) to `BOX`, in the middle of 32x32 [1]_; returns bool (32, 32)."""
-    box = resize(crop.astype(float), BOX, order=1, anti_aliasing=True) > 0.5
-    return np.pad(box, ((0, 0), (6, 6)))
-
-
-def even_weight(bitmap):
-    """Thicken thin strokes, thin thick ones, by a pixel or two on every side [1]_; bool (32, 32) in and out."""
-    ink = bitmap.sum()
-    if ink > THICK:
-        return ndimage.binary_erosion(bitmap, iterations=2 if ink > VERY_THICK else 1)
-    if ink < THIN:
-        return ndimage.binary_dilation(bitmap, iterations=2 if ink < VERY_THIN else 1)
-    return bitmap
-
-
-def straighten(bitmap):
-    """Shift rows sideways until the third row and the third last begin below each other [1]_; bool (32, 32) in and out."""
-    rows = np.flatnonzero(bitmap.any(axis=1))
-    if len(rows) == 0 or rows[-1] - rows[0] < 5:
-        return bitmap
-    top, bottom = rows[0] + 2, rows[-1] - 2
-    if not (bitmap[top].any() and bitmap[bottom].any()):
-        return bitmap
-    slope = (bitmap[top].argmax() - bitmap[bottom].argmax()) / (bottom - top)
-    shifts = np.rint((np.arange(32) - 16) * slope).astype(int)
-    columns = np.arange(32) - shifts[:, None]
-    return np.take_along_axis(bitmap, columns.clip(0, 31), axis=1) & (columns >= 0) & (columns < 32)
-
-
-def count_blocks(bitmap):
-    """Ink pixels in each 4x4 block [2]_: bool (32, 32) to uint8 (8, 8), 0..16."""
-    return bitmap.reshape(8, 4, 8, 4).sum(axis=(1, 3), dtype=np.uint8)
+    box = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    crop = mask[box[0] : box[2], box[1] : box[3]]
+    steps = {**whole, "crop": crop, **{name: step[0] for name, step in normalisation.steps(crop[None]).items()}}
+    return Digit(steps["counts"].ravel(), box, steps)
