@@ -143,6 +143,38 @@ class Reader:
         nearest = squares.argsort()[:count]
         return nearest, np.sqrt(squares[nearest])
 
+    def importance(self, reading, side=2):
+        """How much probability the first guess loses where a square is covered with paper.
+
+        Parameters
+        ----------
+        reading : Reading
+        side : int, default=2
+            Pixels of the square's side.
+
+        Returns
+        -------
+        ndarray of shape (8, 8), float
+            Mean over all squares that cover a pixel; negative where covering helps.
+
+        Notes
+        -----
+        M. D. Zeiler and R. Fergus (2014). Visualizing and understanding convolutional networks. ECCV, section 2.2 (occlusion).
+        """
+        image = reading.found.pixels.reshape(8, 8)
+        places = [(row, column) for row in range(9 - side) for column in range(9 - side)]
+        covered = np.repeat(image[None], len(places), axis=0)
+        times = np.zeros((8, 8))
+        for each, (row, column) in zip(covered, places, strict=True):
+            each[row : row + side, column : column + side] = 0
+            times[row : row + side, column : column + side] += 1
+        first = self.model.classes_.tolist().index(reading.classes[0])
+        lost = reading.probabilities[0] - self.model.predict_proba(covered.reshape(-1, 64))[:, first]
+        drops = np.zeros((8, 8))
+        for drop, (row, column) in zip(lost, places, strict=True):
+            drops[row : row + side, column : column + side] += drop
+        return drops / times
+
     def _data(self):
         info = _run_info(self.run)["data"]
         try:

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from digitlib import normalisation
 
 SIDE = 64  # pixels of the picture in which strokes are bent; it shows 10 by 10 blocks, so that a turned digit stays inside
-TURN = 15.0  # degrees, either way
-SLANT = 0.25  # columns per row, either way
-STRETCH = 0.2  # of the logarithm of the width, either way
+TURN = 18.0  # degrees, either way
+SLANT = 0.35  # columns per row, either way
+STRETCH = 0.35  # of the logarithm of the width, either way
 BEND = 0.3  # blocks that the knots of a 4x4 grid move, standard deviation
 PEN = (0.3, 0.65)  # darkness from which a pixel is ink, 0..1
 
