@@ -100,7 +100,7 @@ def find_ink(grey):
 
     Paper is what most of the neighbourhood looks like: a median over two thirds of the picture, which follows soft shadows and keeps
     the edge of hard ones. Ink is what stands out on the side, darker or lighter, that stands out more; Otsu's threshold [1]_ among
-    all that is clear of the noise parts it from smudges, and what is half as strong belongs to it where it is joined to it [2]_.
+    all that is clear of the noise parts it from smudges, and what is at least 0.4 as strong belongs to it where it is joined to it [2]_.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def find_ink(grey):
     """
     coarse = resize(grey, np.ceil(np.multiply(grey.shape, 32 / max(grey.shape))).astype(int), anti_aliasing=True)
     paper = resize(ndimage.median_filter(coarse, size=21, mode="nearest"), grey.shape, order=1).astype(np.float32)
-    smooth = ndimage.gaussian_filter(grey, max(grey.shape) / 400)
+    smooth = ndimage.gaussian_filter(grey, 1)
     contrast = smooth - paper
     contrast *= np.sign((contrast**3).mean()) or 1
     noise = 1.4826 * np.median(np.abs(contrast - np.median(contrast)))
@@ -126,8 +126,9 @@ def find_ink(grey):
     if clear.sum() < 8 or np.ptp(contrast[clear]) < FAINTEST / 2:
         raise ImageError("picture holds no ink that stands out from its paper; write with a darker pen, or crop closer")
     middle = threshold_otsu(contrast[clear])
-    ink = apply_hysteresis_threshold(contrast, max(0.5 * middle, 3 * noise), middle)
-    if contrast[ink].mean() < max(FAINTEST, 6 * noise):
+    ink = apply_hysteresis_threshold(contrast, max(0.4 * middle, 2.5 * noise), middle)
+    grain = 1.4826 * np.median(np.abs(smooth - ndimage.gaussian_filter(smooth, 4)))  # noise alone, without what is left of shadows
+    if contrast[ink].mean() < max(FAINTEST, 6 * grain):
         raise ImageError("picture holds no ink that stands out from its paper; write with a darker pen, or crop closer")
     return paper, ink
 

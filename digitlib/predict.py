@@ -33,9 +33,7 @@ def _pictures(arguments, folder):
     reader = Reader(folder)
     readings = [reader.classify(digits) for digits in found]
     if arguments.json:
-        pictures = [
-            {"file": path, "digits": [r.as_dict() for r in each]} for path, each in zip(arguments.pictures, readings, strict=True)
-        ]
+        pictures = [{"file": path, "digits": [r.as_dict() for r in each]} for path, each in zip(arguments.pictures, readings, strict=True)]
         print(json.dumps({"run": str(folder), "pictures": pictures}))
         return
     for path, each in zip(arguments.pictures, readings, strict=True):
@@ -58,7 +56,13 @@ def _labelled(arguments, folder):
     predicted = model.predict(X)
     correct = int(((predicted == labels) & readable).sum())
     table = confusion_counts(labels[readable], predicted[readable])
-    answer = {"run": str(folder), "correct": correct, "total": len(labels), "accuracy": correct / len(labels), "blank": int((~readable).sum())}
+    answer = {
+        "run": str(folder),
+        "correct": correct,
+        "total": len(labels),
+        "accuracy": correct / len(labels),
+        "blank": int((~readable).sum()),
+    }
     if arguments.json:
         print(json.dumps({**answer, "classes": table.index.tolist(), "confusion": table.to_numpy().tolist()}))
         return
@@ -94,7 +98,9 @@ def read_idx(path, dimensions):
         with open(path, "rb") as raw, gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw as file:
             magic = file.read(4)
             if magic != bytes([0, 0, 8, dimensions]):
-                raise ImageError(f"{path}: not an IDX file of {dimensions} dimension(s) (begins {magic.hex() or 'with nothing'}); see the MNIST file format")
+                raise ImageError(
+                    f"{path}: not an IDX file of {dimensions} dimension(s) (begins {magic.hex() or 'with nothing'}); see the MNIST file format"
+                )
             shape = np.frombuffer(file.read(4 * dimensions), ">u4").astype(int)
             size = int(np.prod(shape, dtype=float))
             if not 0 < size <= MOST_BYTES:
@@ -103,7 +109,11 @@ def read_idx(path, dimensions):
     except DigitlibError:
         raise
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ImageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); give an IDX file such as t10k-images-idx3-ubyte.gz") from None
+        raise ImageError(
+            f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); give an IDX file such as t10k-images-idx3-ubyte.gz"
+        ) from None
     if len(data) != size:
-        raise ImageError(f"{path}: says it holds {size:,} bytes but holds {'more' if len(data) > size else f'{len(data):,}'}; download it again")
+        raise ImageError(
+            f"{path}: says it holds {size:,} bytes but holds {'more' if len(data) > size else f'{len(data):,}'}; download it again"
+        )
     return np.frombuffer(data, np.uint8).reshape(shape)

@@ -1,6 +1,6 @@
 """Draw the shipped pictures: strokes of a digital pen on paper with a shadow, by our own hand, so nobody's licence applies.
 
-    python digitlib/drawings/make.py
+python digitlib/drawings/make.py
 """
 
 from pathlib import Path
