@@ -42,7 +42,7 @@ def _parser():
 
     predict = commands.add_parser("predict", help="read handwritten digits in pictures", allow_abbrev=False)
     predict.add_argument("pictures", nargs="*", metavar="PICTURE", help="PNG, JPEG, ...: one digit, or several in a line")
-    predict.add_argument("--run", dest="run_folder", metavar="FOLDER", help="whose networks, such as reports/coursework (default: the newest)")
+    predict.add_argument("--run", dest="run_folder", metavar="FOLDER", help="the run, such as reports/best (default: the newest)")
     predict.add_argument("--json", action="store_true", help="print JSON")
     predict.add_argument("--images", metavar="FILE", help="a labelled set in MNIST's format, with --labels: accuracy and confusions")
     predict.add_argument("--labels", metavar="FILE", help="its labels")

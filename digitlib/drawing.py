@@ -29,7 +29,7 @@ class Pad(widgets.HBox):
     def __init__(self, reader, draw=None):
         self.reader, self.draw = reader, draw
         self.strokes, self._down = [], False
-        self.canvas = Canvas(width=SIDE, height=SIDE, layout={"border": "2px solid #666", "flex": "0 0 auto"})
+        self.canvas = Canvas(width=SIDE, height=SIDE, layout={"border": "2px solid #666", "width": f"{SIDE + 4}px"})
         self.canvas.line_width, self.canvas.line_cap = PEN, "round"
         self.canvas.on_mouse_down(self._begin)
         self.canvas.on_mouse_move(self._move)
@@ -39,7 +39,8 @@ class Pad(widgets.HBox):
         self.figure = widgets.Image(format="png", layout={"display": "none", "max_width": "420px"})
         self.button = widgets.Button(description="Clean sheet")
         self.button.on_click(lambda _: self.clear())
-        super().__init__([widgets.VBox([self.canvas, self.button]), widgets.VBox([self.said, self.figure])])
+        sheet = widgets.VBox([self.canvas, self.button], layout={"width": f"{SIDE + 30}px", "flex": "0 0 auto"})
+        super().__init__([sheet, widgets.VBox([self.said, self.figure])])
 
     def picture(self):
         """What was written: uint8 (SIDE, SIDE), 255 is paper."""

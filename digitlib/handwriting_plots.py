@@ -21,7 +21,7 @@ def preparation(digit):
         photo = name in ("grey", "paper")
         _bare(ax, digit.steps[name], "gray" if photo else INK, 16 if name == "counts" else 1, title)
     ink = [int(digit.steps[name].sum()) for name in ("box", "weight", "straight", "counts")]
-    alt = f"A digit on its way from picture to 8 by 8 counts, in {len(STEPS)} steps; it has {ink[0]} ink pixels of 1,024 when stretched and {ink[1]} at even weight."
+    alt = f"A digit on its way from picture to 8 by 8 counts, in {len(STEPS)} steps; {ink[0]} of 1,024 pixels are ink when stretched, {ink[1]} at even weight."
     return _described(axes, alt, pd.DataFrame({"step": ["box", "weight", "straight", "counts"], "ink": ink}))
 
 
@@ -64,5 +64,6 @@ def importance(reading, drops):
     axes[1].grid(False)
     axes[1].figure.colorbar(shown, ax=axes[1], label="probability lost when covered")
     row, column = np.unravel_index(drops.argmax(), drops.shape)
-    alt = f"Where covering ink changes the verdict: most at row {row + 1}, column {column + 1}, where {reading.classes[0]} loses {drops.max():.2f} of its probability."
+    place = f"row {row + 1}, column {column + 1}"
+    alt = f"Where covering ink changes the verdict: most at {place}, where {reading.classes[0]} loses {drops.max():.2f} of its probability."
     return _described(axes, alt, pd.DataFrame(drops))

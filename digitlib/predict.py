@@ -99,7 +99,7 @@ def read_idx(path, dimensions):
             magic = file.read(4)
             if magic != bytes([0, 0, 8, dimensions]):
                 raise ImageError(
-                    f"{path}: not an IDX file of {dimensions} dimension(s) (begins {magic.hex() or 'with nothing'}); see the MNIST file format"
+                    f"{path}: not an IDX file of {dimensions} dimension(s) (begins {magic.hex() or 'with nothing'}); see MNIST's"
                 )
             shape = np.frombuffer(file.read(4 * dimensions), ">u4").astype(int)
             size = int(np.prod(shape, dtype=float))

@@ -75,7 +75,7 @@ def test_a_line_of_digits_is_found_from_left_to_right():
     assert len(digits) == 4
     lefts = [digit.box[1] for digit in digits]
     assert lefts == sorted(lefts)
-    assert [name for name in digits[0].steps][:3] == ["grey", "paper", "ink"]
+    assert list(digits[0].steps)[:3] == ["grey", "paper", "ink"]
     with pytest.raises(ImageError, match=r"holds 4 digits.*find_digits"):
         prepare_image(DRAWINGS / "line.png")
 

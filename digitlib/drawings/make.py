@@ -32,7 +32,7 @@ def draw(names, random):
     pen = ImageDraw.Draw(ink)
     for place, name in enumerate(names):
         for stroke in STROKES[name]:
-            points = np.array(stroke) + [35 + step * place, 25] + random.normal(0, 1, (len(stroke), 2))
+            points = np.array(stroke) + np.array([35 + step * place, 25]) + random.normal(0, 1, (len(stroke), 2))
             smooth = make_interp_spline(range(len(points)), points, k=2)(np.linspace(0, len(points) - 1, 60)) * scale
             pen.line([tuple(point) for point in smooth], 255, 7 * scale, joint="curve")
             for x, y in (smooth[0], smooth[-1]):
