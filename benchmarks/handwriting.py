@@ -1,6 +1,6 @@
 """How well does a run read digits that are not from its data? 200 of them, in 20 fonts (tests/handwriting.jpg).
 
-    python benchmarks/handwriting.py reports/handwriting
+python benchmarks/handwriting.py reports/handwriting
 """
 
 import sys

@@ -21,7 +21,7 @@ def preparation(digit):
         photo = name in ("grey", "paper")
         _bare(ax, digit.steps[name], "gray" if photo else INK, 16 if name == "counts" else 1, title)
     ink = [int(digit.steps[name].sum()) for name in ("box", "weight", "straight", "counts")]
-    alt = f"A digit on its way from picture to 8 by 8 counts, in {len(STEPS)} steps; {ink[0]} of 1,024 pixels are ink when stretched, {ink[1]} at even weight."
+    alt = f"From picture to 8 by 8 counts in {len(STEPS)} steps; {ink[0]} of 1,024 pixels are ink when stretched, {ink[1]} at even weight."
     return _described(axes, alt, pd.DataFrame({"step": ["box", "weight", "straight", "counts"], "ink": ink}))
 
 

@@ -47,7 +47,7 @@ class Recipe:
     ridge : float or None
         Penalty with which the last layer is fitted in closed form after training; 0: it stays as trained.
     rewrites : int or None
-        How often each training image is added in another hand, see :mod:`digitlib.rewriting`; only for 8x8 images of 0..16.
+        How often each image is added in another hand, see :mod:`digitlib.rewriting`; only for 8x8 images of 0..16.
     """
 
     name: str
