@@ -18,7 +18,7 @@ from digitlib.reporting import kernels, pdf
 ROOT = Path(__file__).parents[1]
 BROWSER = next((found for name in pdf.BROWSERS if (found := shutil.which(name))), None)
 NOTEBOOKS = sorted(path.name for path in kernels.notebook_folder().glob("*.ipynb"))
-SMALL = {"source": '"sklearn"', "epochs": "1", "splits": "2"}  # real digits and a real training, only less of both
+SMALL = {"source": '"sklearn"', "epochs": "3", "splits": "2"}  # real digits and a real training, only less of both
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on PATH (apt install chromium)")
 
 
