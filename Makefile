@@ -14,15 +14,21 @@ option = $(if $($(1)),--$(2) '$($(1))')
 
 ##@ Main
 
-report: $(STAMP) ## make reports/NAME: run the notebooks, write the HTML  (NAME RECIPE SEED SPLITS EPOCHS SOURCE)
+report: $(STAMP) ## make reports/NAME: run the notebooks, write the HTML  (NAME RECIPE SEED SPLITS EPOCHS SOURCE COMPARE)
 	@$(BIN)/python -m digitlib report $(call option,NAME,name) $(call option,RECIPE,recipe) $(call option,SEED,seed) \
-		$(call option,SPLITS,splits) $(call option,EPOCHS,epochs) $(call option,SOURCE,source)
+		$(call option,SPLITS,splits) $(call option,EPOCHS,epochs) $(call option,SOURCE,source) $(if $(COMPARE),--compare)
 
 test: lint ## run all tests, lint first
-	@$(BIN)/python -m pytest
+	@if command -v npm >/dev/null && [ ! -d tests/browser/node_modules ]; then npm ci --silent --prefix tests/browser || true; fi
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lab: $(STAMP) ## open JupyterLab on notebooks/
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/1_eda.ipynb
+
+##@ Hand-in
+
+pdf: $(STAMP) ## print reports/NAME as one PDF, through an installed Chromium or Chrome  (NAME)
+	@$(BIN)/python -m digitlib pdf $(call option,NAME,name)
 
 ##@ Development
 
@@ -57,6 +63,7 @@ help: ## print this help
 		'SPLITS=4' 'folds of the cross-validation    (4)' \
 		'EPOCHS=10' 'passes over the training images  (what the recipe says)' \
 		'SOURCE=bundled' 'bundled, uci, sklearn or a CSV   (bundled)' \
+		'COMPARE=1' 'also compare with other classifiers, in the same folds' \
 		'PYTHON=python3.12' 'interpreter for a new .venv      (python3)'
 
 # ---- the virtual environment -------------------------------------------------------------------------------------
@@ -77,4 +84,4 @@ $(STAMP): requirements.lock pyproject.toml $(GONE)
 $(DEV_STAMP): $(STAMP)
 	$(call install,'.[dev]',$(DEV_STAMP))
 
-.PHONY: report test lab lint bench format lock clean help gone
+.PHONY: report test lab pdf lint bench format lock clean help gone
