@@ -102,7 +102,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         generator = torch.Generator().manual_seed(seed)
         self.recipe_ = recipe
         self.scaler_ = PixelScaler(recipe.scaling).fit(X if scale_on is None else np.asarray(scale_on))
-        with training.one_thread():
+        with training.one_thread(), training.own_stream(device):
             X, targets = self._widen(X, targets, side, recipe.rewrites, generator)
             network = model.build(recipe, side, len(self.classes_), generator).to(device)
             held_out = None if eval_set is None else self._held_out(*eval_set, side, device)
