@@ -9,6 +9,9 @@ _HOMES = {
     "load_digits": "data",
     "DigitClassifier": "classifier",
     "cross_validate": "crossval",
+    "load_model": "ensemble",
+    "prepare_image": "handwriting",
+    "find_digits": "handwriting",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -53,6 +53,14 @@ def _parser():
     pdf.add_argument("--browser", metavar="PATH", help="Chromium or Chrome (default: searched for)")
     pdf.add_argument("--code", action="store_true", help="print the code too")
     pdf.set_defaults(run=_pdf)
+
+    predict = commands.add_parser("predict", help="read handwritten digits in pictures", allow_abbrev=False)
+    predict.add_argument("pictures", nargs="*", metavar="PICTURE", help="PNG, JPEG, ...: one digit, or several in a line")
+    predict.add_argument("--run", dest="run_folder", metavar="FOLDER", help="the run, such as reports/best (default: the newest)")
+    predict.add_argument("--json", action="store_true", help="print JSON")
+    predict.add_argument("--images", metavar="FILE", help="a labelled set in MNIST's format, with --labels: accuracy and confusions")
+    predict.add_argument("--labels", metavar="FILE", help="its labels")
+    predict.set_defaults(run=_predict)
     return parser
 
 
@@ -91,6 +99,12 @@ def _pdf(arguments):
     from digitlib.reporting import pdf
 
     print(pdf.make_pdf(arguments.name, browser=arguments.browser, code=arguments.code))
+
+
+def _predict(arguments):
+    from digitlib import predict
+
+    predict.run(arguments)
 
 
 def main(arguments=None):

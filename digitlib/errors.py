@@ -19,3 +19,7 @@ class RunError(DigitlibError):
 
 class NotebookFailed(Exception):
     """A notebook did not run to its end; the message names notebook, cell and error in one line. Exit code 1."""
+
+
+class ImageError(DigitlibError):
+    """This is no picture of a digit: not readable, too large, blank."""

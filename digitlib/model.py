@@ -141,7 +141,8 @@ def random_filter_network(filters, side=8, n_classes=10, generator=None):
 
 def _initialise(network, generator):
     # Layers are made on the "meta" device, without values: torch's own initialisation would draw from the process-wide generator.
-    network.to_empty(device="cpu")
+    # As `to_empty` does, whose first call would import sympy for half a second.
+    network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)

@@ -46,6 +46,8 @@ class Recipe:
         Predictions are averaged over nine shifts by this many pixels (of an 8x8 image); 0: one prediction.
     ridge : float or None
         Penalty with which the last layer is fitted in closed form after training; 0: it stays as trained.
+    rewrites : int or None
+        How often each image is added in another hand, see :mod:`digitlib.rewriting`; only for 8x8 images of 0..16.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Recipe:
     augmentation: float | None = None
     test_shift: float | None = 0.0
     ridge: float | None = 0.0
+    rewrites: int | None = None
 
     @property
     def learned(self):
@@ -109,6 +112,7 @@ RANGES = {
     "augmentation": (Real, 0.0, 2.0),
     "test_shift": (Real, 0.0, 2.0),
     "ridge": (Real, 0.0, 1e9),
+    "rewrites": (Integral, 1, 100),
 }
 
 _COMPACT = {
@@ -145,6 +149,11 @@ RECIPES = {
         Recipe(
             name="best", summary="The same with wider layers and more than three times the epochs.",
             layers="32 64p 64 128p", epochs=70, batch_size=128, learning_rate=1e-2, **_THOROUGH,
+        ),
+        # For digits that are not from this data: see tests/test_predict.py for what to expect on tests/handwriting.jpg.
+        Recipe(
+            name="handwriting", summary="The network of `accurate`, taught with strokes bent as by other hands: for digits of your own.",
+            layers="16 32p 64 64p", epochs=8, batch_size=128, learning_rate=2e-2, rewrites=3, **_THOROUGH,
         ),
     )
 }  # fmt: skip

@@ -248,7 +248,9 @@ class FoldStore:
 
 
 # A change in one of these modules may change a fold's result, so folds kept by other code are not picked up.
-CODE = ("model", "training", "augmentation", "classifier", "recipes", "scaling", "crossval")
+CODE = (
+    "model", "training", "classifier", "recipes", "augmentation", "rewriting", "normalisation", "scaling", "crossval",
+)  # fmt: skip
 
 
 def where_am_i():

@@ -10,7 +10,7 @@ from digitlib.recipes import RANGES, RECIPES, Recipe, from_dict, get_recipe
 
 
 def test_names_are_a_contract():
-    assert list(RECIPES) == ["coursework", "instant", "fast", "balanced", "accurate", "best"]
+    assert list(RECIPES) == ["coursework", "instant", "fast", "balanced", "accurate", "best", "handwriting"]
     assert all(name == recipe.name for name, recipe in RECIPES.items())
 
 
@@ -60,7 +60,8 @@ def test_each_range_has_two_ends(setting):
 
 def test_unknown_recipe_lists_the_names():
     with pytest.raises(
-        ParameterError, match=r"^recipe 'quick' is unknown; choose one of: coursework, instant, fast, balanced, accurate, best$"
+        ParameterError,
+        match=r"^recipe 'quick' is unknown; choose one of: coursework, instant, fast, balanced, accurate, best, handwriting$",
     ):
         get_recipe("quick")
 

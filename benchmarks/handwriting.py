@@ -1,0 +1,26 @@
+"""How well does a run read digits that are not from its data? 200 of them, in 20 fonts (tests/handwriting.jpg).
+
+python benchmarks/handwriting.py reports/handwriting
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from digitlib import find_digits, load_model
+from digitlib.metrics import confusion_counts
+
+
+def main(run):
+    sheet = np.asarray(Image.open(Path(__file__).parents[1] / "tests" / "handwriting.jpg"))
+    cells = [sheet[y : y + 64, x : x + 64] for y in range(0, sheet.shape[0], 64) for x in range(0, sheet.shape[1], 64)]
+    labels = np.arange(len(cells)) % 10
+    predicted = load_model(run).predict(np.stack([find_digits(cell, single=True)[0].pixels for cell in cells]))
+    print(f"{run}: {(predicted == labels).sum()} of {len(labels)} correct, {100 * (predicted == labels).mean():.1f} %")
+    print(confusion_counts(labels, predicted).to_string())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,90 @@
+"""A sheet to write on with the mouse, for JupyterLab; the digit is read each time the pen is lifted."""
+
+import io
+
+import ipywidgets as widgets
+import numpy as np
+from ipycanvas import Canvas, hold_canvas
+from PIL import Image, ImageDraw
+
+from digitlib.errors import ImageError
+from digitlib.reading import describe
+
+SIDE = 280  # pixels of the sheet
+PEN = 16  # pixels
+
+
+class Pad(widgets.HBox):
+    """Sheet, what was read, and a button for a clean sheet.
+
+    The strokes are kept in Python, so that nothing has to come back from the browser but the places of the mouse.
+
+    Parameters
+    ----------
+    reader : digitlib.reading.Reader
+    draw : callable or None
+        Takes a list of :class:`digitlib.reading.Reading`, returns a Figure to be shown beside the sheet.
+    """
+
+    def __init__(self, reader, draw=None):
+        self.reader, self.draw = reader, draw
+        self.strokes, self._down = [], False
+        self.canvas = Canvas(width=SIDE, height=SIDE, layout={"border": "2px solid #666", "width": f"{SIDE + 4}px"})
+        self.canvas.line_width, self.canvas.line_cap = PEN, "round"
+        self.canvas.on_mouse_down(self._begin)
+        self.canvas.on_mouse_move(self._move)
+        self.canvas.on_mouse_up(self._end)
+        self.canvas.on_mouse_out(self._end)
+        self.said = widgets.HTML("<p>Write a digit, or a few side by side, with the mouse.</p>")
+        self.figure = widgets.Image(format="png", layout={"display": "none", "max_width": "420px"})
+        self.button = widgets.Button(description="Clean sheet")
+        self.button.on_click(lambda _: self.clear())
+        sheet = widgets.VBox([self.canvas, self.button], layout={"width": f"{SIDE + 30}px", "flex": "0 0 auto"})
+        super().__init__([sheet, widgets.VBox([self.said, self.figure])])
+
+    def picture(self):
+        """What was written: uint8 (SIDE, SIDE), 255 is paper."""
+        sheet = Image.new("L", (SIDE, SIDE), 255)
+        pen = ImageDraw.Draw(sheet)
+        for stroke in self.strokes:
+            pen.line(stroke, 0, PEN, joint="curve")
+            for x, y in stroke:
+                pen.circle((x, y), PEN / 2, 0)
+        return np.asarray(sheet)
+
+    def clear(self):
+        """A clean sheet."""
+        self.strokes.clear()
+        self.canvas.clear()
+        self.said.value, self.figure.layout.display = "<p>Write a digit with the mouse.</p>", "none"
+
+    def _begin(self, x, y):
+        self._down = True
+        self.strokes.append([(x, y)])
+        self._line((x, y), (x, y))
+
+    def _move(self, x, y):
+        if self._down:
+            self.strokes[-1].append((x, y))
+            self._line(*self.strokes[-1][-2:])
+
+    def _end(self, x, y):
+        if self._down:
+            self._down = False
+            self._read()
+
+    def _line(self, begin, end):
+        with hold_canvas(self.canvas):
+            self.canvas.stroke_line(*begin, *end)
+
+    def _read(self):
+        try:
+            readings = self.reader.read(self.picture())
+        except ImageError as error:
+            self.said.value = f"<p>{error}</p>"
+            return
+        self.said.value = "<p style='font-size:120%'>" + "<br>".join(describe("I read", readings)) + "</p>"
+        if self.draw is not None:
+            buffer = io.BytesIO()
+            self.draw(readings).savefig(buffer, format="png", dpi=100)
+            self.figure.value, self.figure.layout.display = buffer.getvalue(), ""

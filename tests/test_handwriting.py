@@ -1,0 +1,161 @@
+"""Pictures of digits: how they get in, how ink is found, and that the result looks like the data."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from digitlib import find_digits, load_digits, normalisation, prepare_image
+from digitlib.errors import ImageError
+from digitlib.pictures import read_picture
+from digitlib.rewriting import rewrite
+
+HERE = Path(__file__).parent
+DRAWINGS = HERE.parent / "digitlib" / "drawings"
+
+
+@pytest.fixture(scope="module")
+def seven():
+    """Dark ink on light, shaded paper: uint8 (150, 130)."""
+    return np.asarray(Image.open(DRAWINGS / "seven.png"))
+
+
+def packed(picture, **options):
+    stream = io.BytesIO()
+    picture.save(stream, **options)
+    return stream.getvalue()
+
+
+def distance(a, b):
+    return np.sqrt(((a.astype(float) - b) ** 2).sum())
+
+
+@pytest.mark.parametrize(
+    "kind", ["reverse", "colour", "alpha", "white on nothing", "16 bit", "float", "exif", "jpeg", "large", "small", "bool"]
+)
+def test_one_digit_gives_the_same_pixels_in_every_kind_of_picture(seven, kind):
+    expected = prepare_image(seven)
+    grey = Image.fromarray(seven)
+    ink = np.where(seven < 100, 255, 0).astype(np.uint8)
+    rotated = Image.Exif()
+    rotated[0x0112] = 6  # the camera was held on its side: turn by 90 degrees when shown
+    image = {
+        "reverse": 255 - seven,
+        "colour": grey.convert("RGB"),
+        "alpha": Image.merge("RGBA", [Image.new("L", grey.size, 0)] * 3 + [Image.fromarray(ink)]),
+        "white on nothing": Image.merge("RGBA", [Image.new("L", grey.size, 255)] * 3 + [Image.fromarray(ink)]),
+        "16 bit": packed(Image.fromarray(seven.astype(np.uint16) * 257), format="PNG"),
+        "float": seven / 255,
+        "exif": packed(grey.rotate(90, expand=True), format="JPEG", exif=rotated, quality=95),
+        "jpeg": packed(grey, format="JPEG", quality=60),
+        "large": grey.resize((2600, 3000), Image.Resampling.BICUBIC),
+        "small": grey.resize((43, 50), Image.Resampling.BOX),
+        "bool": seven < 100,
+    }[kind]
+    pixels = prepare_image(image)
+    assert pixels.shape == (64,)
+    assert pixels.dtype == np.uint8
+    assert distance(pixels, expected) < 12, np.stack([pixels, expected]).reshape(2, 8, 8)
+
+
+def test_prepared_digits_have_the_ink_and_the_place_of_the_data():
+    sheet = np.asarray(Image.open(HERE / "handwriting.jpg"))
+    X, _ = load_digits(return_X_y=True)
+    prepared = np.stack([find_digits(sheet[y : y + 64, x : x + 64])[0].pixels for y in range(0, 640, 128) for x in range(0, 1280, 64)])
+    assert abs(prepared.mean() - X.mean()) < 0.3
+    for rows in (True, False):
+        ours, theirs = (images.reshape(-1, 8, 8).mean(axis=(0, 2 if rows else 1)) for images in (prepared, X))
+        assert np.abs(ours - theirs).max() < 1.2, (ours, theirs)
+
+
+def test_a_line_of_digits_is_found_from_left_to_right():
+    digits = find_digits(DRAWINGS / "line.png")
+    assert len(digits) == 4
+    lefts = [digit.box[1] for digit in digits]
+    assert lefts == sorted(lefts)
+    assert list(digits[0].steps)[:3] == ["grey", "paper", "ink"]
+    with pytest.raises(ImageError, match=r"holds 4 digits.*find_digits"):
+        prepare_image(DRAWINGS / "line.png")
+
+
+def test_dashes_specks_and_the_edge_of_the_table_are_no_digits(seven):
+    line = np.hstack([seven, seven[:, ::-1]]).copy()  # mirrored, so that the light goes on without a step
+    line[70:76, 120:140] = 40  # a dash between
+    line[20:22, 132:134] = 40  # a speck
+    line[:, :6] = 20  # the dark table beside the paper
+    assert len(find_digits(line)) == 2
+
+
+def test_a_bar_above_its_five_belongs_to_it():
+    page = np.full((120, 100), 230, np.uint8)
+    page[20:26, 30:70] = 30  # bar, not touching
+    page[32:60, 30:36] = page[55:61, 30:70] = page[55:100, 64:70] = page[94:100, 30:70] = 30
+    assert len(find_digits(page)) == 1
+
+
+BAD = {
+    "not an image": b"just words",
+    "zero bytes": b"",
+    "PDF": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj",
+    "damaged": packed(Image.new("L", (64, 64)), format="PNG")[:50],
+    "bomb": packed(Image.new("1", (10_400, 10_400)), format="PNG"),
+    "animated": packed(
+        Image.new("L", (40, 40)), format="GIF", save_all=True, append_images=[Image.new("L", (40, 40), grey) for grey in (50, 200)]
+    ),
+    "no ink": packed(Image.new("L", (200, 200), 240), format="PNG"),
+    "only noise": packed(Image.fromarray(np.random.default_rng(0).normal(200, 8, (300, 300)).clip(0, 255).astype(np.uint8)), format="PNG"),
+    "tiny": packed(Image.new("L", (3, 3)), format="PNG"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_picture_is_refused_in_one_line(name):
+    with pytest.raises(ImageError) as caught:
+        prepare_image(BAD[name])
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("shape", [(8,), (8, 8, 2), (0, 9), (4, 30, 30, 3)])
+def test_an_array_that_is_no_picture_is_refused(shape):
+    with pytest.raises(ImageError, match="not a picture"):
+        read_picture(np.zeros(shape))
+
+
+def test_normalisation_evens_weight_and_straightens_as_nist_does():
+    thin, thick = np.zeros((2, 40, 40), bool)
+    thin[5:35, [10, 25]] = thin[[5, 34], 10:26] = True
+    thick[5:35, 5:33] = True
+    steps = normalisation.steps(np.stack([thin, thick]))
+    before, after = steps["box"].sum(axis=(1, 2)), steps["weight"].sum(axis=(1, 2))
+    assert before[0] < normalisation.THIN < after[0]
+    assert before[1] == 32 * 20
+    assert after[1] == 28 * 16  # more than VERY_THICK: two pixels off every side
+    leaning = np.zeros((1, 32, 32), bool)
+    for row in range(32):
+        leaning[0, row, 20 - row // 4 : 24 - row // 4] = True
+    upright = normalisation.straighten(leaning)[0]
+    assert np.ptp(upright.argmax(axis=1)) <= 1
+    assert upright.sum() == leaning.sum()
+
+
+def test_the_datas_own_bitmaps_pass_unchanged():
+    bitmap = np.zeros((1, 32, 32), bool)
+    bitmap[0, :, 6:14] = bitmap[0, :4, 6:26] = True  # 20 columns wide, 304 pixels, left edge upright
+    assert np.array_equal(normalisation.steps(bitmap)["straight"], bitmap)
+
+
+def test_rewriting_bends_but_keeps_the_digit():
+    import torch
+    from sklearn.neighbors import KNeighborsClassifier
+
+    X, y = load_digits(return_X_y=True)
+    neighbours = KNeighborsClassifier(1).fit(X[:3000], y[:3000])
+    rows = slice(3000, 3400)
+    written = rewrite(X[rows], torch.Generator().manual_seed(0))
+    again = rewrite(X[rows], torch.Generator().manual_seed(0))
+    assert np.array_equal(written, again)
+    assert np.mean([distance(a, b) for a, b in zip(written, X[rows], strict=True)]) > 8
+    assert neighbours.score(written, y[rows]) > 0.85

@@ -1,0 +1,148 @@
+"""`digitlib predict`, load_model and the warnings, on a small run made here."""
+
+import contextlib
+import gzip
+import io
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import digitlib
+from digitlib import cli, cross_validate, load_digits, runs
+from digitlib.errors import RunError
+from digitlib.reading import Reader
+
+HERE = Path(__file__).parent
+DRAWINGS = Path(digitlib.__file__).parent / "drawings"
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    """The recipe `handwriting` on two folds for one epoch: enough for drawings that are easy."""
+    folder = tmp_path_factory.mktemp("reports") / "small"
+    digits = load_digits()
+    classifier = digitlib.DigitClassifier("handwriting", random_state=0, epochs=1)
+    result = cross_validate(classifier, digits.data, digits.target, n_splits=2, progress="off")
+    return runs.save(result, digits, folder, seed=0)
+
+
+@pytest.fixture(scope="session")
+def reader(small_run):
+    return Reader(small_run)
+
+
+def command(*words):
+    """Exit code, standard output and standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
+        cli.main([str(word) for word in words])
+    return end.value.code or 0, out.getvalue(), err.getvalue()
+
+
+def idx(array):
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
+
+
+def test_the_folds_vote_with_their_mean_probability(small_run):
+    model = digitlib.load_model(small_run)
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:500], y[:500]
+    expected = np.mean([digitlib.DigitClassifier.load(small_run / f"fold-{k}.safetensors").predict_proba(X) for k in (1, 2)], axis=0)
+    assert np.allclose(model.predict_proba(X), expected)
+    assert model.score(X, y) > 0.9
+    assert model.n_features_in_ == 64
+
+
+def test_a_run_that_lacks_a_fold_is_refused(small_run, tmp_path):
+    (tmp_path / "run.json").write_text((small_run / "run.json").read_text())
+    with pytest.raises(RunError, match=r"fold-1\.safetensors"):
+        digitlib.load_model(tmp_path)
+    with pytest.raises(RunError, match=r"no run\.json"):
+        digitlib.load_model(tmp_path / "nowhere")
+
+
+def test_drawings_are_read(small_run):
+    code, out, _ = command("predict", DRAWINGS / "seven.png", DRAWINGS / "line.png", "--run", small_run)
+    assert code == 0
+    assert "seven.png: 7 (" in out
+    assert "second guess" in out
+    assert "line.png: 5620 (4 digits)" in out
+
+
+def test_json_holds_what_the_text_says(small_run):
+    code, out, _ = command("predict", DRAWINGS / "three.png", "--json", "--run", small_run)
+    digit = json.loads(out)["pictures"][0]["digits"][0]
+    assert code == 0
+    assert digit["digit"] == 3
+    assert digit["probability"] > digit["second_probability"]
+    assert len(digit["pixels"]) == 64
+
+
+def test_a_scribble_is_warned_of_and_held_out_digits_are_not(reader):
+    assert any("unlike the data" in warning for warning in reader.read(DRAWINGS / "scribble.png")[0].warnings)
+    sure = np.genfromtxt(reader.run / "predictions.csv", delimiter=",", skip_header=1)[:, 4:].max(axis=1)
+    assert 0.005 < (sure < reader.limits.probability).mean() < 0.015
+    assert 15 < reader.limits.distance < 40
+
+
+def test_covering_ink_matters_where_ink_is(reader):
+    reading = reader.read(DRAWINGS / "seven.png")[0]
+    drops = reader.importance(reading)
+    inked = reading.found.pixels.reshape(8, 8) > 0
+    assert drops.shape == (8, 8)
+    assert np.abs(drops[inked]).mean() > np.abs(drops[~inked]).mean()
+
+
+def test_a_labelled_set_in_mnist_format_gives_accuracy_and_confusions(small_run, tmp_path):
+    sheet = np.asarray(Image.open(HERE / "handwriting.jpg"))
+    images = np.stack([255 - sheet[y : y + 64, x : x + 64] for y in (128, 192) for x in range(0, 1280, 64)])
+    labels = np.tile(np.arange(10), 4)
+    images[0] = 0  # a blank one counts as an error
+    (tmp_path / "i.gz").write_bytes(gzip.compress(idx(images)))
+    (tmp_path / "l").write_bytes(idx(labels))
+    code, out, _ = command("predict", "--images", tmp_path / "i.gz", "--labels", tmp_path / "l", "--run", small_run, "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["total"] == 40
+    assert answer["blank"] == 1
+    assert np.sum(answer["confusion"]) == 39
+    assert answer["correct"] == np.trace(answer["confusion"]) > 28
+    assert command("predict", "--images", tmp_path / "i.gz", "--labels", tmp_path / "l", "--run", small_run)[1].startswith(
+        f"{answer['correct']} of 40 correct"
+    )
+
+
+BAD_COMMANDS = {
+    "no picture": [],
+    "folder": ["{folder}"],
+    "missing file": ["{folder}/nothing.jpg"],
+    "words": ["{folder}/words.png"],
+    "empty file": ["{folder}/empty.png"],
+    "images without labels": ["--images", "{folder}/words.png"],
+    "images are no idx": ["--images", "{folder}/words.png", "--labels", "{folder}/words.png"],
+    "idx cut off": ["--images", "{folder}/cut.idx", "--labels", "{folder}/cut.idx"],
+    "idx of unlikely size": ["--images", "{folder}/vast.idx", "--labels", "{folder}/vast.idx"],
+    "run is no run": ["{drawing}", "--run", "{folder}"],
+    "unknown option": ["--verbose"],
+}
+
+
+@pytest.mark.parametrize("name", BAD_COMMANDS)
+def test_bad_input_is_told_in_one_line_with_exit_code_2(name, tmp_path, small_run):
+    (tmp_path / "words.png").write_text("no picture")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "cut.idx").write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 28, 0, 0, 0, 28, 1]))
+    (tmp_path / "vast.idx").write_bytes(bytes([0, 0, 8, 3]) + b"\xff" * 12)
+    words = [word.format(folder=tmp_path, drawing=DRAWINGS / "seven.png") for word in BAD_COMMANDS[name]]
+    if "--run" not in words:
+        words += ["--run", str(small_run)]
+    begin = time.monotonic()
+    code, out, err = command("predict", *words)
+    assert (code, out) == (2, "")
+    assert err.startswith("digitlib: ")
+    assert err.count("\n") == 1
+    assert time.monotonic() - begin < 5
