@@ -28,18 +28,27 @@ def confusion(y_true, y_predicted, title="", ax=None, percent=False, most=None):
     """
     counts = metrics.confusion_counts(y_true, y_predicted)
     table, form = (metrics.confusion_percent(counts), "{:.1f}") if percent else (counts, "{:d}")
-    bar = {"cbar_kws": {"label": "errors, % of the digit's images" if percent else "errors"}} if ax is None else {"cbar": False}
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6.4, 5.4), layout="constrained")
     right = np.eye(len(table), dtype=bool)
-    written = table.map(lambda value: form.format(value) if value else "")
+    errors = np.ma.masked_array(table.to_numpy(dtype=float), right)
+    alone = ax is None
+    if alone:
+        _, ax = plt.subplots(figsize=(6.4, 5.4), layout="constrained")
     ax.set_facecolor("#e8e8e8")  # shows through where the diagonal is left out
     ax.grid(False)
-    sns.heatmap(table, mask=right, annot=written, fmt="", cmap="rocket_r", vmin=0, vmax=most, square=True, linewidths=0.5, ax=ax, **bar)
-    for i, value in enumerate(np.diag(table)):
-        ax.text(i + 0.5, i + 0.5, form.format(value), ha="center", va="center", color="#333")
+    # Not seaborn's heatmap: it draws the whole figure once for every matrix in it.
+    scale = mpl.colors.Normalize(0, most or max(errors.max(), 1e-9))
+    edges = np.arange(len(table) + 1)
+    mesh = ax.pcolormesh(edges, edges, errors, cmap="rocket_r", norm=scale, edgecolors="white", linewidth=0.5)
+    for (i, j), value in np.ndenumerate(table.to_numpy()):
+        if value:
+            pale = not right[i, j] and scale(value) > 0.5
+            ax.text(j + 0.5, i + 0.5, form.format(value), ha="center", va="center", color="white" if pale else "#222")
+    ax.set(aspect="equal", xticks=edges[:-1] + 0.5, yticks=edges[:-1] + 0.5, xticklabels=table.columns, yticklabels=table.index)
+    ax.invert_yaxis()
+    ax.tick_params(length=0)
+    if alone:
+        ax.figure.colorbar(mesh, ax=ax, label="errors, % of the digit's images" if percent else "errors")
     ax.set(title=title, xlabel="predicted", ylabel="true digit")
-    ax.tick_params(axis="y", rotation=0)
     return described(ax, _confusion_words(counts, percent), table)
 
 
