@@ -9,7 +9,6 @@ import numpy as np
 
 from digitlib.errors import DigitlibError, ImageError, ParameterError
 from digitlib.handwriting import find_digits
-from digitlib.reading import Reader, describe, newest_run
 
 MOST_BYTES = 500_000_000  # unpacked; MNIST's 60,000 training images have 47 million
 
@@ -21,15 +20,17 @@ def run(arguments):
         raise ParameterError("--images and --labels go together, and without pictures; give both, or pictures alone")
     if not labelled and not arguments.pictures:
         raise ParameterError("no picture given; try `digitlib predict photo.jpg`, or --images and --labels for a labelled set")
-    folder = newest_run() if arguments.run_folder is None else arguments.run_folder
     if labelled:
-        _labelled(arguments, folder)
+        _labelled(arguments)
     else:
-        _pictures(arguments, folder)
+        _pictures(arguments)
 
 
-def _pictures(arguments, folder):
-    found = [find_digits(path) for path in arguments.pictures]  # a bad picture is told before the networks are loaded
+def _pictures(arguments):
+    found = [find_digits(path) for path in arguments.pictures]
+    from digitlib.reading import Reader, describe, newest_run  # imports torch; a bad picture has been told by now, in half a second
+
+    folder = arguments.run_folder or newest_run()
     reader = Reader(folder)
     readings = [reader.classify(digits) for digits in found]
     if arguments.json:
@@ -40,13 +41,16 @@ def _pictures(arguments, folder):
         print("\n".join(describe(path, each)))
 
 
-def _labelled(arguments, folder):
+def _labelled(arguments):
     images, labels = read_idx(arguments.images, 3), read_idx(arguments.labels, 1)
     if len(images) != len(labels):
         raise ParameterError(f"{len(images):,} images but {len(labels):,} labels; give files that belong together")
+    from digitlib.ensemble import load_model
     from digitlib.metrics import confusion_counts
+    from digitlib.reading import newest_run
 
-    model = Reader(folder).model
+    folder = arguments.run_folder or newest_run()
+    model = load_model(folder)
     X, readable = np.zeros((len(images), 64), np.uint8), np.ones(len(images), bool)
     for i, image in enumerate(images):
         try:

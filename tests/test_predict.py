@@ -73,6 +73,16 @@ def test_drawings_are_read(small_run):
     assert "line.png: 5620 (4 digits)" in out
 
 
+def test_most_digits_of_other_origin_are_read(reader):
+    """A guard, with a run of one epoch; the figure to quote is that of benchmarks/handwriting.py with a whole run."""
+    sheet = np.asarray(Image.open(HERE / "handwriting.jpg"))
+    cells = [sheet[y : y + 64, x : x + 64] for y in range(0, 640, 64) for x in range(0, 1280, 64)]
+    found = [digitlib.find_digits(cell) for cell in cells]
+    assert [len(each) for each in found].count(1) >= 198
+    readings = reader.classify([each[0] for each in found])
+    assert np.mean([reading.classes[0] == i % 10 for i, reading in enumerate(readings)]) > 0.84
+
+
 def test_json_holds_what_the_text_says(small_run):
     code, out, _ = command("predict", DRAWINGS / "three.png", "--json", "--run", small_run)
     digit = json.loads(out)["pictures"][0]["digits"][0]

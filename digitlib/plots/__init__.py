@@ -24,6 +24,7 @@ from digitlib.plots.basics import (
 )
 from digitlib.plots.comparison import accuracy_against_time, learning_curve, protocols
 from digitlib.plots.evaluation import confused_images, confusion, fold_confusions, gallery, recall_by_class, reliability
+from digitlib.plots.handwriting import importance, preparation, verdict, verdict_figure
 
 __all__ = [
     "INK",
@@ -41,14 +42,18 @@ __all__ = [
     "fold_confusions",
     "gallery",
     "image_numbers",
+    "importance",
     "learning_curve",
     "learning_rate",
     "loss_curves",
     "notebook_style",
     "numbers",
+    "preparation",
     "projection",
     "protocols",
     "recall_by_class",
     "reliability",
     "scaling_effect",
+    "verdict",
+    "verdict_figure",
 ]

@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from digitlib.plots import INK, PALETTE, WIDTH, _described
+from digitlib.plots.basics import INK, PALETTE, WIDTH, described
 
 STEPS = {
     "grey": "picture", "paper": "its paper", "ink": "ink", "crop": "one digit", "box": "stretched", "weight": "even weight",
@@ -22,7 +22,7 @@ def preparation(digit):
         _bare(ax, digit.steps[name], "gray" if photo else INK, 16 if name == "counts" else 1, title)
     ink = [int(digit.steps[name].sum()) for name in ("box", "weight", "straight", "counts")]
     alt = f"From picture to 8 by 8 counts in {len(STEPS)} steps; {ink[0]} of 1,024 pixels are ink when stretched, {ink[1]} at even weight."
-    return _described(axes, alt, pd.DataFrame({"step": ["box", "weight", "straight", "counts"], "ink": ink}))
+    return described(axes, alt, pd.DataFrame({"step": ["box", "weight", "straight", "counts"], "ink": ink}))
 
 
 def _bare(ax, image, cmap, most, title):
@@ -44,7 +44,7 @@ def verdict(reading, axes=None):
     sns.barplot(table, x="digit", y="probability", color=sns.color_palette(PALETTE)[0], ax=axes[1])
     axes[1].set(ylim=(0, 1), title=f"read as {reading.classes[0]}")
     first, second = (f"{d} with {100 * p:.1f} %" for d, p in zip(reading.classes[:2], reading.probabilities[:2], strict=True))
-    return _described(axes, f"The 8 by 8 image and the probability of each digit: {first}, then {second}.", table)
+    return described(axes, f"The 8 by 8 image and the probability of each digit: {first}, then {second}.", table)
 
 
 def verdict_figure(readings):
@@ -66,4 +66,4 @@ def importance(reading, drops):
     row, column = np.unravel_index(drops.argmax(), drops.shape)
     place = f"row {row + 1}, column {column + 1}"
     alt = f"Where covering ink changes the verdict: most at {place}, where {reading.classes[0]} loses {drops.max():.2f} of its probability."
-    return _described(axes, alt, pd.DataFrame(drops))
+    return described(axes, alt, pd.DataFrame(drops))
