@@ -133,10 +133,10 @@ def test_accuracy_edited_in_html(parts, forge, page):
 
 
 def test_digits_of_a_class_edited_in_html(parts, forge):
-    _edit(parts, "3_evaluate.html", r'(row3 col1"[^>]*>)0\.\d{3}(?=</td>)', r"\g<1>1.000")
+    _edit(parts, "3_evaluate.html", r'(row3 col1[ "][^>]*>)\d\.\d{3}(?=\s*</td>)', r"\g<1>0.123")
     lines = _lines(forge(parts))
     assert _failed(lines) == {"figures in the pages"}
-    assert "recall of digit 3, shows 1.000" in lines["figures in the pages"][1]
+    assert "recall of digit 3, shows 0.123" in lines["figures in the pages"][1]
 
 
 def test_confusion_cell_edited_in_html(parts, forge):
