@@ -161,6 +161,11 @@ def test_every_notebook_is_small_valid_and_open_to_papermill(notebooks):
     assert inferred["seed"]["help"] == '@param {type:"integer"}'
 
 
+@pytest.mark.parametrize("package", colab.ONLY_FOR)
+def test_only_the_notebook_of_pictures_waits_for_what_only_it_needs(notebooks, package):
+    assert {stem for stem, path in notebooks.items() if package in path.read_text()} == {colab.ONLY_FOR[package]}
+
+
 def test_repo_gives_badges_and_a_git_install(tmp_path):
     paths = {path.stem: path for path in colab.build(tmp_path, repo="ada/digits")}
     book = nbformat.read(paths["2_train"], as_version=4)

@@ -20,7 +20,8 @@ COMPLETE = "digits_complete"
 STORY = ("1_eda", "2_train", "3_evaluate")  # the notebooks that make up the complete one
 MAX_BYTES = 1_000_000  # of a finished notebook: more is slow to open in a browser
 # What only the paper wing and source="uci" import. Everything else that pyproject.toml names must be there to run a notebook.
-NOT_NEEDED = {"beautifulsoup4", "hatchling", "ipykernel", "jupyterlab", "nbconvert", "papermill", "platformdirs", "pygments", "ucimlrepo"}
+NOT_NEEDED = {"beautifulsoup4", "hatchling", "ipykernel", "jupyterlab", "nbconvert", "papermill", "pygments", "ucimlrepo"}
+ONLY_FOR = {"ipycanvas": "5_predict", "scikit-image": "5_predict"}  # no other notebook shall wait for their installation
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+")
 
 # The first cell. Installed packages are constrained to the version they have, so pip either leaves numpy and torch as they are or fails.
@@ -104,28 +105,32 @@ def build(folder="dist/colab", repo=None, values=None):
     """
     if repo is not None and not REPO.fullmatch(repo):
         raise ParameterError(f"repo={repo!r}: takes owner/name of a GitHub repository")
-    install = install_cell(repo)
+    carried = _carried(repo)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sources = sorted(kernels.notebook_folder().glob("*.ipynb"))
     books = {path.stem: nbformat.read(path, as_version=4).cells for path in sources}
-    written = [_write(folder, stem, _alone(cells), install, repo) for stem, cells in books.items()]
-    return [*written, _write(folder, COMPLETE, _story(books, values or {}), install, repo)]
+    written = [_write(folder, stem, _alone(cells), install_cell(stem, carried), repo) for stem, cells in books.items()]
+    return [*written, _write(folder, COMPLETE, _story(books, values or {}), install_cell(COMPLETE, carried), repo)]
 
 
-def install_cell(repo=None):
-    """Source of the first cell, as text."""
+def install_cell(stem, carried):
+    """Source of the first cell of the notebook `stem`, as text; `carried`: what brings the package."""
     project = tomllib.loads((_root() / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needs = [need for need in project["dependencies"] if re.match(r"[\w.-]+", need)[0] not in NOT_NEEDED]
-    if repo is None:
-        name, content = build_wheel()
-        block = "\n".join(textwrap.wrap(base64.b64encode(content).decode(), 4000))
-        carried = f'NAME, SHA256 = {name!r}, "{hashlib.sha256(content).hexdigest()}"\nWHEEL = """\n{block}\n"""\n'
-    else:
-        carried = f'SOURCE = "git+https://github.com/{repo}"\n'
+    names = {need: re.match(r"[\w.-]+", need)[0] for need in project["dependencies"]}
+    needs = [need for need, name in names.items() if name not in NOT_NEEDED and ONLY_FOR.get(name, stem) == stem]
     title = '# @title Run this cell first: it installs digitlib {display-mode: "form"}'
-    cell = _INSTALL.replace("@PACKAGE@\n", _EMBEDDED if repo is None else _FROM_GIT)
+    cell = _INSTALL.replace("@PACKAGE@\n", _EMBEDDED if carried.startswith("NAME") else _FROM_GIT)
     return title + cell.replace("@CARRIED@", f"NEEDS = {json.dumps(needs)}\n{carried}")
+
+
+def _carried(repo):
+    """The wheel, or the address of the repository, as Python."""
+    if repo is not None:
+        return f'SOURCE = "git+https://github.com/{repo}"\n'
+    name, content = build_wheel()
+    block = "\n".join(textwrap.wrap(base64.b64encode(content).decode(), 4000))
+    return f'NAME, SHA256 = {name!r}, "{hashlib.sha256(content).hexdigest()}"\nWHEEL = """\n{block}\n"""\n'
 
 
 def build_wheel():
