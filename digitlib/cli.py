@@ -61,7 +61,65 @@ def _parser():
     predict.add_argument("--images", metavar="FILE", help="a labelled set in MNIST's format, with --labels: accuracy and confusions")
     predict.add_argument("--labels", metavar="FILE", help="its labels")
     predict.set_defaults(run=_predict)
+
+    _add_colab(commands)
+    _add_submission(commands)
+    _add_verify(commands)
     return parser
+
+
+def _add_colab(commands):
+    colab = commands.add_parser(
+        "colab", help="write notebooks that carry digitlib with them: Colab, Kaggle, any Jupyter", allow_abbrev=False
+    )
+    colab.add_argument("--out", default="dist/colab", metavar="FOLDER", help="where to write them (default: %(default)s)")
+    colab.add_argument("--repo", metavar="OWNER/NAME", help="install from this GitHub repository instead, with badges")
+    colab.set_defaults(run=_colab)
+
+
+def _colab(arguments):
+    from digitlib.reporting import colab
+
+    for path in colab.build(arguments.out, arguments.repo):
+        print(f"{path}  {path.stat().st_size:,} bytes")
+
+
+def _add_submission(commands):
+    submission = commands.add_parser("submission", help="pack reports/NAME into one file to hand in", allow_abbrev=False)
+    submission.add_argument("--name", required=True, metavar="NAME", help="folder under reports/")
+    for field, help_ in (("authors", "as they shall stand on the title page"), ("course", "the course"), ("title", "the title")):
+        submission.add_argument(f"--{field}", required=True, metavar=field.upper(), help=help_)
+    submission.add_argument("--out", default="dist", metavar="FOLDER", help="where to write it (default: %(default)s)")
+    submission.add_argument(
+        "--any-code", action="store_true", help="hand in although the run's code is not what is committed; the manifest notes it"
+    )
+    submission.set_defaults(run=_submission)
+
+
+def _submission(arguments):
+    from digitlib.reporting import submission
+
+    title_page = {field: getattr(arguments, field) for field in submission.TITLE_PAGE}
+    path, notes = submission.make_submission(arguments.name, title_page, out=arguments.out, any_code=arguments.any_code)
+    for note in notes:
+        print(f"note: {note}")
+    print(f"hand in {path}")
+
+
+def _add_verify(commands):
+    verify = commands.add_parser("verify", help="does what a submission claims hold? for graders", allow_abbrev=False)
+    verify.add_argument("files", nargs="+", metavar="FILE.zip", help="submissions")
+    verify.add_argument("--retrain", action="store_true", help="train again with our own code and the recorded seeds, and compare")
+    verify.add_argument("--csv", metavar="MARKS.csv", help="write one line per submission")
+    verify.add_argument("--out", default=".", metavar="FOLDER", help="where verdict.html and verdict.json go (default: here)")
+    verify.add_argument("--jobs", type=int, metavar="N", help="submissions at once (default: one per core)")
+    verify.set_defaults(run=_verify)
+
+
+def _verify(arguments):
+    from digitlib.reporting import verify
+
+    return verify.verify_files(arguments.files, retrain=arguments.retrain, marks=arguments.csv, out=arguments.out, jobs=arguments.jobs)
 
 
 def _report(arguments):

@@ -10,11 +10,12 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 import digitlib
 from digitlib.errors import RunError
@@ -68,7 +69,10 @@ def provenance():
 
 def _version(name):
     # A local suffix such as "+cpu" says how torch was packed, not which release it is; but it may explain last-bit differences.
-    return version(name)
+    try:
+        return version(name)
+    except PackageNotFoundError:  # papermill and nbconvert are missing where a notebook is run by hand, as in Colab
+        return None
 
 
 def _commit():
@@ -123,6 +127,7 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
         "scores": {
             "correct": int((result.predicted == result.y).sum()), "total": len(result.y), "accuracy": result.accuracy,
             "fold_accuracies": result.fold_accuracies.tolist(),
+            "confusion": confusion_matrix(result.y, result.predicted, labels=result.classes).tolist(),
         },
         "seconds": {"cross_validation": result.seconds, "folds": result.fold_seconds},
         **provenance(),
