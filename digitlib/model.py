@@ -111,7 +111,7 @@ def compact_network(layers, side=8, n_classes=10, dropout=0.0, generator=None):
 
 
 def random_filter_network(filters, side=8, n_classes=10, generator=None):
-    """Fixed random 5x5 filters, thresholded, mean-pooled, with a linear readout: nothing but the readout is ever fitted.
+    """Fixed random 3x3 filters, thresholded, mean-pooled, with a linear readout: nothing but the readout is ever fitted.
 
     Coates, Lee & Ng (2011), An analysis of single-layer networks in unsupervised feature learning, AISTATS 15, 215-223.
 
@@ -127,11 +127,13 @@ def random_filter_network(filters, side=8, n_classes=10, generator=None):
     torch.nn.Sequential
         Maps float32 images (n, 1, side, side) to log-probabilities (n, n_classes).
     """
-    bank = nn.Conv2d(1, 2 * filters, 5, padding=2, device="meta").requires_grad_(False)  # (n, 2 * filters, 8, 8)
-    head = nn.Linear(2 * filters * (side // 2) ** 2, n_classes, device="meta")
+    if side < 4:
+        raise ParameterError(f"network='random-filters': takes images of 4x4 pixels or more, not {side}x{side}; choose another recipe")
+    bank = nn.Conv2d(1, 2 * filters, 3, device="meta").requires_grad_(False)  # (n, 2 * filters, 6, 6)
+    head = nn.Linear(2 * filters * ((side - 2) // 2) ** 2, n_classes, device="meta")
     network = nn.Sequential(bank, nn.ReLU(inplace=True), nn.AvgPool2d(2), Flatten(), head, nn.LogSoftmax(dim=1))
     _initialise(network, generator)
-    weights = torch.randn(filters, 1, 5, 5, generator=generator)
+    weights = torch.randn(filters, 1, 3, 3, generator=generator)
     weights -= weights.mean((1, 2, 3), keepdim=True)
     weights /= weights.square().sum((1, 2, 3), keepdim=True).sqrt()
     bank.weight.copy_(torch.cat([weights, -weights]))
