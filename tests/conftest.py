@@ -1,13 +1,19 @@
 """Fixtures that several test files share: one small real report, and a way to run the command line as a person does."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from digitlib.reporting import pdf
+
 ROOT = Path(__file__).parents[1]
+BROWSER = next((found for name in pdf.BROWSERS if (found := shutil.which(name))), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on PATH (apt install chromium)")
+QUIET = ("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 SMALL = ("--source", "sklearn", "--epochs", "1", "--seed", "3")  # 1,797 rows, one epoch: seconds, not half a minute
 
 
@@ -58,3 +64,13 @@ def small_report(tmp_path_factory, digitlib_command, hostile_environment):
     done = digitlib_command("report", "--name", "small", *SMALL, cwd=folder, env=hostile_environment)
     assert done.returncode == 0, done.stderr
     return folder / "reports" / "small"
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A real browser, one for all tests of a process: playwright allows no second one beside it."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is a development dependency")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu", *QUIET])
+        yield browser
+        browser.close()

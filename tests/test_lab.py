@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -12,14 +11,14 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from conftest import needs_browser
 
-from digitlib.reporting import kernels, pdf
+from digitlib.reporting import kernels
 
 ROOT = Path(__file__).parents[1]
-BROWSER = next((found for name in pdf.BROWSERS if (found := shutil.which(name))), None)
 NOTEBOOKS = sorted(path.name for path in kernels.notebook_folder().glob("*.ipynb"))
 SMALL = {"source": '"sklearn"', "epochs": "3", "splits": "2"}  # real digits and a real training, only less of both
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on PATH (apt install chromium)")
+pytestmark = needs_browser
 
 
 def _copy_with_small_parameters(folder):
@@ -76,15 +75,6 @@ def _wait_for(server, runtime, log, seconds=120):
     pytest.fail(f"JupyterLab did not start: {log.read_text()[-2000:]}")
 
 
-@pytest.fixture(scope="module")
-def browser(lab):
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
-        yield browser
-        browser.close()
-
-
 READY = """(name) => {
   const panel = window.jupyterapp?.shell.currentWidget;
   const kernel = panel?.sessionContext?.session?.kernel;
@@ -112,8 +102,8 @@ SCROLL = """async () => {
 
 # In the order in which a person runs them: 3 and later read what 2 has written.
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_run_all_in_jupyterlab(lab, browser, name):
-    page = browser.new_page(viewport={"width": 1440, "height": 900})
+def test_run_all_in_jupyterlab(lab, chromium, name):
+    page = chromium.new_page(viewport={"width": 1440, "height": 900})
     page.goto(f"{lab}lab/tree/notebooks/{name}?token=t&reset")
     page.wait_for_function(READY, arg=name, timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()

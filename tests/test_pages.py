@@ -5,22 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import BROWSER, needs_browser
 
 from digitlib.reporting import index, kernels, pdf
 
 AXE = Path(__file__).with_name("browser") / "node_modules/axe-core/axe.min.js"
-BROWSER = next((found for name in pdf.BROWSERS if (found := shutil.which(name))), None)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on PATH (apt install chromium)")
 needs_axe = pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm ci --prefix tests/browser")
 
 
@@ -39,15 +29,6 @@ def reports(small_report, tmp_path_factory):
     index.write_index(two, "two")
     index.write_overview(folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -11,11 +10,10 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, needs_browser
 from test_predict import small_run  # noqa: F401 (a fixture)
 
-BROWSER = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on PATH (apt install chromium)")
+pytestmark = needs_browser
 SEVEN = [[(70, 60), (130, 58), (205, 52), (170, 140), (125, 235)], [(105, 148), (200, 138)]]  # places on the sheet, of 280 by 280
 
 
@@ -79,32 +77,29 @@ SCROLL = """async () => {
 }"""
 
 
-def test_a_seven_drawn_with_the_mouse_is_read(lab):
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
-        page = browser.new_page(viewport={"width": 1440, "height": 1000})
-        page.goto(f"{lab}lab/tree/predict.ipynb?token=t&reset")
-        page.wait_for_function(READY, timeout=120_000)
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        page.wait_for_function(f"() => {{ const now = ({STATE})(); return now.errors.length > 0 || now.waiting === 0; }}", timeout=120_000)
-        assert page.evaluate(STATE)["errors"] == []
-        page.evaluate(SCROLL)
-        sheet = page.locator(".jp-OutputArea canvas").first
-        sheet.wait_for(state="visible", timeout=30_000)
-        sheet.scroll_into_view_if_needed()
-        _draw(page, sheet.bounding_box())
-        said = page.get_by_text(re.compile("I read: "))
-        said.wait_for(timeout=30_000)
-        page.get_by_text(re.compile(r"I read: 7 \(")).wait_for(timeout=30_000)  # read after each stroke; the second one settles it
-        shown = page.locator(".jp-OutputArea .widget-image").last
-        shown.wait_for(state="visible", timeout=30_000)
-        if "SCREENSHOT" in os.environ:
-            page.screenshot(path=os.environ["SCREENSHOT"])
-        page.get_by_role("button", name="Clean sheet").click()
-        shown.wait_for(state="hidden", timeout=30_000)
-        browser.close()
+def test_a_seven_drawn_with_the_mouse_is_read(lab, chromium):
+    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
+    page.goto(f"{lab}lab/tree/predict.ipynb?token=t&reset")
+    page.wait_for_function(READY, timeout=120_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_function(f"() => {{ const now = ({STATE})(); return now.errors.length > 0 || now.waiting === 0; }}", timeout=120_000)
+    assert page.evaluate(STATE)["errors"] == []
+    page.evaluate(SCROLL)
+    sheet = page.locator(".jp-OutputArea canvas").first
+    sheet.wait_for(state="visible", timeout=30_000)
+    sheet.scroll_into_view_if_needed()
+    _draw(page, sheet.bounding_box())
+    said = page.get_by_text(re.compile("I read: "))
+    said.wait_for(timeout=30_000)
+    page.get_by_text(re.compile(r"I read: 7 \(")).wait_for(timeout=30_000)  # read after each stroke; the second one settles it
+    shown = page.locator(".jp-OutputArea .widget-image").last
+    shown.wait_for(state="visible", timeout=30_000)
+    if "SCREENSHOT" in os.environ:
+        page.screenshot(path=os.environ["SCREENSHOT"])
+    page.get_by_role("button", name="Clean sheet").click()
+    shown.wait_for(state="hidden", timeout=30_000)
+    page.close()
 
 
 def _draw(page, box):
