@@ -58,13 +58,18 @@ def load_digits(source="bundled", return_X_y=False, as_frame=False):
         raise DataError(f"source={source!r}: takes bundled, uci, sklearn or the path of a .csv or .csv.gz file")
     table = _TABLES.get(str(source), lambda: _read_user_file(source))()
     X, y = np.ascontiguousarray(table[:, :64]), table[:, 64].astype(np.int64)
-    sha256 = hashlib.sha256(np.ascontiguousarray(table).tobytes()).hexdigest()
+    sha256 = fingerprint(X, y)
     if str(source) in SOURCES:
         n_train = len(table) - 1797
         writers = np.repeat(["train", "test"], [n_train, 1797])
     else:
         writers = np.full(len(table), "unknown")
     return _bunch(X, y, str(source), sha256, writers, return_X_y, as_frame)
+
+
+def fingerprint(X, y):
+    """SHA-256 of the (n, 65) uint8 table of pixels `X` and classes `y` in C order, as hexadecimal text."""
+    return hashlib.sha256(np.column_stack([X, y]).astype(np.uint8).tobytes()).hexdigest()
 
 
 def describe_source(source):

@@ -1,8 +1,11 @@
+import io
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from digitlib import load_digits, plots
@@ -115,9 +118,24 @@ def test_who_is_far_below_is_named_and_not_drawn(table):
     assert ax.get_ylim()[0] > 90
 
 
-def test_notebook_figures_carry_their_alt_text(judged):
-    from digitlib.plots.basics import _mimebundle
+def test_notebook_figures_are_sharp_small_and_described(judged):
+    """In a real shell, whose own formatters for figures would otherwise draw each a second time."""
+    from IPython.core.interactiveshell import InteractiveShell
 
-    ax = plots.recall_by_class(judged[1], judged[2].argmax(1))
-    data, metadata = _mimebundle(ax.figure)
+    from digitlib.plots import basics
+
+    class Shell(InteractiveShell):
+        def enable_gui(self, gui=None):
+            """There is no event loop to join."""
+
+    shell = Shell.instance()
+    try:
+        plots.notebook_style()
+        ax = plots.recall_by_class(judged[1], judged[2].argmax(1))
+        data, metadata = shell.display_formatter.format(ax.figure)
+    finally:
+        Shell.clear_instance()
+    picture = Image.open(io.BytesIO(data["image/png"]))
+    assert picture.mode == "P", "few colours, so few bytes"
+    assert picture.width == 2 * metadata["image/png"]["width"] == 200 * basics.WIDTH
     assert data["text/plain"] == metadata["image/png"]["alt"] == plots.alt_text(ax)

@@ -164,16 +164,16 @@ def _scores(rows, classes):
 
 def _samples(rows, info):
     """The surest errors, each with a PNG of its image; none if the images cannot be had any more or are other ones."""
-    from digitlib.data import load_digits
+    from digitlib.data import fingerprint, load_digits
 
     wrong = sorted((row for row in rows if row["label"] != row["predicted"]), key=lambda row: -max(row["p"]))[:N_THUMBNAILS]
     try:
-        digits = load_digits(info["data"]["source"])
+        X, y = load_digits(info["data"]["source"], return_X_y=True)  # a Bunch would import scikit-learn
     except DigitlibError:
         return []
-    if digits.sha256 != info["data"]["sha256"]:
+    if fingerprint(X, y) != info["data"]["sha256"]:
         return []
-    return [{**row, "sure": max(row["p"]), "png": _png(digits.images[row["row"]])} for row in wrong]
+    return [{**row, "sure": max(row["p"]), "png": _png(X[row["row"]].reshape(8, 8))} for row in wrong]
 
 
 def _png(image):
