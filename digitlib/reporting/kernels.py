@@ -1,5 +1,6 @@
 """How is a notebook run? By papermill, always on the Python that runs this, with errors a person can act on."""
 
+import asyncio
 import os
 import sys
 import threading
@@ -52,7 +53,7 @@ def kill_all():
             process.kill()
 
 
-def run(notebook, output, parameters, folder):
+def run(notebook, output, parameters, folder, ready=None):
     """Execute `notebook` with `folder` as its working directory.
 
     Parameters
@@ -62,16 +63,24 @@ def run(notebook, output, parameters, folder):
     parameters : dict
         Values for names in the cell tagged ``parameters``.
     folder : Path
+    ready : callable or None
+        Asked until it is true before a cell with ``runs.load(`` runs; the kernel starts and imports in the meantime.
 
     Raises
     ------
     NotebookFailed
         A cell raised an error, or the kernel died.
     """
+
+    async def wait(cell, cell_index):
+        while ready is not None and "runs.load(" in cell.source and not ready():
+            await asyncio.sleep(0.05)
+
     try:
         executed = papermill.execute_notebook(
             str(notebook), str(output), parameters, kernel_name="python3", progress_bar=False, stderr_file=sys.stderr,
             kernel_manager_class=_ThisPython, resources={"metadata": {"path": str(folder)}}, start_timeout=120,
+            on_cell_start=wait,
         )  # fmt: skip
     except PapermillExecutionError as error:
         said = str(error.evalue).strip().splitlines()

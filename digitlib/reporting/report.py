@@ -126,7 +126,7 @@ def make_report(name, parameters, reports="reports", compare=False):
 
 
 def _run_notebooks(staging, parameters, compare):
-    """Exploration beside training; then evaluation beside the checks. Pages need ``run.json``, which training writes, for their headers."""
+    """Exploration beside training; evaluation beside the checks, as soon as training has written ``run.json``, which pages need too."""
     plan = {
         "1_eda": {"source": parameters["source"]},
         "2_train": {**parameters, "run": "."},
@@ -134,27 +134,34 @@ def _run_notebooks(staging, parameters, compare):
         **({"4_compare": {"run": "."}} if compare else {}),
     }
 
+    def saved():
+        if stopped.is_set():
+            raise NotebookFailed("stopped")
+        return (staging / "run.json").is_file()
+
     def in_turn(*notebooks):
         for notebook in notebooks:
             output = staging / f"{notebook}.ipynb"
-            kernels.run(kernels.notebook_folder() / f"{notebook}.ipynb", output, plan[notebook], staging)
+            kernels.run(kernels.notebook_folder() / f"{notebook}.ipynb", output, plan[notebook], staging, ready=saved)
             if notebook == "2_train":
                 checking.append(_start_checks(staging))
             with lock:
                 executed.append(output)
-                while executed and (staging / "run.json").is_file():
+                while executed and saved():
                     pages.append(renderer.submit(render.write_page, executed.pop(), plan))
 
-    executed, pages, checking, lock = [], [], [], threading.Lock()
-    with ThreadPoolExecutor(2) as workers, ThreadPoolExecutor(1) as renderer:
-        running = [workers.submit(in_turn, "2_train", "3_evaluate", *["4_compare"] * compare), workers.submit(in_turn, "1_eda")]
+    executed, pages, checking, lock, stopped = [], [], [], threading.Lock(), threading.Event()
+    with ThreadPoolExecutor(3) as workers, ThreadPoolExecutor(1) as renderer:
+        lanes = [["2_train"], ["1_eda"], ["3_evaluate", *["4_compare"] * compare]]
+        running = [workers.submit(in_turn, *lane) for lane in lanes]
         try:
-            for future in as_completed(running):  # the first failure ends the other notebook as well
+            for future in as_completed(running):  # the first failure ends the other notebooks as well
                 future.result()
             for page in pages:
                 page.result()
             _end_checks(*checking)
         except BaseException:
+            stopped.set()
             kernels.kill_all()
             for process in checking:
                 process.kill()
