@@ -10,7 +10,8 @@ DEV_STAMP := $(VENV)/installed-dev
 # A virtual environment whose interpreter has gone (a Python that was upgraded away) counts as not installed.
 GONE := $(if $(wildcard $(BIN)/python),,gone)
 
-option = $(if $($(1)),--$(2) '$($(1))')
+# A quote in a value must not end the quotes around it.
+option = $(if $($(1)),--$(2) '$(subst ','\'',$($(1)))')
 
 ##@ Main
 
@@ -29,6 +30,13 @@ lab: $(STAMP) ## open JupyterLab on notebooks/
 
 pdf: $(STAMP) ## print reports/NAME as one PDF, through an installed Chromium or Chrome  (NAME)
 	@$(BIN)/python -m digitlib pdf $(call option,NAME,name)
+
+colab: $(STAMP) ## write dist/colab: notebooks that carry the package with them  (REPO=owner/name: install from there)
+	@$(BIN)/python -m digitlib colab $(call option,REPO,repo)
+
+submission: $(STAMP) ## write dist/NAME-submission.zip, to be handed in  (NAME AUTHORS COURSE TITLE)
+	@$(BIN)/python -m digitlib submission $(call option,NAME,name) $(call option,AUTHORS,authors) \
+		$(call option,COURSE,course) $(call option,TITLE,title)
 
 ##@ Development
 
@@ -55,7 +63,7 @@ clean: ## remove the virtual environment and what tests and builds leave; report
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## print this help
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nVariables of `make report`, all optional:\n'
 	@printf '  %-20s %s\n' 'NAME=mine' 'folder under reports/            (the name of the recipe)' \
 		'RECIPE=coursework' 'training recipe                  (coursework)' \
@@ -84,4 +92,4 @@ $(STAMP): requirements.lock pyproject.toml $(GONE)
 $(DEV_STAMP): $(STAMP)
 	$(call install,'.[dev]',$(DEV_STAMP))
 
-.PHONY: report test lab pdf lint bench format lock clean help gone
+.PHONY: report test lab pdf colab submission lint bench format lock clean help gone

@@ -72,7 +72,7 @@ def test_vanished_interpreter_is_noticed(checkout):
 
 
 def test_variables_reach_the_command_and_quotes_are_kept(checkout):
-    words = {"NAME": "my run", "RECIPE": "coursework", "SEED": "1", "SPLITS": "5", "EPOCHS": "2", "SOURCE": "a b.csv"}
+    words = {"NAME": "O'Neil's run", "RECIPE": "coursework", "SEED": "1", "SPLITS": "5", "EPOCHS": "2", "SOURCE": "a b.csv"}
     _, calls = make(checkout, "report", *(f"{k}={v}" for k, v in words.items()))
     expected = " ".join(f"--{k.lower()} {v}" for k, v in words.items())
     assert calls[-1] == f"python -m digitlib report {expected}"
