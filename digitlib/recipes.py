@@ -143,8 +143,8 @@ RECIPES = {
             layers="16 32p 64", epochs=3, batch_size=128, learning_rate=2e-2, ridge=1.0, **{**_COMPACT, "augmentation": 1.0},
         ),
         Recipe(
-            name="accurate", summary="Three convolutions, augmentation, averaged weights, nine shifted views at prediction.",
-            layers="32p 64 64p", epochs=26, batch_size=128, learning_rate=2e-2, **_THOROUGH,
+            name="accurate", summary="Four convolutions, augmentation, averaged weights, nine shifted views at prediction.",
+            layers="16 32p 64 64p", epochs=20, batch_size=128, learning_rate=2e-2, **_THOROUGH,
         ),
         Recipe(
             name="best", summary="The same with wider layers and more than three times the epochs.",
