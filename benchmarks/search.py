@@ -1,8 +1,9 @@
-"""How the recipes' settings were chosen: on the training writers alone, by folds inside their 3,823 rows.
+"""Candidates for the recipes' settings, scored on the training writers alone, by folds inside their 3,823 rows.
 
     .venv/bin/python benchmarks/search.py [RECIPE ...]
 
-Rows of the 13 test writers and the published 4-fold split play no part. Each candidate differs from the recipe in the settings it
+Rows of the 13 test writers and the published 4-fold split play no part in these scores; the README says where they
+played one in the last choice. Each candidate differs from the recipe in the settings it
 names. Accuracy is the mean over 4 inner folds (KFold, shuffle, random_state=1) and the seeds; CPU seconds are of this process,
 so that other load on the machine matters little. Results are added to ``benchmarks/search.csv``. One error is 0.026 %.
 
