@@ -59,22 +59,3 @@ def shifted(x, distance):
     return [
         F.grid_sample(x, F.affine_grid(theta.expand(len(x), 2, 3), x.shape, align_corners=False), align_corners=False) for theta in thetas
     ]
-
-
-def examples(images, strength, seed, copies=3):
-    """Images as they are, followed by `copies` augmented versions of all of them, to be judged by eye.
-
-    Parameters
-    ----------
-    images : array of shape (n, side, side)
-    strength : float
-    seed : int
-    copies : int
-
-    Returns
-    -------
-    ndarray of shape (n * (copies + 1), side, side), float32
-    """
-    x = torch.as_tensor(images, dtype=torch.float32)[:, None]
-    generator = torch.Generator().manual_seed(seed)
-    return torch.cat([x, *(augment(x, strength, generator) for _ in range(copies))])[:, 0].numpy()

@@ -103,9 +103,12 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         self.recipe_ = recipe
         self.scaler_ = PixelScaler(recipe.scaling).fit(X if scale_on is None else np.asarray(scale_on))
         with training.one_thread(), training.own_stream(device):
-            X, targets = self._widen(X, targets, side, recipe.rewrites, generator)
+            if recipe.rewrites:
+                from digitlib.enlarging import enlarge  # scipy and Pillow, which other recipes do without
+
+                X, targets = enlarge(X, targets, self.classes_, recipe, generator)
             network = model.build(recipe, side, len(self.classes_), generator).to(device)
-            held_out = None if eval_set is None else self._held_out(*eval_set, side, device)
+            held_out = None if eval_set is None or not recipe.learned else self._held_out(*eval_set, side, device)
             self.history_ = training.train(
                 network, self._images(X, side, device), torch.from_numpy(targets).to(device), recipe, generator, held_out, on_epoch
             )
@@ -149,15 +152,6 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         if self.device not in ("cpu", "cuda"):
             raise ParameterError(f"device={self.device!r}: takes 'auto', 'cpu' or 'cuda'")
         return torch.device(self.device)
-
-    def _widen(self, X, targets, side, rewrites, generator):
-        if rewrites is None:
-            return X, targets
-        if side != 8 or X.min() < 0 or X.max() > 16:
-            raise ParameterError(f"rewrites={rewrites}: takes 8x8 images of 0..16; choose a recipe without, such as 'coursework'")
-        from digitlib.rewriting import rewrite
-
-        return np.vstack([X, *(rewrite(X, generator) for _ in range(rewrites))]), np.tile(targets, rewrites + 1)
 
     def _images(self, X, side, device):
         return torch.from_numpy(self.scaler_.transform(X)).view(-1, 1, side, side).to(device)

@@ -110,8 +110,8 @@ def compact_network(layers, side=8, n_classes=10, dropout=0.0, generator=None):
     return network
 
 
-def random_filter_network(filters, side=8, n_classes=10, generator=None):
-    """Fixed random 3x3 filters, thresholded, mean-pooled, with a linear readout: nothing but the readout is ever fitted.
+def random_filter_network(filters, size=3, side=8, n_classes=10, generator=None):
+    """Fixed random filters, thresholded, mean-pooled, with a linear readout: nothing but the readout is ever fitted.
 
     Coates, Lee & Ng (2011), An analysis of single-layer networks in unsupervised feature learning, AISTATS 15, 215-223.
 
@@ -119,6 +119,8 @@ def random_filter_network(filters, side=8, n_classes=10, generator=None):
     ----------
     filters : int
         Each of mean 0 and length 1, and used with its negative.
+    size : int
+        Rows and columns of a filter.
     side, n_classes, generator
         As for :func:`reference_network`.
 
@@ -127,13 +129,16 @@ def random_filter_network(filters, side=8, n_classes=10, generator=None):
     torch.nn.Sequential
         Maps float32 images (n, 1, side, side) to log-probabilities (n, n_classes).
     """
-    if side < 4:
-        raise ParameterError(f"network='random-filters': takes images of 4x4 pixels or more, not {side}x{side}; choose another recipe")
-    bank = nn.Conv2d(1, 2 * filters, 3, device="meta").requires_grad_(False)  # (n, 2 * filters, 6, 6)
-    head = nn.Linear(2 * filters * ((side - 2) // 2) ** 2, n_classes, device="meta")
+    least = size + 1  # so that one 2x2 block is left to pool
+    if side < least:
+        raise ParameterError(
+            f"network='random-filters': takes images of {least}x{least} pixels or more, not {side}x{side}; choose another recipe"
+        )
+    bank = nn.Conv2d(1, 2 * filters, size, device="meta").requires_grad_(False)  # (n, 2 * filters, 6, 6) for size 3
+    head = nn.Linear(2 * filters * ((side - size + 1) // 2) ** 2, n_classes, device="meta")
     network = nn.Sequential(bank, nn.ReLU(inplace=True), nn.AvgPool2d(2), Flatten(), head, nn.LogSoftmax(dim=1))
     _initialise(network, generator)
-    weights = torch.randn(filters, 1, 3, 3, generator=generator)
+    weights = torch.randn(filters, 1, size, size, generator=generator)
     weights -= weights.mean((1, 2, 3), keepdim=True)
     weights /= weights.square().sum((1, 2, 3), keepdim=True).sqrt()
     bank.weight.copy_(torch.cat([weights, -weights]))
@@ -167,7 +172,7 @@ def build(recipe, side, n_classes, generator=None):
     if recipe.network == "compact":
         return compact_network(recipe.layers, side, n_classes, recipe.dropout, generator)
     if recipe.network == "random-filters":
-        return random_filter_network(recipe.filters, side, n_classes, generator)
+        return random_filter_network(recipe.filters, recipe.filter_size, side, n_classes, generator)
     raise ParameterError(f"network={recipe.network!r}: takes reference, compact or random-filters")
 
 

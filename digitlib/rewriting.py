@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from digitlib import normalisation
 
-SIDE = 64  # pixels of the picture in which strokes are bent; it shows 10 by 10 blocks, so that a turned digit stays inside
+SIDE = 40  # pixels of the picture in which strokes are bent, 4 to a block; it shows 10 by 10 blocks, so that a turned digit stays inside
 TURN = 18.0  # degrees, either way
 SLANT = 0.35  # columns per row, either way
 STRETCH = 0.35  # of the logarithm of the width, either way

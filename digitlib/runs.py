@@ -254,7 +254,8 @@ class FoldStore:
 
 # A change in one of these modules may change a fold's result, so folds kept by other code are not picked up.
 CODE = (
-    "model", "training", "classifier", "recipes", "augmentation", "rewriting", "normalisation", "scaling", "crossval",
+    "model", "training", "classifier", "recipes", "augmentation", "enlarging", "rewriting", "strokes", "normalisation",
+    "scaling", "crossval",
 )  # fmt: skip
 
 

@@ -94,6 +94,8 @@ def train(network, x, y, recipe, generator, held_out=None, on_epoch=None):
             on_epoch(history[-1])
     if optimizer is not None:
         optimizer.finish()
+    if recipe.copies:
+        x = torch.cat([x, *(augment(x, recipe.augmentation, generator) for _ in range(recipe.copies))])
     if recipe.ridge:
         loss = _refit_head(network, x, y, recipe.ridge)
     if not history:
@@ -176,23 +178,27 @@ class _AdamW:
 def _refit_head(network, x, y, penalty):
     """Fit the last linear layer by ridge regression on one-hot targets, then scale it so that softmax gives probabilities.
 
-    The scale (an inverse temperature) is the one of 16 with the highest leave-one-out likelihood of some 250 rows, whose mean
-    negative logarithm is returned; leaving one row out of a ridge regression needs no second fit: its residual is the
-    fitted one / (1 - leverage) (Cook & Weisberg 1982, Residuals and Influence in Regression, section 2.2).
+    `x` holds the rows of `y`, once or several times. The scale (an inverse temperature) is the one of 16 with the highest likelihood of
+    some 250 rows, each left out with its copies, whose mean negative logarithm is returned; leaving rows out of a ridge regression needs
+    no second fit: their residuals are (1 - H)^-1 times the fitted ones, where H is their block of the hat matrix
+    (Cook & Weisberg 1982, Residuals and Influence in Regression, section 3.6).
     """
-    head = network[-2]
-    features = _in_batches(network[:-2].eval(), x)  # (n, d)
-    targets = F.one_hot(y, head.out_features).to(features.dtype)  # (n, n_classes)
+    head, n, times = network[-2], len(y), len(x) // len(y)
+    features = _in_batches(network[:-2].eval(), x)  # (times * n, d)
+    targets = F.one_hot(y, head.out_features).to(features.dtype).repeat(times, 1)  # (times * n, n_classes)
     centre, shares = features.mean(0), targets.mean(0)
     features -= centre  # so that the intercept needs no column of its own and is not penalised
     gram = _lower_gram(features)
     gram.diagonal().add_(penalty)
     factor = torch.linalg.cholesky(gram)
     weights = torch.cholesky_solve(features.T @ (targets - shares), factor)  # (d, n_classes)
-    some = slice(None, None, max(1, len(x) // 250))
-    leverage = torch.linalg.solve_triangular(factor, features[some].T, upper=False).square().sum(0) + 1 / len(x)
-    residuals = targets[some] - shares - features[some] @ weights
-    left_out = targets[some] - residuals / (1 - leverage).clamp(min=1e-3)[:, None]
+    some = torch.arange(0, n, max(1, n // 250), device=x.device)
+    groups = (some[:, None] + n * torch.arange(times, device=x.device)).flatten()  # a row, then its copies
+    half = torch.linalg.solve_triangular(factor, features[groups].T, upper=False).T.unflatten(0, (-1, times))
+    hat = half @ half.mT + 1 / len(x)  # (250, times, times)
+    residuals = (targets - shares)[groups] - features[groups] @ weights
+    identity = torch.eye(times, device=x.device) * (1 + 1e-3)  # a row that alone decides its own fit has no residual to tell from
+    left_out = targets[some] - torch.linalg.solve(identity - hat, residuals.unflatten(0, (-1, times)))[:, 0]
     scales = torch.logspace(0, 2, 16, device=x.device)
     losses = torch.stack([F.cross_entropy(scale * left_out, y[some]) for scale in scales])
     weights *= scales[losses.argmin()]

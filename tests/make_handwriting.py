@@ -1,10 +1,14 @@
-"""Make ``handwriting.jpg``: 200 digits in 20 handwriting-like fonts, each distorted at random, in one sheet of 64x64 cells.
+"""Make ``tests/handwriting.jpg``: 200 digits in 20 handwriting-like fonts, each distorted at random, in one sheet of 64x64 cells.
+
+With --tuning, make ``benchmarks/tuning.jpg`` instead: 400 digits in 10 other fonts, on which settings may be chosen.
 
     mkdir fonts && cd fonts
     apt-get download fonts-bwht fonts-comic-neue fonts-dancingscript fonts-breip fonts-dkg-handwriting fonts-humor-sans fonts-klee \
         fonts-kristi fonts-rufscript fonts-sjfonts fonts-tomsontalks fonts-yusei-magic
     for package in *.deb; do dpkg-deb -x $package .; done; cd ..
     python tests/make_handwriting.py fonts
+    # for --tuning: fonts-seto fonts-stick fonts-kiloji fonts-gamaliel fonts-aoyagi-soseki fonts-aoyagi-kouzan-t fonts-kouzan-mouhitsu \
+    #     fonts-navilu fonts-leckerli-one
 
 One row of the sheet for each font, one column for each digit. The fonts were chosen by how they look, before any of their digits had been
 classified; none was left out afterwards.
@@ -22,6 +26,11 @@ FONTS = (
     "BecauseWeMentor-Regular.otf", "BecauseWeOrganize-Regular.otf", "ComicNeue-Regular.otf", "ComicNeue-Bold.otf",
     "DancingScript-Regular.otf", "Breip.ttf", "dkg.ttf", "dkgBd.ttf", "Humor-Sans.ttf", "KleeOne-Regular.ttf", "Kristi.ttf",
     "Rufscript010.ttf", "Delphine.ttf", "SteveHand.ttf", "TomsonTalks.ttf", "YuseiMagic-Regular.ttf",
+)  # fmt: skip
+
+TUNING_FONTS = 4 * (
+    "setofont.ttf", "Stick-Regular.ttf", "kiloji.ttf", "kiloji_b.ttf", "Gamaliel.ttf", "aoyagi-soseki.ttf", "AoyagiKouzanT.ttf",
+    "kouzan-mouhitsu.ttf", "Navilu.ttf", "LeckerliOne-Regular.ttf",
 )  # fmt: skip
 
 
@@ -50,14 +59,18 @@ def draw_digit(digit, font, random):
     return (255 * picture.clip(0, 1)).astype(np.uint8)
 
 
-def main(folder, target, seed=7):
+def main(folder, target, fonts, seed):
     random = np.random.default_rng(seed)
     files = {path.name: path for path in Path(folder).rglob("*.?tf")}
-    rows = [np.hstack([draw_digit(digit, files[font], random) for digit in range(10)]) for font in FONTS]
-    sheet = np.vstack([np.hstack(rows[i : i + 2]) for i in range(0, len(rows), 2)])  # two fonts side by side: 1280 by 640
+    rows = [np.hstack([draw_digit(digit, files[font], random) for digit in range(10)]) for font in fonts]
+    sheet = np.vstack([np.hstack(rows[i : i + 2]) for i in range(0, len(rows), 2)])  # two fonts side by side
     Image.fromarray(sheet).save(target, quality=70, optimize=True)
     print(f"{target}: {sheet.shape[1]} by {sheet.shape[0]} pixels, {Path(target).stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(__file__).with_name("handwriting.jpg"))
+    here = Path(__file__).parent
+    if "--tuning" in sys.argv:
+        main(sys.argv[1], here.parent / "benchmarks" / "tuning.jpg", TUNING_FONTS, 1234)
+    else:
+        main(sys.argv[1], here / "handwriting.jpg", FONTS, 7)

@@ -1,8 +1,11 @@
 """Recipes are frozen, named, checked; a setting without effect is refused."""
 
 import dataclasses
+import importlib.util
 import json
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from digitlib.errors import ParameterError
@@ -10,7 +13,7 @@ from digitlib.recipes import RANGES, RECIPES, Recipe, from_dict, get_recipe
 
 
 def test_names_are_a_contract():
-    assert list(RECIPES) == ["coursework", "instant", "fast", "balanced", "accurate", "best", "handwriting"]
+    assert list(RECIPES) == ["coursework", "instant", "wide", "fast", "balanced", "accurate", "best", "handwriting"]
     assert all(name == recipe.name for name, recipe in RECIPES.items())
 
 
@@ -44,7 +47,7 @@ def test_setting_without_effect_is_refused(name, setting):
 
 
 def test_unknown_setting_is_refused_and_the_known_ones_listed():
-    with pytest.raises(ParameterError, match=r"^setting .epoch. is unknown; those that can be changed are: filters, epochs, "):
+    with pytest.raises(ParameterError, match=r"^setting .epoch. is unknown; those that can be changed are: filters, filter_size, epochs, "):
         get_recipe("fast").changed(epoch=3)
 
 
@@ -58,15 +61,30 @@ def test_each_range_has_two_ends(setting):
             owner.changed(**{setting: value})
 
 
+def test_a_recipe_of_ones_own_is_checked_too():
+    with pytest.raises(ParameterError, match=r"^dropout=2: takes a number 0..0.95$"):
+        dataclasses.replace(get_recipe("fast"), name="mine", dropout=2)
+
+
+def test_settings_are_those_that_the_search_on_the_training_writers_chose():
+    spec = importlib.util.spec_from_file_location("search", Path(__file__).parents[1] / "benchmarks" / "search.py")
+    search = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(search)
+    chosen = search.choose(pd.read_csv(search.RESULTS))
+    assert sorted(chosen, key=list(RECIPES).index) == ["instant", "wide", "fast", "balanced", "accurate", "best"]
+    for name, settings in chosen.items():
+        assert get_recipe(name) == dataclasses.replace(get_recipe(name), **settings)
+
+
 def test_unknown_recipe_lists_the_names():
     with pytest.raises(
         ParameterError,
-        match=r"^recipe 'quick' is unknown; choose one of: coursework, instant, fast, balanced, accurate, best, handwriting$",
+        match=r"^recipe 'quick' is unknown; choose one of: coursework, instant, wide, fast, balanced, accurate, best, handwriting$",
     ):
         get_recipe("quick")
 
 
 def test_unlearned_filters_are_called_so():
-    assert [recipe.name for recipe in RECIPES.values() if not recipe.learned] == ["instant"]
-    assert "NOT learned" in get_recipe("instant").summary
+    assert [recipe.name for recipe in RECIPES.values() if not recipe.learned] == ["instant", "wide"]
+    assert all("NOT learned" in get_recipe(name).summary for name in ("instant", "wide"))
     assert isinstance(get_recipe(RECIPES["best"]), Recipe)

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 
 import digitlib
-from digitlib.training import one_thread
+from digitlib.training import _refit_head, one_thread
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +162,25 @@ def test_every_row_is_trained_on(rows):
     )
     assert whole == reordered
     assert digitlib.DigitClassifier(epochs=1, random_state=0, batch_size=7).fit(X, y).history_[0]["loss"] < whole
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_left_out_loss_of_the_head_is_that_of_real_refits(times):
+    """Without a row and its copies, a ridge regression fitted anew gives the residuals that the formula gives."""
+    features, y = torch.randn(60, 12, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
+    x = torch.cat([features + 0.1 * k * features.flip(1) for k in range(times)])
+    head = torch.nn.Linear(12, 3)
+    loss = _refit_head(torch.nn.Sequential(torch.nn.Identity(), head, torch.nn.LogSoftmax(1)), x, y, 2.0)
+    left_out = torch.stack([_without(i, x.double(), y, times, 2.0) for i in range(60)])
+    best = min(torch.nn.functional.cross_entropy(scale * left_out, y).item() for scale in torch.logspace(0, 2, 16))
+    assert loss == pytest.approx(best, rel=0.01)
+
+
+def _without(i, x, y, times, penalty):
+    """Prediction for row i of a ridge regression that has not seen it, with the centring that the fit on all rows has."""
+    kept = torch.arange(len(x)) % len(y) != i
+    targets = torch.nn.functional.one_hot(y, 3).double().repeat(times, 1)
+    ones = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1)[kept]
+    gram = ones.T @ ones + penalty * torch.diag(torch.tensor([1.0] * x.shape[1] + [0.0])).double()
+    weights = torch.linalg.solve(gram, ones.T @ targets[kept])
+    return x[i] @ weights[:-1] + weights[-1]
