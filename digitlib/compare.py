@@ -60,7 +60,7 @@ def compare(digits, run=None, recipes="quick", budget=BUDGET, seed=0, n_splits=4
         for protocol in protocols:
             if (name, protocol) not in measured:
                 measured[name, protocol] = measure(classifier, digits, protocol, n_splits, random_state)
-    table = pd.DataFrame({name: _summary(name, measured, digits.target) for name in classifiers}).T.infer_objects()
+    table = pd.DataFrame({name: _summary(name, measured, digits.target) for name in classifiers}).T.infer_objects().rename_axis("classifier")
     table["ours"] = [isinstance(classifiers[name], DigitClassifier) for name in table.index]
     table = table.sort_values(["accuracy", "seconds"], ascending=[False, True])
     reference = reference or table.index[table["ours"]][0]
@@ -127,6 +127,12 @@ def conclude(comparison, level=0.05):
     return sentences
 
 
+def left_out(comparison):
+    """A sentence on the recipes that were too slow to be compared; empty if none was."""
+    slow = ", ".join(f"{name} (about {seconds:.0f} s)" for name, seconds in comparison.left_out.items())
+    return f"Left out, being slow: {slow}; to have them, name them as recipes." if slow else ""
+
+
 def as_text(comparison):
     """``comparison.table`` in plain lines, for a terminal."""
     table = comparison.table
@@ -134,5 +140,4 @@ def as_text(comparison):
         "accuracy %": 100 * table["accuracy"], "new writers %": 100 * table["writers"], "seconds": table["seconds"],
         "ms per 1,000": table["milliseconds"], "kB": table["bytes"] / 1000, "measured": table["measured"],
     })  # fmt: skip
-    left = [f"left out, about {seconds:.0f} s: {name}; ask for it with --recipes" for name, seconds in comparison.left_out.items()]
-    return "\n".join([shown.to_string(float_format="{:,.2f}".format), *left])
+    return "\n".join([shown.to_string(float_format="{:,.2f}".format), *filter(None, [left_out(comparison)])])

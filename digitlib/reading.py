@@ -161,19 +161,16 @@ class Reader:
         -----
         M. D. Zeiler and R. Fergus (2014). Visualizing and understanding convolutional networks. ECCV, section 2.2 (occlusion).
         """
-        image = reading.found.pixels.reshape(8, 8)
-        places = [(row, column) for row in range(9 - side) for column in range(9 - side)]
-        covered = np.repeat(image[None], len(places), axis=0)
-        times = np.zeros((8, 8))
-        for each, (row, column) in zip(covered, places, strict=True):
-            each[row : row + side, column : column + side] = 0
-            times[row : row + side, column : column + side] += 1
+        import torch
+        from captum.attr import Occlusion
+
         first = self.model.classes_.tolist().index(reading.classes[0])
-        lost = reading.probabilities[0] - self.model.predict_proba(covered.reshape(-1, 64))[:, first]
-        drops = np.zeros((8, 8))
-        for drop, (row, column) in zip(lost, places, strict=True):
-            drops[row : row + side, column : column + side] += drop
-        return drops / times
+
+        def probability(images):
+            return torch.from_numpy(self.model.predict_proba(images.numpy().reshape(-1, 64))[:, first])
+
+        image = torch.from_numpy(reading.found.pixels.reshape(1, 8, 8).astype(np.float32))
+        return Occlusion(probability).attribute(image, sliding_window_shapes=(side, side), perturbations_per_eval=64)[0].numpy()
 
     def _data(self):
         info = _run_info(self.run)["data"]

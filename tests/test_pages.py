@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import BROWSER, needs_browser
 
-from digitlib.reporting import index, kernels, pdf
+from digitlib.reporting import index, kernels, pdf, render
 
 AXE = Path(__file__).with_name("browser") / "node_modules/axe-core/axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -18,7 +18,17 @@ needs_axe = pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not instal
 def reports(small_report, tmp_path_factory):
     """Folder of two reports: the one made by the notebooks, and a copy that differs in its seed and has a failed check."""
     folder = tmp_path_factory.mktemp("reports")
-    shutil.copytree(small_report, folder / "one")
+    one = Path(shutil.copytree(small_report, folder / "one"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (*kernels.ENVIRONMENT, "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "PYTHONPATH"):
+            patch.setenv(name, "")  # so that it is put back
+        patch.setenv("DIGITLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        kernels.prepare_environment(tmp_path_factory.mktemp("s"))
+        parameters = {"run": ".", "recipes": "instant"}
+        kernels.run(kernels.notebook_folder() / "4_compare.ipynb", one / "4_compare.ipynb", parameters, one)
+    for notebook in one.glob("*.ipynb"):
+        render.write_page(notebook)
+    index.write_index(one, "one")
     two = Path(shutil.copytree(small_report, folder / "two"))
     info = (two / "run.json").read_text().replace('"seed": 3', '"seed": 7')
     (two / "run.json").write_text(info)

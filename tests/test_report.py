@@ -23,7 +23,7 @@ FILES = {"index.html", "run.json", "predictions.csv", "history.csv"}
 
 def test_folder_holds_every_part_of_a_run(small_report):
     names = {path.name for path in small_report.iterdir()}
-    pages = {f"{stem}.{kind}" for stem in ("1_eda", "2_train", "3_evaluate") for kind in ("html", "ipynb")}
+    pages = {f"{stem}.{kind}" for stem in ("1_eda", "2_train", "3_evaluate", "5_predict") for kind in ("html", "ipynb")}
     weights = {f"fold-{k}.safetensors" for k in (1, 2, 3, 4)}
     assert names >= FILES | pages | weights
     beside = sorted(path.name for path in small_report.parent.iterdir())
@@ -48,13 +48,13 @@ def test_each_row_is_predicted_once_and_the_score_is_theirs(small_report):
 
 def test_index_links_to_every_page_and_shows_the_headline(small_report):
     html = (small_report / "index.html").read_text()
-    assert {"1_eda.html", "2_train.html", "3_evaluate.html"} <= set(re.findall(r'href="([^"#]+)"', html))
+    assert {"1_eda.html", "2_train.html", "3_evaluate.html", "5_predict.html"} <= set(re.findall(r'href="([^"#]+)"', html))
     accuracy = json.loads((small_report / "run.json").read_text())["scores"]["accuracy"]
     assert f"{100 * accuracy:.2f}" in html
 
 
 def test_a_part_of_the_data_is_called_a_part_on_each_page(small_report):
-    for page in ("1_eda.html", "2_train.html", "3_evaluate.html"):
+    for page in ("1_eda.html", "2_train.html", "3_evaluate.html", "5_predict.html"):
         assert "1,797 rows of the 13 test writers" in (small_report / page).read_text(), page
 
 

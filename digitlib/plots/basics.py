@@ -153,7 +153,7 @@ def scaling_effect(before, after):
     _, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8), layout="constrained")
     for ax, values, name in ((axes[0], before, "pixels as stored"), (axes[1], after, "after scaling")):
         sns.histplot(x=np.ravel(values).astype(float), bins=40, ax=ax)
-        ax.set(title=f"{name}: mean {np.mean(values):.2f}, standard deviation {np.std(values):.2f}", xlabel="value", ylabel="pixels")
+        ax.set(title=f"{name}:\nmean {np.mean(values):.2f}, standard deviation {np.std(values):.2f}", xlabel="value", ylabel="pixels")
     table = pd.DataFrame({"before": pd.Series(np.ravel(before)).describe(), "after": pd.Series(np.ravel(after)).describe()})
     means = f"mean {np.mean(before):.2f} before scaling and {np.mean(after):.2f} after"
     alt = f"Histograms of pixel values: {means}; standard deviation {np.std(before):.2f} and {np.std(after):.2f}."

@@ -3,10 +3,14 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.transforms import Bbox
 
 from digitlib.plots.basics import PALETTE, WIDTH, described
 
 PAPER = {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}  # behind names, so that no line crosses them
+
+# Points to the right, up, and which end of the name is there: first those beside the point, then above and below.
+NAME_PLACES = ((6, 3, "left"), (6, -11, "left"), (-6, 3, "right"), (-6, -11, "right"), (0, 28, "center"), (0, -36, "center"))
 
 
 def accuracy_against_time(table, span=6.0):
@@ -27,10 +31,9 @@ def accuracy_against_time(table, span=6.0):
         spread = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
         seconds = shown.loc[part.index, "seconds"]
         ax.errorbar(seconds, part["accuracy"], yerr=spread, fmt=marker, color=colour, capsize=3, lw=1, ms=7, label=label)
-    for name, row in shown.iterrows():
-        ax.annotate(name, (row["seconds"], 100 * row["accuracy"]), xytext=(6, 3), textcoords="offset points", fontsize=9, bbox=PAPER)
     ax.set(xscale="log", xlabel="seconds to train all folds (log scale)", ylabel="accuracy (%)")
     ax.set_xlim(ax.get_xlim()[0], ax.get_xlim()[1] * 4)  # room for the rightmost names
+    place_names(ax, shown.index, shown["seconds"], *(100 * shown[column] for column in ("accuracy", "low", "high")))
     left_out = table.index.difference(shown.index, sort=False)
     words = "; ".join(f"{name} {100 * row['accuracy']:.2f} % in {row['seconds']:.2g} s" for name, row in shown.iterrows())
     if len(left_out):
@@ -39,6 +42,33 @@ def accuracy_against_time(table, span=6.0):
         words += f"; below the picture {below}"
     ax.legend(loc="lower right")
     return described(ax, f"Accuracy against training time: {words}.", table)
+
+
+def place_names(ax, names, x, y, low, high):
+    """Write each name beside its point, where it covers no other point, whisker or name; at the right if it always would.
+
+    Parameters
+    ----------
+    ax : Axes
+        Scales and limits are final.
+    names : sequence of str
+    x, y, low, high : sequence of float
+        Points and the ends of their whiskers, in data coordinates.
+    """
+    ax.figure.draw_without_rendering()  # settles the layout, and with it what lies where
+    taken = []
+    for one, bottom, top in zip(x, low, high, strict=True):
+        ends = ax.transData.transform([(one, bottom), (one, top)])
+        taken.append(Bbox([ends[0] - 6, ends[1] + 6]))
+    for name, *point in zip(names, x, y, strict=True):
+        for place, (dx, dy, side) in enumerate([*NAME_PLACES, NAME_PLACES[0]]):
+            text = ax.annotate(name, point, xytext=(dx, dy), textcoords="offset points", ha=side, fontsize=9, bbox=PAPER)
+            box = text.get_window_extent()
+            inside = ax.bbox.x0 < box.x0 and box.x1 < ax.bbox.x1
+            if place == len(NAME_PLACES) or (inside and not any(box.overlaps(other) for other in taken)):
+                break
+            text.remove()
+        taken.append(box)
 
 
 def protocols(table, span=10.0):

@@ -79,7 +79,7 @@ def write_index(folder, name):
         checks = folder / "checks.json"
         facts = {
             "checks": json.loads(checks.read_text(encoding="utf-8")) if checks.is_file() else [],
-            "scores": _scores(rows, classes), "curves": _curves(history), "command": _command(info, name), "samples": _samples(rows, info),
+            "scores": _scores(rows, classes), "curves": _curves(history), "command": _command(info, name, folder), "samples": _samples(rows, info),
         }  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, DigitlibError):
@@ -227,12 +227,9 @@ def _curves(history):
     }
 
 
-def _command(info, name):
+def _command(info, name, folder):
     """The command that makes this report again, given the same version and machine."""
-    given = {
-        "name": name,
-        "recipe": info["recipe"]["name"],
-        **{key: info["parameters"][key] for key in OPTIONS if key in info["parameters"]},
-    }
-    given["source"] = info["data"]["source"]
-    return "python -m digitlib report " + " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in given.items())
+    options = {"name": name, "recipe": info["recipe"]["name"]}
+    options |= {key: info["parameters"][key] for key in OPTIONS if key in info["parameters"]} | {"source": info["data"]["source"]}
+    compare = " --compare" * (folder / "4_compare.ipynb").is_file()
+    return "python -m digitlib report " + " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in options.items()) + compare

@@ -20,6 +20,8 @@ from digitlib.errors import NotebookFailed
 # What a kernel of a batch run finds in its environment. IPYTHONDIR: a user's IPython start-up files must not change a report.
 ENVIRONMENT = {"DIGITLIB_PROGRESS": "log", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
+READS = ("runs.load(", "Reader(")
+
 
 class _ThisPython(AsyncKernelManager):
     """Starts the interpreter of this process, whatever kernels are installed under whatever name."""
@@ -64,7 +66,7 @@ def run(notebook, output, parameters, folder, ready=None):
         Values for names in the cell tagged ``parameters``.
     folder : Path
     ready : callable or None
-        Asked until it is true before a cell with ``runs.load(`` runs; the kernel starts and imports in the meantime.
+        Asked until it is true before a cell that reads a run (`READS`) is executed; the kernel starts and imports in the meantime.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def run(notebook, output, parameters, folder, ready=None):
     """
 
     async def wait(cell, cell_index):
-        while ready is not None and "runs.load(" in cell.source and not ready():
+        while ready is not None and any(call in cell.source for call in READS) and not ready():
             await asyncio.sleep(0.05)
 
     try:

@@ -16,7 +16,7 @@ from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
 PAGES = {"1_eda": "Exploration", "2_train": "Training", "3_evaluate": "Evaluation", "4_compare": "Comparison", "5_predict": "Prediction"}
 TEMPLATES = Path(__file__).with_name("template")
 HEADING = re.compile(r'<h([1-6])(?: id="([^"]*)")?>(.*?)</h\1>', re.DOTALL)
-NUMBER = re.compile(r"[+\-−]?[\d,]*\.?\d+(e[+\-]?\d+)?( ?%)?|nan|NaN|[A-Za-z0-9]?")
+NUMBER = re.compile(r"(< )?[+\-−]?[\d,]*\.?\d+(e[+\-]?\d+)?( ?%)?|\d{4}-\d\d-\d\d|nan|NaN|[A-Za-z0-9]?")
 
 
 class _Exporter(HTMLExporter):

@@ -126,12 +126,13 @@ def make_report(name, parameters, reports="reports", compare=False):
 
 
 def _run_notebooks(staging, parameters, compare):
-    """Exploration beside training; evaluation beside the checks, as soon as training has written ``run.json``, which pages need too."""
+    """Exploration beside training; the rest beside the checks, as soon as training has written ``run.json``, which pages need too."""
     plan = {
         "1_eda": {"source": parameters["source"]},
         "2_train": {**parameters, "run": "."},
         "3_evaluate": {"run": "."},
         **({"4_compare": {"run": "."}} if compare else {}),
+        "5_predict": {"run": "."},
     }
 
     def saved():
@@ -152,7 +153,7 @@ def _run_notebooks(staging, parameters, compare):
 
     executed, pages, checking, lock, stopped = [], [], [], threading.Lock(), threading.Event()
     with ThreadPoolExecutor(3) as workers, ThreadPoolExecutor(1) as renderer:
-        lanes = [["2_train"], ["1_eda"], ["3_evaluate", *["4_compare"] * compare]]
+        lanes = [["2_train"], ["1_eda", "5_predict"], ["3_evaluate", *["4_compare"] * compare]]
         running = [workers.submit(in_turn, *lane) for lane in lanes]
         try:
             for future in as_completed(running):  # the first failure ends the other notebooks as well
