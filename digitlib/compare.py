@@ -60,7 +60,8 @@ def compare(digits, run=None, recipes="quick", budget=BUDGET, seed=0, n_splits=4
         for protocol in protocols:
             if (name, protocol) not in measured:
                 measured[name, protocol] = measure(classifier, digits, protocol, n_splits, random_state)
-    table = pd.DataFrame({name: _summary(name, measured, digits.target) for name in classifiers}).T.infer_objects().rename_axis("classifier")
+    table = pd.DataFrame({name: _summary(name, measured, digits.target) for name in classifiers}).T.infer_objects()
+    table.index.name = "classifier"
     table["ours"] = [isinstance(classifiers[name], DigitClassifier) for name in table.index]
     table = table.sort_values(["accuracy", "seconds"], ascending=[False, True])
     reference = reference or table.index[table["ours"]][0]
@@ -139,5 +140,5 @@ def as_text(comparison):
     shown = pd.DataFrame({
         "accuracy %": 100 * table["accuracy"], "new writers %": 100 * table["writers"], "seconds": table["seconds"],
         "ms per 1,000": table["milliseconds"], "kB": table["bytes"] / 1000, "measured": table["measured"],
-    })  # fmt: skip
+    }).rename_axis(None)  # fmt: skip
     return "\n".join([shown.to_string(float_format="{:,.2f}".format), *filter(None, [left_out(comparison)])])

@@ -87,8 +87,10 @@ class Reader:
     ----------
     model : FoldEnsemble
     limits : Limits
+    source : str
+        Of the run's data, as in its ``run.json``.
     digits : Bunch or None
-        The run's data; None if it is no longer to be had.
+        That data; None if it is no longer to be had.
 
     Raises
     ------
@@ -99,6 +101,7 @@ class Reader:
     def __init__(self, run):
         self.run = Path(run)
         self.model = load_model(run)
+        self.source = _run_info(self.run)["data"]["source"]
         self.digits = self._data()
         self._rows = None if self.digits is None else self.digits.data.astype(np.float32)
         self.limits = self._calibrate()

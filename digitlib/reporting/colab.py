@@ -21,7 +21,8 @@ STORY = ("1_eda", "2_train", "3_evaluate")  # the notebooks that make up the com
 MAX_BYTES = 1_000_000  # of a finished notebook: more is slow to open in a browser
 # What only the paper wing and source="uci" import. Everything else that pyproject.toml names must be there to run a notebook.
 NOT_NEEDED = {"beautifulsoup4", "hatchling", "ipykernel", "jupyterlab", "nbconvert", "papermill", "pygments", "ucimlrepo"}
-ONLY_FOR = {"captum": "5_predict", "ipycanvas": "5_predict", "scikit-image": "5_predict"}  # no other notebook shall wait for their installation
+# No other notebook shall wait for the installation of these.
+ONLY_FOR = {"captum": "5_predict", "ipycanvas": "5_predict", "scikit-image": "5_predict"}
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+")
 
 # The first cell. Installed packages are constrained to the version they have, so pip either leaves numpy and torch as they are or fails.

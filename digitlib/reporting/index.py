@@ -79,7 +79,8 @@ def write_index(folder, name):
         checks = folder / "checks.json"
         facts = {
             "checks": json.loads(checks.read_text(encoding="utf-8")) if checks.is_file() else [],
-            "scores": _scores(rows, classes), "curves": _curves(history), "command": _command(info, name, folder), "samples": _samples(rows, info),
+            "scores": _scores(rows, classes), "curves": _curves(history), "samples": _samples(rows, info),
+            "command": _command(info, name, folder),
         }  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, DigitlibError):
