@@ -59,7 +59,7 @@ def place_names(ax, names, x, y, low, high):
     taken = []
     for one, bottom, top in zip(x, low, high, strict=True):
         ends = ax.transData.transform([(one, bottom), (one, top)])
-        taken.append(Bbox([ends[0] - 6, ends[1] + 6]))
+        taken.append(Bbox([ends[0] - 9, ends[1] + 9]))
     for name, *point in zip(names, x, y, strict=True):
         for place, (dx, dy, side) in enumerate([*NAME_PLACES, NAME_PLACES[0]]):
             text = ax.annotate(name, point, xytext=(dx, dy), textcoords="offset points", ha=side, fontsize=9, bbox=PAPER)
