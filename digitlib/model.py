@@ -134,9 +134,11 @@ def random_filter_network(filters, size=3, side=8, n_classes=10, generator=None)
         raise ParameterError(
             f"network='random-filters': takes images of {least}x{least} pixels or more, not {side}x{side}; choose another recipe"
         )
-    bank = nn.Conv2d(1, 2 * filters, size, device="meta").requires_grad_(False)  # (n, 2 * filters, 6, 6) for size 3
-    head = nn.Linear(2 * filters * ((side - size + 1) // 2) ** 2, n_classes, device="meta")
-    network = nn.Sequential(bank, nn.ReLU(inplace=True), nn.AvgPool2d(2), Flatten(), head, nn.LogSoftmax(dim=1))
+    left = side - size + 1  # rows and columns after the filters: 6 for 8x8 images and size 3
+    pool = max(2, left // 6)  # larger images get larger blocks: the readout's cost grows with the cube of its inputs
+    bank = nn.Conv2d(1, 2 * filters, size, device="meta").requires_grad_(False)  # (n, 2 * filters, left, left)
+    head = nn.Linear(2 * filters * (left // pool) ** 2, n_classes, device="meta")
+    network = nn.Sequential(bank, nn.ReLU(inplace=True), nn.AvgPool2d(pool), Flatten(), head, nn.LogSoftmax(dim=1))
     _initialise(network, generator)
     weights = torch.randn(filters, 1, size, size, generator=generator)
     weights -= weights.mean((1, 2, 3), keepdim=True)

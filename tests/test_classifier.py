@@ -290,6 +290,18 @@ def test_every_recipe_trains(recipe, rows):
     assert np.isfinite(classifier.predict_proba(rows[0])).all()
 
 
+@pytest.mark.parametrize(("recipe", "times"), [*((name, 2) for name in RECIPES if name != "coursework"), ("accurate", 3)])
+def test_every_recipe_learns_from_larger_images_of_0_to_255(recipe, times, rows):
+    X, y = rows
+    large = np.kron(X.reshape(-1, 8, 8), np.ones((times, times))).astype(np.uint8) * 15
+    if times == 3:
+        large = np.pad(large, ((0, 0), (2, 2), (2, 2)))  # 28x28
+    large = large.reshape(len(X), -1)
+    learned = RECIPES[recipe].learned
+    classifier = DigitClassifier(recipe, epochs=4 if learned else None, batch_size=32 if learned else None, random_state=0)
+    assert classifier.fit(large[:200], y[:200]).score(large[200:], y[200:]) > 0.6
+
+
 # ---- weights on disk --------------------------------------------------------------------------------------------------
 
 
