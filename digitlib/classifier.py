@@ -108,7 +108,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
 
                 X, targets = enlarge(X, targets, self.classes_, recipe, generator)
             network = model.build(recipe, side, len(self.classes_), generator).to(device)
-            held_out = None if eval_set is None or not recipe.learned else self._held_out(*eval_set, side, device)
+            held_out = None if eval_set is None else self._held_out(*eval_set, side, device)
             self.history_ = training.train(
                 network, self._images(X, side, device), torch.from_numpy(targets).to(device), recipe, generator, held_out, on_epoch
             )

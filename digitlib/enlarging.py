@@ -13,12 +13,12 @@ def enlarge(X, targets, classes, recipe, generator):
     Parameters
     ----------
     X : ndarray of shape (n, n_pixels)
-        Rewriting and drawing give what the data's own preprocessing makes of ink, so other images than 8x8 of 0..16 are only
-        repeated: as many steps of training, on images that augmentation alone tells apart.
+        Rewriting and drawing give what the data's own preprocessing makes of ink, counts of 0..16 in 8x8 blocks, so images that are
+        no such counts are only repeated: as many steps of training, on images that augmentation alone tells apart.
     targets : ndarray of shape (n,), int
         Indices into `classes`.
     classes : ndarray
-        Labels; digits are drawn only where these are integers.
+        Labels; digits are drawn only if these are the integers 0..9.
     recipe : Recipe
         With ``rewrites``.
     generator : torch.Generator
@@ -28,15 +28,14 @@ def enlarge(X, targets, classes, recipe, generator):
     X, targets : ndarray
     """
     times = recipe.rewrites + 1
-    if X.shape[1] != 64 or X.min() < 0 or X.max() > 16:
+    if X.shape[1] != 64 or X.min() < 0 or not 8 < X.max() <= 16 or (np.rint(X) != X).any():
         return np.tile(X, (times, 1)), np.tile(targets, times)
     X = np.vstack([X, *(rewriting.rewrite(X, generator) for _ in range(recipe.rewrites))])
     targets = np.tile(targets, times)
-    if recipe.drawn is None or classes.dtype.kind not in "iu":
+    if recipe.drawn is None or classes.dtype.kind not in "iu" or not np.array_equal(classes, np.arange(10)):
         return X, targets
     drawn, digits = strokes.draw(recipe.drawn, _seed(generator))
-    known = np.isin(digits, classes)
-    return np.vstack([X, drawn[known]]), np.concatenate([targets, np.searchsorted(classes, digits[known])])
+    return np.vstack([X, drawn]), np.concatenate([targets, digits])
 
 
 def examples(images, recipe, seed, copies=3):

@@ -49,6 +49,8 @@ def own_stream(device):
     if device.type != "cuda":
         yield
         return
+    with _lock:  # the first linear algebra of a process loads a library, which threads must not do at once
+        torch.linalg.cholesky(torch.ones(1, 1, device=device))
     stream = torch.cuda.Stream(device)
     with torch.cuda.stream(stream):
         yield
@@ -78,7 +80,7 @@ def train(network, x, y, recipe, generator, held_out=None, on_epoch=None):
     list of dict
         Per epoch: ``epoch`` (from 1), ``learning_rate``, ``loss`` (mean over the epoch's training rows, dropout on) and, with `held_out`,
         ``held_out_loss``, ``held_out_accuracy`` (0..1), of single views with the weights of that moment. Without epochs, one
-        record with ``epoch`` 0 and the leave-one-out loss of the head.
+        record with ``epoch`` 0 and the loss of the head on rows left out of its fit.
     """
     network.to(memory_format=torch.channels_last)
     optimizer = _AdamW(network, recipe, -(-len(x) // recipe.batch_size)) if recipe.learned else None
@@ -197,7 +199,7 @@ def _refit_head(network, x, y, penalty):
     half = torch.linalg.solve_triangular(factor, features[groups].T, upper=False).T.unflatten(0, (-1, times))
     hat = half @ half.mT + 1 / len(x)  # (250, times, times)
     residuals = (targets - shares)[groups] - features[groups] @ weights
-    identity = torch.eye(times, device=x.device) * (1 + 1e-3)  # a row that alone decides its own fit has no residual to tell from
+    identity = torch.eye(times, device=x.device) * (1 + 1e-6)  # keeps a row that alone decides its own fit from dividing by 0
     left_out = targets[some] - torch.linalg.solve(identity - hat, residuals.unflatten(0, (-1, times)))[:, 0]
     scales = torch.logspace(0, 2, 16, device=x.device)
     losses = torch.stack([F.cross_entropy(scale * left_out, y[some]) for scale in scales])

@@ -99,6 +99,15 @@ def test_number_of_folds_at_once_changes_no_bit(n_jobs, result, classifier, rows
     same_bits(cross_validate(classifier, *rows, n_jobs=n_jobs), result)
 
 
+@pytest.mark.parametrize("recipe", ["wide", "handwriting"])
+def test_added_pictures_are_the_same_wherever_folds_train(recipe, rows):
+    classifier = DigitClassifier(recipe, epochs=1 if recipe == "handwriting" else None, random_state=0)
+    alone = cross_validate(classifier, *rows, n_jobs=1)
+    same_bits(cross_validate(classifier, *rows, n_jobs=4), alone)
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        same_bits(cross_validate(classifier, *rows), alone)
+
+
 def test_other_processes_change_no_bit(result, classifier, rows):
     with joblib.parallel_config(backend="loky", n_jobs=2):
         same_bits(cross_validate(classifier, *rows), result)

@@ -49,23 +49,26 @@ def test_rows_of_the_data_come_first_and_stay_as_they_are():
     assert np.array_equal(targets[:150], np.tile(Y[:50], 3))
 
 
-def test_only_digits_that_the_task_has_are_drawn():
-    odd = np.array([1, 3, 5, 7, 9])
-    recipe = replace(HANDWRITING, rewrites=1, drawn=1)
-    chosen = np.isin(Y, odd)
-    _, targets = enlarge(X[chosen], np.searchsorted(odd, Y[chosen]), odd, recipe, generator())
-    drawn = targets[2 * chosen.sum() :]
-    assert len(drawn) == sum(len(strokes.FORMS[digit]) for digit in odd)
-    assert set(odd[drawn]) == set(odd)
-    names = np.array(["a", "b"])
-    assert len(enlarge(X[:9], Y[:9] % 2, names, recipe, generator())[1]) == 18, "no digit is drawn as a letter"
+@pytest.mark.parametrize("classes", [np.array(["a", "b"]), np.array([0, 1]), np.array([False, True])], ids=["text", "0 and 1", "bool"])
+def test_no_digit_is_drawn_for_labels_that_may_not_be_digits(classes):
+    """0 and 1 may mean "another digit" and "a five"."""
+    _, targets = enlarge(X[:9], Y[:9] % 2, classes, replace(HANDWRITING, rewrites=1, drawn=1), generator())
+    assert len(targets) == 18
 
 
-@pytest.mark.parametrize("other", [np.repeat(X[:20], 4, axis=1), X[:20].astype(int) * 15, X[:20] - 8.0], ids=["16x16", "0..240", "-8..8"])
+OTHERS = {"16x16": np.repeat(X[:20], 4, axis=1), "0..240": X[:20].astype(int) * 15, "-8..8": X[:20] - 8.0, "0..1": X[:20] / 16}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 def test_other_images_are_repeated(other):
     rows, targets = enlarge(other, Y[:20], DIGITS, HANDWRITING, generator())
     assert np.array_equal(rows, np.tile(other, (3, 1)))
     assert np.array_equal(targets, np.tile(Y[:20], 3))
+
+
+def test_float_images_of_0_to_16_are_the_same_images():
+    rows, _ = enlarge(X[:20].astype(float), Y[:20], DIGITS, HANDWRITING, generator())
+    assert np.array_equal(rows, enlarge(X[:20], Y[:20], DIGITS, HANDWRITING, generator())[0])
 
 
 def test_drawn_digits_teach():

@@ -34,6 +34,13 @@ def test_the_command_shown_is_one_that_the_command_line_takes(folder):
     assert {key: given[key] if key == "compare" else str(given[key]) for key in asked} == asked
 
 
+def test_a_recipe_without_epochs_is_not_asked_for_some(folder):
+    info = json.loads((folder / "run.json").read_text())
+    info["parameters"]["epochs"] = None
+    (folder / "run.json").write_text(json.dumps(info))
+    assert "--epochs" not in command(page(folder))
+
+
 def test_a_report_with_a_comparison_is_made_again_with_one(folder):
     shutil.copy(folder / "3_evaluate.ipynb", folder / "4_compare.ipynb")
     assert command(page(folder))[-1] == "--compare"

@@ -55,6 +55,8 @@ def test_unknown_setting_is_refused_and_the_known_ones_listed():
 def test_each_range_has_two_ends(setting):
     owner = next(recipe for recipe in RECIPES.values() if getattr(recipe, setting) is not None)
     _, least, most = RANGES[setting]
+    if setting == "ridge":
+        owner = get_recipe("fast")  # the first that has it cannot be without it
     assert getattr(owner.changed(**{setting: least}), setting) == least
     for value in (least - 1, most + 1, "1", True, float("nan")):
         with pytest.raises(ParameterError, match=rf"^{setting}=.*: takes an? (integer|number) "):
@@ -64,6 +66,26 @@ def test_each_range_has_two_ends(setting):
 def test_a_recipe_of_ones_own_is_checked_too():
     with pytest.raises(ParameterError, match=r"^dropout=2: takes a number 0..0.95$"):
         dataclasses.replace(get_recipe("fast"), name="mine", dropout=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("wide", {"augmentation": None}, "copies=2 has no effect without augmentation"),
+        ("handwriting", {"rewrites": None}, "drawn=300 has no effect without rewrites"),
+        ("instant", {"filter_size": None}, "filters=28 has no effect without filter_size"),
+        ("instant", {"ridge": 0}, "recipe instant learns nothing but its readout; takes a number above 0"),
+    ],
+)
+def test_settings_that_need_each_other(name, settings, said):
+    with pytest.raises(ParameterError, match=said):
+        dataclasses.replace(get_recipe(name), **settings)
+
+
+def test_runs_from_before_filters_had_a_size_can_be_read():
+    settings = get_recipe("instant").as_dict()
+    del settings["filter_size"]
+    assert from_dict(settings) == get_recipe("instant")
 
 
 def test_settings_are_those_that_the_search_on_the_training_writers_chose():

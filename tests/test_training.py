@@ -164,20 +164,20 @@ def test_every_row_is_trained_on(rows):
     assert digitlib.DigitClassifier(epochs=1, random_state=0, batch_size=7).fit(X, y).history_[0]["loss"] < whole
 
 
-@pytest.mark.parametrize("times", [1, 3])
-def test_left_out_loss_of_the_head_is_that_of_real_refits(times):
+@pytest.mark.parametrize(("times", "size", "penalty"), [(1, 12, 2.0), (3, 12, 2.0), (1, 90, 0.01), (3, 90, 0.1)])
+def test_left_out_loss_of_the_head_is_that_of_real_refits(times, size, penalty):
     """Without a row and its copies, a ridge regression fitted anew gives the residuals that the formula gives."""
-    features, y = torch.randn(60, 12, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
+    features, y = torch.randn(60, size, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
     x = torch.cat([features + 0.1 * k * features.flip(1) for k in range(times)])
-    head = torch.nn.Linear(12, 3)
-    loss = _refit_head(torch.nn.Sequential(torch.nn.Identity(), head, torch.nn.LogSoftmax(1)), x, y, 2.0)
-    left_out = torch.stack([_without(i, x.double(), y, times, 2.0) for i in range(60)])
+    head = torch.nn.Linear(size, 3)
+    loss = _refit_head(torch.nn.Sequential(torch.nn.Identity(), head, torch.nn.LogSoftmax(1)), x, y, penalty)
+    left_out = torch.stack([_without(i, x.double(), y, times, penalty) for i in range(60)])
     best = min(torch.nn.functional.cross_entropy(scale * left_out, y).item() for scale in torch.logspace(0, 2, 16))
     assert loss == pytest.approx(best, rel=0.01)
 
 
 def _without(i, x, y, times, penalty):
-    """Prediction for row i of a ridge regression that has not seen it, with the centring that the fit on all rows has."""
+    """Prediction for row i of a ridge regression, with an intercept that is not penalised, that has not seen it."""
     kept = torch.arange(len(x)) % len(y) != i
     targets = torch.nn.functional.one_hot(y, 3).double().repeat(times, 1)
     ones = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1)[kept]

@@ -56,19 +56,21 @@ def place_names(ax, names, x, y, low, high):
         Points and the ends of their whiskers, in data coordinates.
     """
     ax.figure.draw_without_rendering()  # settles the layout, and with it what lies where
-    taken = []
-    for one, bottom, top in zip(x, low, high, strict=True):
-        ends = ax.transData.transform([(one, bottom), (one, top)])
-        taken.append(Bbox([ends[0] - 9, ends[1] + 9]))
-    for name, *point in zip(names, x, y, strict=True):
+    ends = [ax.transData.transform([(one, bottom), (one, top)]) for one, bottom, top in zip(x, low, high, strict=True)]
+    reach = 6.5 * ax.figure.dpi / 72  # half a marker's width and a little, in pixels
+    points = [Bbox([bottom - reach, top + reach]) for bottom, top in ends]
+    lines = [Bbox([bottom - 1, top + 1]) for bottom, top in ends]  # a name may touch its own marker, not cross its whisker
+    written = []
+    for i, (name, *point) in enumerate(zip(names, x, y, strict=True)):
+        taken = [*points[:i], *points[i + 1 :], lines[i], *written]
         for place, (dx, dy, side) in enumerate([*NAME_PLACES, NAME_PLACES[0]]):
             text = ax.annotate(name, point, xytext=(dx, dy), textcoords="offset points", ha=side, fontsize=9, bbox=PAPER)
             box = text.get_window_extent()
-            inside = ax.bbox.x0 < box.x0 and box.x1 < ax.bbox.x1
+            inside = ax.bbox.x0 < box.x0 and box.x1 < ax.bbox.x1 and ax.bbox.y0 < box.y0 and box.y1 < ax.bbox.y1
             if place == len(NAME_PLACES) or (inside and not any(box.overlaps(other) for other in taken)):
                 break
             text.remove()
-        taken.append(box)
+        written.append(box)
 
 
 def protocols(table, span=10.0):

@@ -231,6 +231,7 @@ def _curves(history):
 def _command(info, name, folder):
     """The command that makes this report again, given the same version and machine."""
     options = {"name": name, "recipe": info["recipe"]["name"]}
-    options |= {key: info["parameters"][key] for key in OPTIONS if key in info["parameters"]} | {"source": info["data"]["source"]}
+    options |= {key: info["parameters"][key] for key in OPTIONS if info["parameters"].get(key) is not None}
+    options["source"] = info["data"]["source"]
     compare = " --compare" * (folder / "4_compare.ipynb").is_file()
     return "python -m digitlib report " + " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in options.items()) + compare
