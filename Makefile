@@ -15,9 +15,10 @@ option = $(if $($(1)),--$(2) '$(subst ','\'',$($(1)))')
 
 ##@ Main
 
-report: $(STAMP) ## make reports/NAME: run the notebooks, write the HTML  (NAME RECIPE SEED SPLITS EPOCHS SOURCE COMPARE)
+report: $(STAMP) ## make reports/NAME: run the notebooks, write the HTML  (NAME RECIPE SEED SPLITS EPOCHS SOURCE SCALING COMPARE)
 	@$(BIN)/python -m digitlib report $(call option,NAME,name) $(call option,RECIPE,recipe) $(call option,SEED,seed) \
-		$(call option,SPLITS,splits) $(call option,EPOCHS,epochs) $(call option,SOURCE,source) $(if $(COMPARE),--compare)
+		$(call option,SPLITS,splits) $(call option,EPOCHS,epochs) $(call option,SOURCE,source) $(call option,SCALING,scaling) \
+		$(if $(filter-out 0 no false,$(COMPARE)),--compare)
 
 test: lint ## run all tests, lint first
 	@if command -v npm >/dev/null && [ ! -d tests/browser/node_modules ]; then npm ci --silent --prefix tests/browser || true; fi
@@ -29,12 +30,14 @@ lab: $(STAMP) ## open JupyterLab on notebooks/
 ##@ Hand-in
 
 pdf: $(STAMP) ## print reports/NAME as one PDF, through an installed Chromium or Chrome  (NAME)
+	$(if $(NAME),,$(error NAME is missing: make pdf NAME=coursework prints reports/coursework))
 	@$(BIN)/python -m digitlib pdf $(call option,NAME,name)
 
 colab: $(STAMP) ## write dist/colab: notebooks that carry the package with them  (REPO=owner/name: install from there)
 	@$(BIN)/python -m digitlib colab $(call option,REPO,repo)
 
 submission: $(STAMP) ## write dist/NAME-submission.zip, to be handed in  (NAME AUTHORS COURSE TITLE)
+	$(if $(and $(NAME),$(AUTHORS),$(COURSE),$(TITLE)),,$(error make submission needs NAME, AUTHORS, COURSE and TITLE, as in make submission NAME=mine AUTHORS="..." COURSE="..." TITLE="..."))
 	@$(BIN)/python -m digitlib submission $(call option,NAME,name) $(call option,AUTHORS,authors) \
 		$(call option,COURSE,course) $(call option,TITLE,title)
 
@@ -71,6 +74,7 @@ help: ## print this help
 		'SPLITS=4' 'folds of the cross-validation    (4)' \
 		'EPOCHS=10' 'passes over the training images  (what the recipe says)' \
 		'SOURCE=bundled' 'bundled, uci, sklearn or a CSV   (bundled)' \
+		'SCALING=train' 'rows the scaler sees; all: leaky  (train)' \
 		'COMPARE=1' 'also compare with other classifiers, in the same folds' \
 		'PYTHON=python3.12' 'interpreter for a new .venv      (python3)'
 

@@ -166,7 +166,7 @@ def _predict(arguments):
 
 
 def main(arguments=None):
-    """Run one command; exit code 0, 1 (a run failed), 2 (bad input) or 130 (interrupted)."""
+    """Run one command; exit code 0, 1 (a run failed), 2 (bad input), 130 (interrupted) or 141 (nobody reads the output)."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` cleans up as Ctrl-C does
     try:
         parsed = _parser().parse_args(arguments)
@@ -180,5 +180,5 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("digitlib: interrupted; finished folds are kept, the same command goes on from them", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        os._exit(0)
+    except BrokenPipeError:  # whoever read the output has gone; what a shell calls SIGPIPE
+        os._exit(141)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 import zlib
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def _pictures(arguments):
         pictures = [{"file": path, "digits": [r.as_dict() for r in each]} for path, each in zip(arguments.pictures, readings, strict=True)]
         print(json.dumps({"run": str(folder), "pictures": pictures}))
         return
+    print(f"read by {folder} (recipe {reader.model.estimators[0].recipe_.name})", file=sys.stderr)
     for path, each in zip(arguments.pictures, readings, strict=True):
         print("\n".join(describe(path, each)))
 

@@ -72,10 +72,31 @@ def test_vanished_interpreter_is_noticed(checkout):
 
 
 def test_variables_reach_the_command_and_quotes_are_kept(checkout):
-    words = {"NAME": "O'Neil's run", "RECIPE": "coursework", "SEED": "1", "SPLITS": "5", "EPOCHS": "2", "SOURCE": "a b.csv"}
+    words = {
+        "NAME": "O'Neil's run",
+        "RECIPE": "coursework",
+        "SEED": "1",
+        "SPLITS": "5",
+        "EPOCHS": "2",
+        "SOURCE": "a b.csv",
+        "SCALING": "all",
+    }
     _, calls = make(checkout, "report", *(f"{k}={v}" for k, v in words.items()))
     expected = " ".join(f"--{k.lower()} {v}" for k, v in words.items())
     assert calls[-1] == f"python -m digitlib report {expected}"
+
+
+@pytest.mark.parametrize(("value", "compared"), [("1", True), ("0", False), ("no", False)])
+def test_compare_can_be_switched_off(checkout, value, compared):
+    _, calls = make(checkout, "report", f"COMPARE={value}")
+    assert calls[-1].endswith("--compare") == compared
+
+
+@pytest.mark.parametrize("target", ["pdf", "submission"])
+def test_what_needs_a_name_says_so(checkout, target):
+    done, _ = make(checkout, target)
+    assert done.returncode == 2
+    assert f"make {target}" in done.stderr and "NAME" in done.stderr
 
 
 def test_help_lists_every_target_and_variable(checkout):

@@ -36,7 +36,7 @@ class _ThisPython(AsyncKernelManager):
     @property
     def kernel_spec(self):
         """The specification that is always used."""
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
     async def _async_start_kernel(self, **options):

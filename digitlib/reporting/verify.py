@@ -44,16 +44,22 @@ def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
     Raises
     ------
     ParameterError
-        A file is not there, is given twice, or `jobs` is not positive.
+        A file is not there, is given twice, `jobs` is not positive, or there is no place for what is written.
     """
     paths, out = [Path(path) for path in paths], Path(out)
     for path in paths:
+        if path.is_dir():
+            raise ParameterError(f"{path}: a folder; give the zip file that `digitlib submission` wrote")
         if not path.is_file():
             raise ParameterError(f"{path}: no such file; give the zip files that `digitlib submission` wrote")
     if len({path.resolve() for path in paths}) < len(paths):
         raise ParameterError("a file is given twice")
     if jobs is not None and jobs < 1:
         raise ParameterError(f"jobs={jobs}: takes an integer from 1 up")
+    if marks is not None and not Path(marks).resolve().parent.is_dir():
+        raise ParameterError(f"csv={str(marks)!r}: its folder does not exist; make it first")
+    if out.exists() and not out.is_dir():
+        raise ParameterError(f"out={str(out)!r}: takes a folder")
     verdicts = _all(paths, retrain, min(jobs or os.cpu_count() or 1, len(paths)))
     _flag_identical(verdicts)
     for verdict, folder in zip(verdicts, _folders(paths, out), strict=True):
