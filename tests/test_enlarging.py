@@ -28,7 +28,8 @@ def test_rewriting_bends_but_keeps_the_digit():
     written = rewrite(X[rows], generator())
     assert np.array_equal(written, rewrite(X[rows], generator()))
     assert np.linalg.norm(written.astype(float) - X[rows], axis=1).mean() > 8
-    assert neighbours.score(written, Y[rows]) > 0.8
+    # Over six draws: a single one of 400 images is off by a point either way.
+    assert np.mean([neighbours.score(rewrite(X[rows], generator(seed)), Y[rows]) for seed in range(6)]) > 0.85
 
 
 def test_drawn_digits_are_read_by_who_knows_only_the_data():
