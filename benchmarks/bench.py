@@ -1,13 +1,15 @@
-"""Accuracy against time: every recipe beside what a user would pick instead, and beside a yardstick run in the same minutes.
+"""Accuracy against time: every recipe beside what a user would pick instead, and beside a yardstick
+run in the same minutes.
 
-    make bench            # five seeds (three for `best` and `handwriting`), about 20 minutes on two cores
-    make bench QUICK=1    # one seed, without the slow ones, under two minutes
+    make bench            # five seeds (three for `best` and `handwriting`), about 20 minutes on two
+    cores make bench QUICK=1    # one seed, without the slow ones, under two minutes
 
-P1: correct out of 5,620 in KFold(4, shuffle, random_state=30). P2: trained on the 30 training writers, tested on the 13 others.
-Seconds: the whole 4-fold cross-validation (training and held-out prediction) in a warm process, imports excluded. Ratio: seconds of
-``benchmarks/yardstick.py`` (the reference experiment in its plain form, in a process of its own, imports excluded), run before and
-after, divided by the seconds; absolute seconds drift with the machine, the ratio much less.
-Writes ``bench.csv``, ``bench-rows.csv`` and ``bench.png`` beside this file (``quick.*`` with --quick).
+P1: correct out of 5,620 in KFold(4, shuffle, random_state=30). P2: trained on the 30 training
+writers, tested on the 13 others. Seconds: the whole 4-fold cross-validation (training and held-out
+prediction) in a warm process, imports excluded. Ratio: seconds of ``benchmarks/yardstick.py`` (the
+reference experiment in its plain form, in a process of its own, imports excluded), run before and
+after, divided by the seconds; absolute seconds drift with the machine, the ratio much less. Writes
+``bench.csv``, ``bench-rows.csv`` and ``bench.png`` beside this file (``quick.*`` with --quick).
 """
 
 import argparse
@@ -50,15 +52,23 @@ class HardSVC(SVC):
 
 COMPETITORS = {
     "1-nearest-neighbour": lambda: KNeighborsClassifier(1),
-    "SVC(C=10, gamma=0.2)": lambda: make_pipeline(FunctionTransformer(lambda x: x / 16), HardSVC(C=10, gamma=0.2)),
-    "logistic regression": lambda: make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+    "SVC(C=10, gamma=0.2)": lambda: make_pipeline(
+        FunctionTransformer(lambda x: x / 16), HardSVC(C=10, gamma=0.2)
+    ),
+    "logistic regression": lambda: make_pipeline(
+        StandardScaler(), LogisticRegression(max_iter=1000)
+    ),
 }
 
 
 def yardstick(table):
     """Seconds of the reference loop, and its accuracy in percent."""
-    said = subprocess.run([sys.executable, HERE / "yardstick.py", table], capture_output=True, text=True, check=True).stdout
-    return float(re.search(r"seconds ([\d.]+)", said)[1]), float(re.search(r"accuracy ([\d.]+)", said)[1])
+    said = subprocess.run(
+        [sys.executable, HERE / "yardstick.py", table], capture_output=True, text=True, check=True
+    ).stdout
+    return float(re.search(r"seconds ([\d.]+)", said)[1]), float(
+        re.search(r"accuracy ([\d.]+)", said)[1]
+    )
 
 
 def measure(make, seeds, x=X, y=Y, with_writers=True):
@@ -70,7 +80,11 @@ def measure(make, seeds, x=X, y=Y, with_writers=True):
         times = [result.seconds]
         while sum(times) < 1.0:  # one measurement of a tenth of a second says little
             times.append(cross_validate(make(seed), x, y, progress="off").seconds)
-        p2 = 100 * make(seed).fit(X[OURS], Y[OURS]).score(X[~OURS], Y[~OURS]) if with_writers else np.nan
+        p2 = (
+            100 * make(seed).fit(X[OURS], Y[OURS]).score(X[~OURS], Y[~OURS])
+            if with_writers
+            else np.nan
+        )
         rows.append((100 * result.accuracy, p2, np.median(times)))
     return np.array(rows).T
 
@@ -78,24 +92,50 @@ def measure(make, seeds, x=X, y=Y, with_writers=True):
 def line(name, measured, reference):
     p1, p2, seconds = measured
     return {
-        "name": name, "n": len(p1), "P1": p1.mean(), "P1 min": p1.min(), "P1 max": p1.max(), "P2": p2.mean(), "P2 min": p2.min(),
-        "P2 max": p2.max(), "seconds": np.median(seconds), "seconds min": seconds.min(), "seconds max": seconds.max(),
-        "yardstick": reference, "ratio": reference / np.median(seconds),
-    }  # fmt: skip
+        "name": name,
+        "n": len(p1),
+        "P1": p1.mean(),
+        "P1 min": p1.min(),
+        "P1 max": p1.max(),
+        "P2": p2.mean(),
+        "P2 min": p2.min(),
+        "P2 max": p2.max(),
+        "seconds": np.median(seconds),
+        "seconds min": seconds.min(),
+        "seconds max": seconds.max(),
+        "yardstick": reference,
+        "ratio": reference / np.median(seconds),
+    }
 
 
 def everything(quick, table):
-    """One line for each recipe and competitor, with the yardstick run before and after each slow block."""
+    """One line for each recipe and competitor, with the yardstick run before and after each slow
+    block.
+    """
     lines = []
     before, accuracy = yardstick(table)
-    lines.append({"name": "yardstick", "n": 1, "P1": accuracy, "seconds": before, "yardstick": before, "ratio": 1.0})
-    makers = {name: (lambda seed, name=name: DigitClassifier(name, random_state=seed, device="cpu")) for name in RECIPES}
-    makers |= {name: (lambda seed, make=make: make()) for name, make in COMPETITORS.items()}
+    lines.append(
+        {
+            "name": "yardstick",
+            "n": 1,
+            "P1": accuracy,
+            "seconds": before,
+            "yardstick": before,
+            "ratio": 1.0,
+        }
+    )
+    makers = {
+        name: lambda seed, name=name: DigitClassifier(name, random_state=seed, device="cpu")
+        for name in RECIPES
+    }
+    makers |= {name: lambda seed, make=make: make() for name, make in COMPETITORS.items()}
     for name, make in makers.items():
         if quick and name in SEEDS:
             continue
         seeds = 1 if quick or name in COMPETITORS else SEEDS.get(name, 5)
-        measured = measure(make, seeds, with_writers=not (quick and name in ("accurate", "coursework")))
+        measured = measure(
+            make, seeds, with_writers=not (quick and name in ("accurate", "coursework"))
+        )
         if not quick and name in RECIPES:
             after, _ = yardstick(table)
             before, reference = after, (before + after) / 2
@@ -104,7 +144,9 @@ def everything(quick, table):
         lines.append(line(name, measured, reference))
         show(pd.DataFrame(lines[-1:]), header=len(lines) == 2)
     measured = pd.DataFrame(lines)
-    if quick:  # one mean for all, at the end; what was shown so far rests on the first of its two runs
+    if (
+        quick
+    ):  # one mean for all, at the end; what was shown so far rests on the first of its two runs
         measured["yardstick"] = (before + yardstick(table)[0]) / 2
         measured["ratio"] = measured["yardstick"] / measured["seconds"]
         show(measured)
@@ -112,20 +154,43 @@ def everything(quick, table):
 
 
 def growth(recipe="balanced"):
-    """Seconds against rows: the table once, twice and four times, each copy changed by a little noise."""
+    """Seconds against rows: the table once, twice and four times, each copy changed by a little
+    noise.
+    """
     rows = []
     rng = np.random.default_rng(0)
     for copies in (1, 2, 4):
-        noisy = [np.clip(X.astype(int) + rng.integers(-1, 2, X.shape) * (k > 0), 0, 16) for k in range(copies)]
+        noisy = [
+            np.clip(X.astype(int) + rng.integers(-1, 2, X.shape) * (k > 0), 0, 16)
+            for k in range(copies)
+        ]
         x, y = np.concatenate(noisy).astype(np.uint8), np.tile(Y, copies)
-        _, _, seconds = measure(lambda seed: DigitClassifier(recipe, random_state=seed, device="cpu"), 1, x, y, with_writers=False)
-        rows.append({"recipe": recipe, "rows": len(x), "seconds": seconds[0], "seconds per 1,000 rows": 1000 * seconds[0] / len(x)})
+        _, _, seconds = measure(
+            lambda seed: DigitClassifier(recipe, random_state=seed, device="cpu"),
+            1,
+            x,
+            y,
+            with_writers=False,
+        )
+        rows.append(
+            {
+                "recipe": recipe,
+                "rows": len(x),
+                "seconds": seconds[0],
+                "seconds per 1,000 rows": 1000 * seconds[0] / len(x),
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def show(table, header=True):
     columns = ["name", "n", "P1", "P1 min", "P1 max", "P2", "P2 min", "P2 max", "seconds", "ratio"]
-    print(table.reindex(columns=columns).to_string(index=False, header=header, float_format="%.3f", col_space=9), flush=True)
+    print(
+        table.reindex(columns=columns).to_string(
+            index=False, header=header, float_format="%.3f", col_space=9
+        ),
+        flush=True,
+    )
 
 
 def picture(table, path, facts):
@@ -133,9 +198,24 @@ def picture(table, path, facts):
     for ax, column in zip(axes, ("P1", "P2"), strict=True):
         for mine, colour, marker in ((True, "#0072b2", "o"), (False, "#d55e00", "s")):
             part = table[table["name"].isin(RECIPES) == mine].dropna(subset=[column])
-            ax.scatter(part["seconds"], part[column], c=colour, marker=marker, s=46, label="digitlib" if mine else "others")
-        ax.set(xscale="log", xlabel="seconds for 4 folds (log)", ylabel=f"{column}: accuracy (%)", xlim=(0.06, 600))
-        ax.set_title("4-fold cross-validation" if column == "P1" else "writers never seen in training", fontsize=11)
+            ax.scatter(
+                part["seconds"],
+                part[column],
+                c=colour,
+                marker=marker,
+                s=46,
+                label="digitlib" if mine else "others",
+            )
+        ax.set(
+            xscale="log",
+            xlabel="seconds for 4 folds (log)",
+            ylabel=f"{column}: accuracy (%)",
+            xlim=(0.06, 600),
+        )
+        ax.set_title(
+            "4-fold cross-validation" if column == "P1" else "writers never seen in training",
+            fontsize=11,
+        )
         ax.grid(alpha=0.3)
     axes[0].legend(loc="lower right")
     figure.suptitle(facts, fontsize=8)
@@ -146,12 +226,17 @@ def picture(table, path, facts):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
     stem = "quick" if quick else "bench"
     facts = ", ".join(
-        [f"{joblib.cpu_count()} cores, {platform.machine()} {platform.system()}, Python {platform.python_version()}"]
+        [
+            f"{joblib.cpu_count()} cores, {platform.machine()} {platform.system()}, Python"
+            f" {platform.python_version()}"
+        ]
         + [f"{name} {version(name)}" for name in ("torch", "scikit-learn", "numpy")]
     )
     print(facts)
@@ -166,7 +251,9 @@ def main():
         rows = growth()
         rows.to_csv(HERE / "bench-rows.csv", index=False, float_format="%.4f")
         print(rows.to_string(index=False, float_format="%.3f"))
-    print(f"{time.monotonic() - start:.0f} s; written: benchmarks/{stem}.csv, benchmarks/{stem}.png")
+    print(
+        f"{time.monotonic() - start:.0f} s; written: benchmarks/{stem}.csv, benchmarks/{stem}.png"
+    )
 
 
 if __name__ == "__main__":

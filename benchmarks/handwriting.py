@@ -1,8 +1,10 @@
-"""How well does a run read digits that are not from its data? 200 of them, in 20 fonts (tests/handwriting.jpg).
+"""How well does a run read digits that are not from its data? 200 of them, in 20 fonts
+(tests/handwriting.jpg).
 
     python benchmarks/handwriting.py reports/handwriting [benchmarks/tuning.jpg]
 
-Forms and ranges of :mod:`digitlib.strokes` were chosen on the second sheet, 400 digits in 10 other fonts; the first confirms.
+Forms and ranges of :mod:`digitlib.strokes` were chosen on the second sheet, 400 digits in 10 other
+fonts; the first confirms.
 """
 
 import sys
@@ -19,10 +21,19 @@ SHEET = Path(__file__).parents[1] / "tests" / "handwriting.jpg"
 
 def main(run, sheet=SHEET):
     sheet = np.asarray(Image.open(sheet))
-    cells = [sheet[y : y + 64, x : x + 64] for y in range(0, sheet.shape[0], 64) for x in range(0, sheet.shape[1], 64)]
+    cells = [
+        sheet[y : y + 64, x : x + 64]
+        for y in range(0, sheet.shape[0], 64)
+        for x in range(0, sheet.shape[1], 64)
+    ]
     labels = np.arange(len(cells)) % 10
-    predicted = load_model(run).predict(np.stack([find_digits(cell, single=True)[0].pixels for cell in cells]))
-    print(f"{run}: {(predicted == labels).sum()} of {len(labels)} correct, {100 * (predicted == labels).mean():.1f} %")
+    predicted = load_model(run).predict(
+        np.stack([find_digits(cell, single=True)[0].pixels for cell in cells])
+    )
+    print(
+        f"{run}: {(predicted == labels).sum()} of {len(labels)} correct,"
+        f" {100 * (predicted == labels).mean():.1f} %"
+    )
     print(confusion_counts(labels, predicted).to_string())
 
 

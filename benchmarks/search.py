@@ -1,16 +1,22 @@
-"""Candidates for the recipes' settings, scored on the training writers alone, and the rule that chooses among them.
+"""Candidates for the recipes' settings, scored on the training writers alone, and the rule that
+chooses among them.
 
-    .venv/bin/python benchmarks/search.py              # choose from benchmarks/search.csv, by the rule below
-    .venv/bin/python benchmarks/search.py --run [RECIPE ...]   # score every candidate anew, which takes about an hour
+    .venv/bin/python benchmarks/search.py              # choose from benchmarks/search.csv, by the
+    rule below .venv/bin/python benchmarks/search.py --run [RECIPE ...]   # score every candidate
+    anew, which takes about an hour
 
-Scores come from folds inside the 3,823 rows of the 30 training writers (KFold(4), random_state=1); rows of the 13 test writers and the
-published split play no part in them. Each candidate differs from its entry in `STARTS` in the settings it names. CPU seconds are of this
-process, for one cross-validation of these rows, so that other load matters less; the yardstick was measured before each recipe.
+Scores come from folds inside the 3,823 rows of the 30 training writers (KFold(4), random_state=1);
+rows of the 13 test writers and the published split play no part in them. Each candidate differs
+from its entry in `STARTS` in the settings it names. CPU seconds are of this process, for one
+cross-validation of these rows, so that other load matters less; the yardstick was measured before
+each recipe.
 
-The rule: a recipe may take the yardstick's CPU seconds (the smallest of its measurements, the least disturbed one) divided by its entry
-in `FASTER`. Of the candidates that do, the one with the highest mean accuracy sets the mark; of those within one standard error of
-it, the cheapest is chosen. That follows the one-standard-error rule of Breiman et al. (1984, Classification and Regression Trees, section
-3.4.3), but the error is that over seeds: the rows are the same for all. ``tests/test_recipes.py`` compares the choice with the recipes.
+The rule: a recipe may take the yardstick's CPU seconds (the smallest of its measurements, the least
+disturbed one) divided by its entry in `FASTER`. Of the candidates that do, the one with the highest
+mean accuracy sets the mark; of those within one standard error of it, the cheapest is chosen. That
+follows the one-standard-error rule of Breiman et al. (1984, Classification and Regression Trees,
+section 3.4.3), but the error is that over seeds: the rows are the same for all.
+``tests/test_recipes.py`` compares the choice with the recipes.
 """
 
 import argparse
@@ -32,11 +38,31 @@ SEEDS = {"instant": 10, "wide": 10, "fast": 10, "balanced": 5, "accurate": 3, "b
 
 # What candidates are measured against; recipes have moved on from here.
 _CLOSED = {"test_shift": 0.0}
-_SHORT = {"batch_size": 128, "learning_rate": 0.02, "ridge": 1.0, "test_shift": 0.0, "rewrites": None}
-_LONG = {"batch_size": 128, "learning_rate": 0.02, "ridge": 0.0, "augmentation": 1.0, "test_shift": 0.4, "rewrites": None}
+_SHORT = {
+    "batch_size": 128,
+    "learning_rate": 0.02,
+    "ridge": 1.0,
+    "test_shift": 0.0,
+    "rewrites": None,
+}
+_LONG = {
+    "batch_size": 128,
+    "learning_rate": 0.02,
+    "ridge": 0.0,
+    "augmentation": 1.0,
+    "test_shift": 0.4,
+    "rewrites": None,
+}
 STARTS = {
     "instant": {"filters": 28, "filter_size": 3, "ridge": 0.1, **_CLOSED},
-    "wide": {"filters": 64, "filter_size": 3, "copies": 2, "augmentation": 1.0, "ridge": 0.1, **_CLOSED},
+    "wide": {
+        "filters": 64,
+        "filter_size": 3,
+        "copies": 2,
+        "augmentation": 1.0,
+        "ridge": 0.1,
+        **_CLOSED,
+    },
     "fast": {"layers": "16p 32", "epochs": 1, "augmentation": 0.0, **_SHORT},
     "balanced": {"layers": "16 32p 64", "epochs": 3, "augmentation": 1.0, **_SHORT},
     "accurate": {"layers": "16 32p 64 64p", "epochs": 20, **_LONG},
@@ -106,24 +132,40 @@ def yardstick_seconds(rows):
         table = Path(folder, "rows.csv")
         np.savetxt(table, rows, fmt="%d", delimiter=",")
         before = os.times()
-        subprocess.run([sys.executable, Path(__file__).with_name("yardstick.py"), table], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, Path(__file__).with_name("yardstick.py"), table],
+            check=True,
+            capture_output=True,
+        )
         after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    return (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
 
 
 def score(recipe, X, y, seeds):
-    """Mean accuracy in percent over inner folds and seeds, its standard error over seeds, and CPU seconds of one cross-validation."""
+    """Mean accuracy in percent over inner folds and seeds, its standard error over seeds, and CPU
+    seconds of one cross-validation.
+    """
     import digitlib
 
     start, accuracies = time.process_time(), []
     for seed in range(seeds):
         classifier = digitlib.DigitClassifier(recipe, random_state=seed, device="cpu")
-        accuracies.append(100 * digitlib.cross_validate(classifier, X, y, random_state=1, progress="off").accuracy)
-    return np.mean(accuracies), np.std(accuracies, ddof=1) / seeds**0.5, (time.process_time() - start) / seeds
+        accuracies.append(
+            100 * digitlib.cross_validate(classifier, X, y, random_state=1, progress="off").accuracy
+        )
+    return (
+        np.mean(accuracies),
+        np.std(accuracies, ddof=1) / seeds**0.5,
+        (time.process_time() - start) / seeds,
+    )
 
 
 def run(names):
-    """Score all candidates of these recipes and put them into the table, in place of what it had of them."""
+    """Score all candidates of these recipes and put them into the table, in place of what it had of
+    them.
+    """
     from digitlib import load_digits
     from digitlib.recipes import RECIPES
 
@@ -134,10 +176,23 @@ def run(names):
         rows, reference = [], yardstick_seconds(np.column_stack([X, y]))
         score(replace(RECIPES[name], **STARTS[name]), X[:400], y[:400], 2)  # warm
         for change in CANDIDATES[name]:
-            mean, error, seconds = score(replace(RECIPES[name], **{**STARTS[name], **change}), X, y, SEEDS[name])
+            mean, error, seconds = score(
+                replace(RECIPES[name], **{**STARTS[name], **change}), X, y, SEEDS[name]
+            )
             rows.append((name, str(change), SEEDS[name], mean, error, seconds, reference))
             print(*rows[-1], flush=True)
-        table = pd.DataFrame(rows, columns=["recipe", "change", "seeds", "accuracy", "standard_error", "cpu_seconds", "yardstick_seconds"])
+        table = pd.DataFrame(
+            rows,
+            columns=[
+                "recipe",
+                "change",
+                "seeds",
+                "accuracy",
+                "standard_error",
+                "cpu_seconds",
+                "yardstick_seconds",
+            ],
+        )
         if RESULTS.exists():
             kept = pd.read_csv(RESULTS)
             table = pd.concat([kept[kept["recipe"] != name], table])
@@ -151,12 +206,16 @@ def choose(table):
         affordable = rows[rows["cpu_seconds"] <= budget / FASTER[name]]
         top = affordable.loc[affordable["accuracy"].idxmax()]
         near = affordable[affordable["accuracy"] >= top["accuracy"] - top["standard_error"]]
-        chosen[name] = STARTS[name] | ast.literal_eval(near.loc[near["cpu_seconds"].idxmin(), "change"])
+        chosen[name] = STARTS[name] | ast.literal_eval(
+            near.loc[near["cpu_seconds"].idxmin(), "change"]
+        )
     return chosen
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run", nargs="*", metavar="RECIPE", choices=CANDIDATES)
     names = parser.parse_args().run
     if names is not None:

@@ -1,4 +1,6 @@
-"""Yardstick: the reference experiment in its plain form (DataLoader, folds in sequence). Prints accuracy and seconds."""
+"""Yardstick: the reference experiment in its plain form (DataLoader, folds in sequence). Prints
+accuracy and seconds.
+"""
 
 import sys
 import time
@@ -61,9 +63,14 @@ def main(path, seed=0):
             schedule.step()
         net.eval()
         with torch.no_grad():
-            correct += sum((net(images).argmax(1) == labels).sum().item() for images, labels in held_out)
+            correct += sum(
+                (net(images).argmax(1) == labels).sum().item() for images, labels in held_out
+            )
     seconds = time.perf_counter() - start
-    print(f"correct {correct}/{len(y)} accuracy {100 * correct / len(y):.2f} % seconds {seconds:.2f} threads {torch.get_num_threads()}")
+    print(
+        f"correct {correct}/{len(y)} accuracy {100 * correct / len(y):.2f} % seconds {seconds:.2f}"
+        f" threads {torch.get_num_threads()}"
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import importlib
 
 __version__ = "0.1.0"
 
-# Loaded on first use, so that `import digitlib` costs milliseconds and torch is imported only where it is needed.
+# Loaded on first use, so that `import digitlib` costs milliseconds and torch is imported only where
+# it is needed.
 _HOMES = {
     "load_digits": "data",
     "DigitClassifier": "classifier",

@@ -1,18 +1,27 @@
-"""How else could the same digit have been written? Small plausible changes of images: affine, elastic, shifted."""
+"""How else could the same digit have been written? Small plausible changes of images: affine,
+elastic, shifted.
+"""
 
 import math
 
 import torch
 from torch.nn import functional as F
 
-SHIFT, ROTATION, SCALE, SHEAR, ELASTIC = 0.5, math.radians(10), 0.1, 0.1, 0.3  # pixels of an 8x8 image, radians, shares, pixels
+SHIFT, ROTATION, SCALE, SHEAR, ELASTIC = (
+    0.5,
+    math.radians(10),
+    0.1,
+    0.1,
+    0.3,
+)  # pixels of an 8x8 image, radians, shares, pixels
 
 
 def augment(x, strength, generator):
     """A changed copy of every image, by one call of ``grid_sample``.
 
-    Each image gets its own shift, rotation, scale and shear (uniform), and a smooth bending interpolated from a 3x3 grid of
-    displacements (Simard, Steinkraus & Platt 2003, doi:10.1109/ICDAR.2003.1227801, in a coarse form that suits small images).
+    Each image gets its own shift, rotation, scale and shear (uniform), and a smooth bending
+    interpolated from a 3x3 grid of displacements (Simard, Steinkraus & Platt 2003,
+    doi:10.1109/ICDAR.2003.1227801, in a coarse form that suits small images).
 
     Parameters
     ----------
@@ -29,7 +38,9 @@ def augment(x, strength, generator):
     if strength == 0:
         return x
     n = len(x)
-    dx, dy, angle, scale_x, scale_y, shear = (torch.rand(6, n, generator=generator) * 2 - 1) * strength
+    dx, dy, angle, scale_x, scale_y, shear = (
+        torch.rand(6, n, generator=generator) * 2 - 1
+    ) * strength
     cos, sin = torch.cos(ROTATION * angle), torch.sin(ROTATION * angle)
     scale_x, scale_y, shear = 1 + SCALE * scale_x, 1 + SCALE * scale_y, SHEAR * shear
     theta = torch.stack(
@@ -41,7 +52,9 @@ def augment(x, strength, generator):
     )  # (n, 2, 3): grid_sample counts from -1 to 1, so a pixel of an 8x8 image is 1/4
     grid = F.affine_grid(theta.to(x.device), x.shape, align_corners=False)
     bend = (torch.rand(n, 2, 3, 3, generator=generator) * 2 - 1) * (strength * ELASTIC / 4)
-    grid = grid + F.interpolate(bend.to(x.device), x.shape[2:], mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
+    grid = grid + F.interpolate(
+        bend.to(x.device), x.shape[2:], mode="bilinear", align_corners=True
+    ).permute(0, 2, 3, 1)
     return F.grid_sample(x, grid, align_corners=False)
 
 
@@ -55,7 +68,14 @@ def shifted(x, distance):
     if distance == 0:
         return [x]
     steps = (-distance / 4, 0.0, distance / 4)
-    thetas = torch.tensor([[[1, 0, dx], [0, 1, dy]] for dy in steps for dx in steps], dtype=x.dtype, device=x.device)
+    thetas = torch.tensor(
+        [[[1, 0, dx], [0, 1, dy]] for dy in steps for dx in steps], dtype=x.dtype, device=x.device
+    )
     return [
-        F.grid_sample(x, F.affine_grid(theta.expand(len(x), 2, 3), x.shape, align_corners=False), align_corners=False) for theta in thetas
+        F.grid_sample(
+            x,
+            F.affine_grid(theta.expand(len(x), 2, 3), x.shape, align_corners=False),
+            align_corners=False,
+        )
+        for theta in thetas
     ]

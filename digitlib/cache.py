@@ -1,4 +1,6 @@
-"""What need not be computed twice: small arrays in the user's cache folder, found again by everything that decided them."""
+"""What need not be computed twice: small arrays in the user's cache folder, found again by
+everything that decided them.
+"""
 
 import hashlib
 import json
@@ -28,14 +30,16 @@ def remembered(kind, facts, compute):
     kind : str
         Start of the file's name.
     facts : dict
-        Everything that decides the result, anything JSON can say. A fact left out here is a wrong result later.
+        Everything that decides the result, anything JSON can say. A fact left out here is a wrong
+        result later.
     compute : callable
         Takes nothing, returns a dict of arrays.
 
     Returns
     -------
     tuple
-        The dict of arrays, and whether it came from the cache. A damaged file counts as none; a full disk costs only the cache.
+        The dict of arrays, and whether it came from the cache. A damaged file counts as none; a
+        full disk costs only the cache.
     """
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     path = folder() / f"{kind}-{key[:32]}.npz"
@@ -56,4 +60,6 @@ def _save(path, arrays):
             np.savez_compressed(file, **arrays)
         os.replace(file.name, path)
     except OSError as error:
-        print(f"digitlib: the result could not be cached in {path.parent} ({error})", file=sys.stderr)
+        print(
+            f"digitlib: the result could not be cached in {path.parent} ({error})", file=sys.stderr
+        )

@@ -26,7 +26,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
     recipe : str or Recipe, default="coursework"
         A name from :data:`digitlib.recipes.RECIPES`, or settings of your own.
     random_state : int, RandomState or None, default=None
-        Draws first weights, order of rows and dropout. The same integer gives bit-identical weights on the same machine.
+        Draws first weights, order of rows and dropout. The same integer gives bit-identical weights
+        on the same machine.
     device : {"auto", "cpu", "cuda"}, default="auto"
         Where to train. ``"auto"``: CUDA if there is one.
     epochs, batch_size : int or None, default=None
@@ -40,7 +41,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
     n_features_in_ : int
         Pixels of an image, a square number.
     history_ : list of dict
-        Per epoch: ``epoch``, ``learning_rate``, ``loss`` and, if `fit` was given an `eval_set`, ``held_out_loss``, ``held_out_accuracy``.
+        Per epoch: ``epoch``, ``learning_rate``, ``loss`` and, if `fit` was given an `eval_set`,
+        ``held_out_loss``, ``held_out_accuracy``.
     network_ : torch.nn.Module
         Scaled images (n, 1, side, side) to log-probabilities (n, n_classes).
     scaler_ : PixelScaler
@@ -51,11 +53,19 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
     --------
     >>> import digitlib
     >>> X, y = digitlib.load_digits(return_X_y=True)
-    >>> digitlib.DigitClassifier(random_state=0, epochs=2).fit(X[:1000], y[:1000]).score(X[1000:], y[1000:]) > 0.8
-    True
+    >>> digitlib.DigitClassifier(random_state=0, epochs=2).fit(X[:1000], y[:1000]).score(X[1000:],
+    y[1000:]) > 0.8 True
     """
 
-    def __init__(self, recipe="coursework", random_state=None, device="auto", epochs=None, batch_size=None, learning_rate=None):
+    def __init__(
+        self,
+        recipe="coursework",
+        random_state=None,
+        device="auto",
+        epochs=None,
+        batch_size=None,
+        learning_rate=None,
+    ):
         self.recipe = recipe
         self.random_state = random_state
         self.device = device
@@ -93,39 +103,62 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         recipe = self.settings()
         self.classes_, targets = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ParameterError(f"y holds 1 class, {self.classes_[0]!r}; a classifier needs at least 2")
+            raise ParameterError(
+                f"y holds 1 class, {self.classes_[0]!r}; a classifier needs at least 2"
+            )
         side = math.isqrt(X.shape[1])
         if side * side != X.shape[1] or side < 2:
-            raise ParameterError(f"X has {X.shape[1]} feature(s), not a square image; give 4, 9, 16, ... such as 64 for 8x8")
+            raise ParameterError(
+                f"X has {X.shape[1]} feature(s), not a square image; give 4, 9, 16, ... such as 64"
+                " for 8x8"
+            )
         device = self._device()
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
         self.recipe_ = recipe
-        self.scaler_ = PixelScaler(recipe.scaling).fit(X if scale_on is None else np.asarray(scale_on))
+        self.scaler_ = PixelScaler(recipe.scaling).fit(
+            X if scale_on is None else np.asarray(scale_on)
+        )
         with training.one_thread(), training.own_stream(device):
             if recipe.rewrites:
-                from digitlib.enlarging import enlarge  # scipy and Pillow, which other recipes do without
+                from digitlib.enlarging import (
+                    enlarge,
+                )  # scipy and Pillow, which other recipes do without
 
                 X, targets = enlarge(X, targets, self.classes_, recipe, generator)
             network = model.build(recipe, side, len(self.classes_), generator).to(device)
             held_out = None if eval_set is None else self._held_out(*eval_set, side, device)
             self.history_ = training.train(
-                network, self._images(X, side, device), torch.from_numpy(targets).to(device), recipe, generator, held_out, on_epoch
+                network,
+                self._images(X, side, device),
+                torch.from_numpy(targets).to(device),
+                recipe,
+                generator,
+                held_out,
+                on_epoch,
             )
         self.network_ = network.cpu()
-        for layer in network.modules():  # prediction draws nothing; without generators the estimator can be pickled
+        for layer in (
+            network.modules()
+        ):  # prediction draws nothing; without generators the estimator can be pickled
             if isinstance(layer, model.Dropout):
                 layer.generator = None
         return self
 
     def predict_proba(self, X):
-        """Probabilities of shape (n, n_classes), float32, columns in the order of ``classes_``; each row sums to 1."""
+        """Probabilities of shape (n, n_classes), float32, columns in the order of ``classes_``;
+        each row sums to 1.
+        """
         check_is_fitted(self)
         X = validate_data(self, X, dtype="numeric", reset=False)
         device = self._device()
         with training.one_thread():
             images = self._images(X, math.isqrt(X.shape[1]), device)
-            return training.predict(self.network_.to(device), images, self.recipe_.test_shift).cpu().numpy()
+            return (
+                training.predict(self.network_.to(device), images, self.recipe_.test_shift)
+                .cpu()
+                .numpy()
+            )
 
     def predict(self, X):
         """The most probable class of each row, shape (n,)."""
@@ -137,18 +170,27 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         tags.non_deterministic = self.random_state is None
         return tags
 
-    # ---- settings -------------------------------------------------------------------------------------------------
+    # ---- settings
+    # -------------------------------------------------------------------------------------------------
 
     def settings(self):
-        """The :class:`Recipe` with this estimator's overrides applied; raises ParameterError for a value out of range."""
-        overrides = {name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate")}
-        return get_recipe(self.recipe).changed(**{name: value for name, value in overrides.items() if value is not None})
+        """The :class:`Recipe` with this estimator's overrides applied; raises ParameterError for a
+        value out of range.
+        """
+        overrides = {
+            name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate")
+        }
+        return get_recipe(self.recipe).changed(
+            **{name: value for name, value in overrides.items() if value is not None}
+        )
 
     def _device(self):
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise ParameterError("device='cuda': torch sees no CUDA device here; use device='auto' or 'cpu'")
+            raise ParameterError(
+                "device='cuda': torch sees no CUDA device here; use device='auto' or 'cpu'"
+            )
         if self.device not in ("cpu", "cuda"):
             raise ParameterError(f"device={self.device!r}: takes 'auto', 'cpu' or 'cuda'")
         return torch.device(self.device)
@@ -160,13 +202,18 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         X, y = np.asarray(X), np.asarray(y)
         targets = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         if not np.array_equal(self.classes_[targets], y):
-            raise ParameterError(f"eval_set holds class {np.setdiff1d(y, self.classes_)[0]!r}, which y does not; add training rows of it")
+            raise ParameterError(
+                f"eval_set holds class {np.setdiff1d(y, self.classes_)[0]!r}, which y does not; add"
+                " training rows of it"
+            )
         return self._images(X, side, device), torch.from_numpy(targets).to(device)
 
-    # ---- weights on disk ------------------------------------------------------------------------------------------
+    # ---- weights on disk
+    # ------------------------------------------------------------------------------------------
 
     def save(self, path, **metadata):
-        """Write weights, scaler and settings as safetensors: numbers and text only, nothing that runs when it is read.
+        """Write weights, scaler and settings as safetensors: numbers and text only, nothing that
+        runs when it is read.
 
         Parameters
         ----------
@@ -175,9 +222,20 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             More facts for the file's header, anything JSON can say.
         """
         check_is_fitted(self)
-        tensors = {f"network.{name}": value.contiguous() for name, value in self.network_.state_dict().items()}
-        tensors |= {"scaler.mean": torch.tensor(self.scaler_.mean_), "scaler.scale": torch.tensor(self.scaler_.scale_)}
-        header = {"recipe": self.recipe_.as_dict(), "classes": self.classes_.tolist(), "history": self.history_, **metadata}
+        tensors = {
+            f"network.{name}": value.contiguous()
+            for name, value in self.network_.state_dict().items()
+        }
+        tensors |= {
+            "scaler.mean": torch.tensor(self.scaler_.mean_),
+            "scaler.scale": torch.tensor(self.scaler_.scale_),
+        }
+        header = {
+            "recipe": self.recipe_.as_dict(),
+            "classes": self.classes_.tolist(),
+            "history": self.history_,
+            **metadata,
+        }
         save_file(tensors, path, {key: json.dumps(value) for key, value in header.items()})
 
     @classmethod
@@ -196,16 +254,28 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             classifier = cls(recipe=from_dict(header["recipe"]))
             classifier._restore(header, tensors)
         except Exception as error:
-            said = " ".join(f"{type(error).__name__}: {error}".split())  # torch lists what does not fit on lines of their own
+            said = " ".join(
+                f"{type(error).__name__}: {error}".split()
+            )  # torch lists what does not fit on lines of their own
             raise RunError(f"{path}: not a digitlib weights file ({said}); train again") from error
         classifier.metadata_ = header
         return classifier
 
     def _restore(self, header, tensors):
-        self.recipe_, self.classes_, self.history_ = self.recipe, np.array(header["classes"]), header["history"]
+        self.recipe_, self.classes_, self.history_ = (
+            self.recipe,
+            np.array(header["classes"]),
+            header["history"],
+        )
         self.scaler_ = PixelScaler(self.recipe_.scaling)
-        self.scaler_.mean_, self.scaler_.scale_ = (tensors.pop(f"scaler.{name}").numpy() for name in ("mean", "scale"))
+        self.scaler_.mean_, self.scaler_.scale_ = (
+            tensors.pop(f"scaler.{name}").numpy() for name in ("mean", "scale")
+        )
         self.n_features_in_ = len(self.scaler_.mean_)
-        self.network_ = model.build(self.recipe_, math.isqrt(self.n_features_in_), len(self.classes_))
-        self.network_.load_state_dict({key.removeprefix("network."): value for key, value in tensors.items()})
+        self.network_ = model.build(
+            self.recipe_, math.isqrt(self.n_features_in_), len(self.classes_)
+        )
+        self.network_.load_state_dict(
+            {key.removeprefix("network."): value for key, value in tensors.items()}
+        )
         self.network_.to(memory_format=torch.channels_last)

@@ -1,6 +1,8 @@
-"""Who is a recipe to be compared with? Competitors, what each costs, and which recipes are quick enough to be measured by default.
+"""Who is a recipe to be compared with? Competitors, what each costs, and which recipes are quick
+enough to be measured by default.
 
-Expect, of 5,620 rows in 4 folds: 1-nearest-neighbour 98.56 %, RBF SVC 99.25 %, logistic regression 97.10 %.
+Expect, of 5,620 rows in 4 folds: 1-nearest-neighbour 98.56 %, RBF SVC 99.25 %, logistic regression
+97.10 %.
 """
 
 import pickle
@@ -24,7 +26,9 @@ BUDGET = 10.0  # seconds of cross-validation above which a recipe is compared on
 
 
 class HardVotes(ClassifierMixin, BaseEstimator):
-    """`estimator` with probability 1 for whatever it predicts: an SVC has no probabilities of its own, and accuracy needs none."""
+    """`estimator` with probability 1 for whatever it predicts: an SVC has no probabilities of its
+    own, and accuracy needs none.
+    """
 
     def __init__(self, estimator):
         self.estimator = estimator
@@ -45,7 +49,9 @@ class HardVotes(ClassifierMixin, BaseEstimator):
 
 
 def competitors():
-    """The classifiers that a recipe has to beat, by name; scikit-learn's defaults where nothing is said."""
+    """The classifiers that a recipe has to beat, by name; scikit-learn's defaults where nothing is
+    said.
+    """
     from sklearn.dummy import DummyClassifier
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.linear_model import LogisticRegression
@@ -68,8 +74,10 @@ def competitors():
 
 @dataclass
 class Measured:
-    """One classifier under one protocol: ``rows``, ``folds``, ``predicted`` (n,), ``seconds`` to train and predict all folds,
-    ``milliseconds`` to predict 1,000 images, ``bytes`` of one fitted classifier pickled, and ``created`` (UTC date)."""
+    """One classifier under one protocol: ``rows``, ``folds``, ``predicted`` (n,), ``seconds`` to
+    train and predict all folds, ``milliseconds`` to predict 1,000 images, ``bytes`` of one fitted
+    classifier pickled, and ``created`` (UTC date).
+    """
 
     rows: np.ndarray
     folds: np.ndarray
@@ -81,7 +89,8 @@ class Measured:
 
 
 def measure(estimator, digits, protocol="folds", n_splits=4, random_state=30):
-    """Cross-validate `estimator`, or take the result from the cache if data, parameters, protocol and versions are the same.
+    """Cross-validate `estimator`, or take the result from the cache if data, parameters, protocol
+    and versions are the same.
 
     Parameters
     ----------
@@ -102,28 +111,57 @@ def measure(estimator, digits, protocol="folds", n_splits=4, random_state=30):
         # Folds train side by side; two threads inside each would get in each other's way.
         with threadpool_limits(1):
             result = cross_validate(
-                estimator, digits.data, digits.target, n_splits=n_splits, random_state=random_state, progress="off",
-                protocol=protocol, writers=digits.writers if protocol == "writers" else None,
-            )  # fmt: skip
+                estimator,
+                digits.data,
+                digits.target,
+                n_splits=n_splits,
+                random_state=random_state,
+                progress="off",
+                protocol=protocol,
+                writers=digits.writers if protocol == "writers" else None,
+            )
             milliseconds, size = _weigh(result.estimators[0], digits.data)
         return {
-            "rows": result.rows, "folds": result.folds.astype(np.int16), "predicted": result.predicted, "seconds": result.seconds,
-            "milliseconds": milliseconds, "bytes": size, "created": f"{datetime.now(UTC):%Y-%m-%d}",
-        }  # fmt: skip
+            "rows": result.rows,
+            "folds": result.folds.astype(np.int16),
+            "predicted": result.predicted,
+            "seconds": result.seconds,
+            "milliseconds": milliseconds,
+            "bytes": size,
+            "created": f"{datetime.now(UTC):%Y-%m-%d}",
+        }
 
-    split = {"protocol": protocol, **({"n_splits": n_splits, "random_state": random_state} if protocol == "folds" else {})}
-    arrays, _ = remembered("compare", {"data": digits.sha256, **split, **decisive(estimator)}, compute)
-    return Measured(**{name: value if np.ndim(value) else np.asarray(value).item() for name, value in arrays.items()})
+    split = {
+        "protocol": protocol,
+        **({"n_splits": n_splits, "random_state": random_state} if protocol == "folds" else {}),
+    }
+    arrays, _ = remembered(
+        "compare", {"data": digits.sha256, **split, **decisive(estimator)}, compute
+    )
+    return Measured(
+        **{
+            name: value if np.ndim(value) else np.asarray(value).item()
+            for name, value in arrays.items()
+        }
+    )
 
 
 def decisive(estimator):
-    """All that decides what `estimator` learns from given rows, as a dictionary for JSON: parameters, versions and, if it is ours, code."""
+    """All that decides what `estimator` learns from given rows, as a dictionary for JSON:
+    parameters, versions and, if it is ours, code.
+    """
     packages = ["numpy", "scipy", "scikit-learn"]
-    facts = {"class": type(estimator).__name__, "parameters": {name: repr(value) for name, value in estimator.get_params().items()}}
+    facts = {
+        "class": type(estimator).__name__,
+        "parameters": {name: repr(value) for name, value in estimator.get_params().items()},
+    }
     if isinstance(estimator, DigitClassifier):
         packages.append("torch")
         facts["parameters"] = repr((estimator.settings(), estimator.random_state, estimator.device))
-        facts["code"] = [Path(digitlib.__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in CODE]
+        facts["code"] = [
+            Path(digitlib.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+            for name in CODE
+        ]
     return facts | {"versions": {name: version(name) for name in packages}}
 
 
@@ -140,12 +178,17 @@ def _weigh(estimator, X):
 def measure_run(run):
     """The cross-validation that a :class:`digitlib.runs.Run` holds; nothing is trained."""
     estimator = DigitClassifier.load(run.path / "fold-1.safetensors")
-    milliseconds, size = _weigh(estimator, np.zeros((1000, estimator.n_features_in_), dtype=np.uint8))
+    milliseconds, size = _weigh(
+        estimator, np.zeros((1000, estimator.n_features_in_), dtype=np.uint8)
+    )
     seconds = run.info["seconds"]["cross_validation"]
-    return Measured(run.row, run.folds, run.predicted, seconds, milliseconds, size, run.info["created"][:10])
+    return Measured(
+        run.row, run.folds, run.predicted, seconds, milliseconds, size, run.info["created"][:10]
+    )
 
 
-# ---- which recipes ----------------------------------------------------------------------------------------------------
+# ---- which recipes
+# ----------------------------------------------------------------------------------------------------
 
 
 class _Enough(Exception):
@@ -153,34 +196,53 @@ class _Enough(Exception):
 
 
 def expected_seconds(classifier, digits, n_splits=4):
-    """Guess, from one epoch on some rows of one fold, how long a cross-validation of `classifier` takes on two cores; cached."""
+    """Guess, from one epoch on some rows of one fold, how long a cross-validation of `classifier`
+    takes on two cores; cached.
+    """
 
     def stop(_):
         raise _Enough
 
     def compute():
-        settings, train = classifier.settings(), np.flatnonzero(np.arange(len(digits.target)) % n_splits)
+        settings, train = (
+            classifier.settings(),
+            np.flatnonzero(np.arange(len(digits.target)) % n_splits),
+        )
         if settings.drawn:  # these do not become fewer with the rows
             settings = replace(settings, drawn=max(1, settings.drawn // 6))
-        some, epochs, start = train[:: 6 if len(train) > 600 else 1], settings.epochs or 1, time.perf_counter()
+        some, epochs, start = (
+            train[:: 6 if len(train) > 600 else 1],
+            settings.epochs or 1,
+            time.perf_counter(),
+        )
         try:
-            DigitClassifier(settings, random_state=0).fit(digits.data[some], digits.target[some], on_epoch=stop)
+            DigitClassifier(settings, random_state=0).fit(
+                digits.data[some], digits.target[some], on_epoch=stop
+            )
             epochs = 1  # it has none, or one
         except _Enough:
             pass
-        return {"seconds": np.array((time.perf_counter() - start) * len(train) / len(some) * epochs * n_splits / 2)}
+        return {
+            "seconds": np.array(
+                (time.perf_counter() - start) * len(train) / len(some) * epochs * n_splits / 2
+            )
+        }
 
-    arrays, _ = remembered("cost", {"data": digits.sha256, "n_splits": n_splits, **decisive(classifier)}, compute)
+    arrays, _ = remembered(
+        "cost", {"data": digits.sha256, "n_splits": n_splits, **decisive(classifier)}, compute
+    )
     return float(arrays["seconds"])
 
 
 def choose_recipes(recipes, budget, digits, n_splits=4, known=None):
-    """Names of the recipes to compare, and a dict of those left out with the seconds they would have taken.
+    """Names of the recipes to compare, and a dict of those left out with the seconds they would
+    have taken.
 
     Parameters
     ----------
     recipes : str
-        ``"quick"`` (those expected to stay within `budget` seconds), ``"all"``, or names with commas between.
+        ``"quick"`` (those expected to stay within `budget` seconds), ``"all"``, or names with
+        commas between.
     budget : float
     digits : Bunch
         Rows to try recipes on, for ``"quick"``.
@@ -197,5 +259,11 @@ def choose_recipes(recipes, budget, digits, n_splits=4, known=None):
         return list(RECIPES), {}
     if recipes != "quick":
         return [get_recipe(name.strip()).name for name in recipes.split(",")], {}
-    expected = {name: expected_seconds(DigitClassifier(name, random_state=0), digits, n_splits) for name in RECIPES if name != known}
-    return [name for name in expected if expected[name] <= budget], {name: s for name, s in expected.items() if s > budget}
+    expected = {
+        name: expected_seconds(DigitClassifier(name, random_state=0), digits, n_splits)
+        for name in RECIPES
+        if name != known
+    }
+    return [name for name in expected if expected[name] <= budget], {
+        name: s for name, s in expected.items() if s > budget
+    }

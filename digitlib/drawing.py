@@ -1,4 +1,6 @@
-"""A sheet to write on with the mouse, for JupyterLab; the digit is read each time the pen is lifted."""
+"""A sheet to write on with the mouse, for JupyterLab; the digit is read each time the pen is
+lifted.
+"""
 
 import io
 
@@ -17,19 +19,23 @@ PEN = 16  # pixels
 class Pad(widgets.HBox):
     """Sheet, what was read, and a button for a clean sheet.
 
-    The strokes are kept in Python, so that nothing has to come back from the browser but the places of the mouse.
+    The strokes are kept in Python, so that nothing has to come back from the browser but the places
+    of the mouse.
 
     Parameters
     ----------
     reader : digitlib.reading.Reader
     draw : callable or None
-        Takes a list of :class:`digitlib.reading.Reading`, returns a Figure to be shown beside the sheet.
+        Takes a list of :class:`digitlib.reading.Reading`, returns a Figure to be shown beside the
+        sheet.
     """
 
     def __init__(self, reader, draw=None):
         self.reader, self.draw = reader, draw
         self.strokes, self._down = [], False
-        self.canvas = Canvas(width=SIDE, height=SIDE, layout={"border": "2px solid #666", "width": f"{SIDE + 4}px"})
+        self.canvas = Canvas(
+            width=SIDE, height=SIDE, layout={"border": "2px solid #666", "width": f"{SIDE + 4}px"}
+        )
         self.canvas.line_width, self.canvas.line_cap = PEN, "round"
         self.canvas.on_mouse_down(self._begin)
         self.canvas.on_mouse_move(self._move)
@@ -39,7 +45,9 @@ class Pad(widgets.HBox):
         self.figure = widgets.Image(format="png", layout={"display": "none", "max_width": "420px"})
         self.button = widgets.Button(description="Clean sheet")
         self.button.on_click(lambda _: self.clear())
-        sheet = widgets.VBox([self.canvas, self.button], layout={"width": f"{SIDE + 30}px", "flex": "0 0 auto"})
+        sheet = widgets.VBox(
+            [self.canvas, self.button], layout={"width": f"{SIDE + 30}px", "flex": "0 0 auto"}
+        )
         super().__init__([sheet, widgets.VBox([self.said, self.figure])])
 
     def picture(self):
@@ -83,7 +91,9 @@ class Pad(widgets.HBox):
         except ImageError as error:
             self.said.value = f"<p>{error}</p>"
             return
-        self.said.value = "<p style='font-size:120%'>" + "<br>".join(describe("I read", readings)) + "</p>"
+        self.said.value = (
+            "<p style='font-size:120%'>" + "<br>".join(describe("I read", readings)) + "</p>"
+        )
         if self.draw is not None:
             buffer = io.BytesIO()
             self.draw(readings).savefig(buffer, format="png", dpi=100)

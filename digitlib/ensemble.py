@@ -55,8 +55,8 @@ def load_model(folder):
     Parameters
     ----------
     folder : str or path-like
-        Such as ``reports/coursework``: a folder with ``run.json`` and ``fold-1.safetensors`` ... Only numbers and text are read from
-        it, nothing in it is executed.
+        Such as ``reports/coursework``: a folder with ``run.json`` and ``fold-1.safetensors`` ...
+        Only numbers and text are read from it, nothing in it is executed.
 
     Returns
     -------
@@ -69,9 +69,20 @@ def load_model(folder):
     """
     folder = Path(folder)
     try:
-        splits = json.loads((folder / "run.json").read_text(encoding="utf-8"))["parameters"]["splits"]
+        splits = json.loads((folder / "run.json").read_text(encoding="utf-8"))["parameters"][
+            "splits"
+        ]
     except FileNotFoundError:
-        raise RunError(f"{folder}: no run.json, so no complete run; make one with `digitlib report`") from None
+        raise RunError(
+            f"{folder}: no run.json, so no complete run; make one with `digitlib report`"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder}: damaged run.json ({type(error).__name__}: {error}); make the run again") from error
-    return FoldEnsemble([DigitClassifier.load(folder / f"fold-{number}.safetensors") for number in range(1, splits + 1)])
+        raise RunError(
+            f"{folder}: damaged run.json ({type(error).__name__}: {error}); make the run again"
+        ) from error
+    return FoldEnsemble(
+        [
+            DigitClassifier.load(folder / f"fold-{number}.safetensors")
+            for number in range(1, splits + 1)
+        ]
+    )

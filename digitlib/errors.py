@@ -18,7 +18,9 @@ class RunError(DigitlibError):
 
 
 class NotebookFailed(Exception):
-    """A notebook did not run to its end; the message names notebook, cell and error in one line. Exit code 1."""
+    """A notebook did not run to its end; the message names notebook, cell and error in one line.
+    Exit code 1.
+    """
 
 
 class ImageError(DigitlibError):

@@ -1,7 +1,8 @@
 """How good, and how sure is that? Arrays in, small tables out.
 
-Wherever a function takes ``y_true`` (n,), ``probabilities`` (n, n_classes, rows summing to 1) and ``classes`` (n_classes,), the columns
-of the probabilities are in the order of the classes, and row i was predicted by a model that has not seen it.
+Wherever a function takes ``y_true`` (n,), ``probabilities`` (n, n_classes, rows summing to 1) and
+``classes`` (n_classes,), the columns of the probabilities are in the order of the classes, and row
+i was predicted by a model that has not seen it.
 """
 
 import numpy as np
@@ -27,39 +28,64 @@ def confusion_counts(y_true, y_predicted):
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
     classes = np.union1d(y_true, y_predicted)
-    true, predicted = (torch.from_numpy(np.searchsorted(classes, np.asarray(y))) for y in (y_true, y_predicted))
-    counts = multiclass_confusion_matrix(predicted, true, num_classes=max(2, len(classes)))[: len(classes), : len(classes)]
-    return pd.DataFrame(counts.numpy(), index=pd.Index(classes, name="true"), columns=pd.Index(classes, name="predicted"))
+    true, predicted = (
+        torch.from_numpy(np.searchsorted(classes, np.asarray(y))) for y in (y_true, y_predicted)
+    )
+    counts = multiclass_confusion_matrix(predicted, true, num_classes=max(2, len(classes)))[
+        : len(classes), : len(classes)
+    ]
+    return pd.DataFrame(
+        counts.numpy(),
+        index=pd.Index(classes, name="true"),
+        columns=pd.Index(classes, name="predicted"),
+    )
 
 
 def confusion_percent(counts):
-    """Row percentages (0..100) of a table from :func:`confusion_counts`: of each digit's images, the share read as each digit."""
+    """Row percentages (0..100) of a table from :func:`confusion_counts`: of each digit's images,
+    the share read as each digit.
+    """
     return 100 * counts / counts.sum(axis=1).to_numpy()[:, None].clip(min=1)
 
 
 def per_class(y_true, y_predicted):
-    """Precision, recall, F1 (0..1) and support of each class, by scikit-learn; a class never predicted has precision 0.
+    """Precision, recall, F1 (0..1) and support of each class, by scikit-learn; a class never
+    predicted has precision 0.
 
-    ``recall low``, ``recall high``: its Wilson interval. Precision and F1 have no interval as simple, their denominators are random too.
+    ``recall low``, ``recall high``: its Wilson interval. Precision and F1 have no interval as
+    simple, their denominators are random too.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
     classes = np.union1d(y_true, y_predicted)
     values = precision_recall_fscore_support(y_true, y_predicted, labels=classes, zero_division=0)
-    table = pd.DataFrame(dict(zip(("precision", "recall", "F1", "support"), values, strict=True)), index=pd.Index(classes, name="digit"))
-    intervals = [wilson_interval(round(r * n), n) if n else (0.0, 1.0) for r, n in zip(table["recall"], table["support"], strict=True)]
-    return table.assign(**{"recall low": [low for low, _ in intervals], "recall high": [high for _, high in intervals]})
+    table = pd.DataFrame(
+        dict(zip(("precision", "recall", "F1", "support"), values, strict=True)),
+        index=pd.Index(classes, name="digit"),
+    )
+    intervals = [
+        wilson_interval(round(r * n), n) if n else (0.0, 1.0)
+        for r, n in zip(table["recall"], table["support"], strict=True)
+    ]
+    return table.assign(
+        **{
+            "recall low": [low for low, _ in intervals],
+            "recall high": [high for _, high in intervals],
+        }
+    )
 
 
 def wilson_interval(correct, total):
     """95 % interval (low, high) of a share, by scipy.
 
-    It says how far the share may lie from what many more images *of the same kind* would give. It does not contain the luck of a
-    training run, nor that the models of two folds share training rows, nor writers of another kind.
+    It says how far the share may lie from what many more images *of the same kind* would give. It
+    does not contain the luck of a training run, nor that the models of two folds share training
+    rows, nor writers of another kind.
 
     Notes
     -----
-    E. B. Wilson (1927). Probable inference, the law of succession, and statistical inference. JASA 22. https://doi.org/10.2307/2276774
+    E. B. Wilson (1927). Probable inference, the law of succession, and statistical inference. JASA
+    22. https://doi.org/10.2307/2276774
     """
     from scipy.stats import binomtest
 
@@ -68,61 +94,105 @@ def wilson_interval(correct, total):
 
 
 def per_fold(y_true, probabilities, folds, classes):
-    """Correct, total, accuracy (0..1) with its Wilson interval, and log-loss of each fold, and of all rows together (last line, "all")."""
-    predicted, losses = classes[probabilities.argmax(axis=1)], row_losses(y_true, probabilities, classes)["log-loss"]
+    """Correct, total, accuracy (0..1) with its Wilson interval, and log-loss of each fold, and of
+    all rows together (last line, "all").
+    """
+    predicted, losses = (
+        classes[probabilities.argmax(axis=1)],
+        row_losses(y_true, probabilities, classes)["log-loss"],
+    )
     rows = []
-    for name, chosen in [*((str(k), folds == k) for k in np.unique(folds)), ("all", np.full(len(folds), True))]:
+    for name, chosen in [
+        *((str(k), folds == k) for k in np.unique(folds)),
+        ("all", np.full(len(folds), True)),
+    ]:
         correct, total = int((predicted == y_true)[chosen].sum()), int(chosen.sum())
         low, high = wilson_interval(correct, total)
-        rows.append({"fold": name, "correct": correct, "total": total, "accuracy": correct / total, "low": low, "high": high})
+        rows.append(
+            {
+                "fold": name,
+                "correct": correct,
+                "total": total,
+                "accuracy": correct / total,
+                "low": low,
+                "high": high,
+            }
+        )
         rows[-1]["loss"] = losses[chosen].mean()
     return pd.DataFrame(rows).set_index("fold")
 
 
 def row_losses(y_true, probabilities, classes):
-    """Each row's ``log-loss``, ``Brier score`` (0..2, summed over classes) and ``top-2 accuracy`` (0 or 1): a DataFrame of shape (n, 3)."""
+    """Each row's ``log-loss``, ``Brier score`` (0..2, summed over classes) and ``top-2 accuracy``
+    (0 or 1): a DataFrame of shape (n, 3).
+    """
     columns = np.searchsorted(classes, y_true)
     own = probabilities[np.arange(len(columns)), columns]
-    return pd.DataFrame({
-        "log-loss": -np.log(own.clip(np.finfo(float).eps)),
-        "Brier score": ((probabilities - np.eye(len(classes))[columns]) ** 2).sum(axis=1),
-        "top-2 accuracy": (np.argsort(-probabilities, axis=1, kind="stable")[:, :2] == columns[:, None]).any(axis=1).astype(float),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "log-loss": -np.log(own.clip(np.finfo(float).eps)),
+            "Brier score": ((probabilities - np.eye(len(classes))[columns]) ** 2).sum(axis=1),
+            "top-2 accuracy": (
+                (np.argsort(-probabilities, axis=1, kind="stable")[:, :2] == columns[:, None])
+                .any(axis=1)
+                .astype(float)
+            ),
+        }
+    )
 
 
 def scores(y_true, probabilities, classes, n_bins=15):
-    """Top-2 accuracy, log-loss, Brier score and expected calibration error: ``value``, ``low``, ``high``, ``what``.
+    """Top-2 accuracy, log-loss, Brier score and expected calibration error: ``value``, ``low``,
+    ``high``, ``what``.
 
-    The intervals of losses are mean plus and minus 1.96 standard errors over rows. Calibration error cannot be negative, so that
-    chance alone makes it positive: its ``low`` and ``high`` are where 95 % of perfectly calibrated classifiers with these confidences
-    would be.
+    The intervals of losses are mean plus and minus 1.96 standard errors over rows. Calibration
+    error cannot be negative, so that chance alone makes it positive: its ``low`` and ``high`` are
+    where 95 % of perfectly calibrated classifiers with these confidences would be.
     """
     rows = row_losses(y_true, probabilities, classes)
     half = 1.959964 * rows.std() / len(rows) ** 0.5
-    table = pd.DataFrame({"value": rows.mean(), "low": rows.mean() - half, "high": rows.mean() + half})
-    table.loc["top-2 accuracy", ["low", "high"]] = wilson_interval(rows["top-2 accuracy"].sum(), len(rows))
+    table = pd.DataFrame(
+        {"value": rows.mean(), "low": rows.mean() - half, "high": rows.mean() + half}
+    )
+    table.loc["top-2 accuracy", ["low", "high"]] = wilson_interval(
+        rows["top-2 accuracy"].sum(), len(rows)
+    )
     confidence = probabilities.max(axis=1)
-    table.loc["calibration error"] = [calibration_error(y_true, probabilities, classes, n_bins), *_calibrated_by_chance(confidence, n_bins)]
+    table.loc["calibration error"] = [
+        calibration_error(y_true, probabilities, classes, n_bins),
+        *_calibrated_by_chance(confidence, n_bins),
+    ]
     table["what"] = [
         "minus the log of the probability given to the true digit; punishes sure mistakes",
         "squared distance between the probabilities and the truth, 0 to 2",
         "the true digit is the first or the second guess",
-        f"mean distance between confidence and accuracy over {n_bins} bins; low and high: what perfect calibration would show",
+        (
+            f"mean distance between confidence and accuracy over {n_bins} bins; low and high: what"
+            " perfect calibration would show"
+        ),
     ]
     return table
 
 
 def calibration_error(y_true, probabilities, classes, n_bins=15):
-    """Expected calibration error, 0..1, by torchmetrics (Guo et al. 2017, https://arxiv.org/abs/1706.04599)."""
+    """Expected calibration error, 0..1, by torchmetrics (Guo et al. 2017,
+    https://arxiv.org/abs/1706.04599).
+    """
     import torch
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     true = torch.from_numpy(np.searchsorted(classes, y_true))
-    return float(multiclass_calibration_error(torch.from_numpy(probabilities), true, num_classes=len(classes), n_bins=n_bins))
+    return float(
+        multiclass_calibration_error(
+            torch.from_numpy(probabilities), true, num_classes=len(classes), n_bins=n_bins
+        )
+    )
 
 
 def _calibrated_by_chance(confidence, n_bins, draws=400):
-    """Range of the calibration error if each row were right with exactly its confidence (Bröcker & Smith 2007, doi:10.1175/WAF993.1)."""
+    """Range of the calibration error if each row were right with exactly its confidence (Bröcker &
+    Smith 2007, doi:10.1175/WAF993.1).
+    """
     bins = np.eye(n_bins)[_bin(confidence, n_bins)]
     right = np.random.default_rng(0).random((draws, len(confidence))) < confidence
     errors = np.abs((right - confidence) @ bins).sum(axis=1) / len(confidence)
@@ -134,56 +204,93 @@ def _bin(confidence, n_bins):
 
 
 def calibration_table(y_true, probabilities, classes, n_bins=10):
-    """Rows grouped by the probability of their prediction: ``confidence``, ``accuracy``, ``low``, ``high``, ``images`` of each bin."""
+    """Rows grouped by the probability of their prediction: ``confidence``, ``accuracy``, ``low``,
+    ``high``, ``images`` of each bin.
+    """
     confidence, right = probabilities.max(axis=1), classes[probabilities.argmax(axis=1)] == y_true
-    grouped = pd.DataFrame({"confidence": confidence, "right": right}).groupby(_bin(confidence, n_bins))
-    table = grouped.agg(confidence=("confidence", "mean"), correct=("right", "sum"), images=("right", "size"))
-    table[["low", "high"]] = [wilson_interval(c, n) for c, n in zip(table["correct"], table["images"], strict=True)]
-    return table.assign(accuracy=table["correct"] / table["images"])[["confidence", "accuracy", "low", "high", "images"]]
+    grouped = pd.DataFrame({"confidence": confidence, "right": right}).groupby(
+        _bin(confidence, n_bins)
+    )
+    table = grouped.agg(
+        confidence=("confidence", "mean"), correct=("right", "sum"), images=("right", "size")
+    )
+    table[["low", "high"]] = [
+        wilson_interval(c, n) for c, n in zip(table["correct"], table["images"], strict=True)
+    ]
+    return table.assign(accuracy=table["correct"] / table["images"])[
+        ["confidence", "accuracy", "low", "high", "images"]
+    ]
 
 
 def confused_pairs(y_true, y_predicted):
     """Errors by kind, the most frequent first: ``true``, ``predicted``, ``count``."""
     wrong = np.asarray(y_true) != np.asarray(y_predicted)
-    pairs = pd.DataFrame({"true": np.asarray(y_true)[wrong], "predicted": np.asarray(y_predicted)[wrong]})
+    pairs = pd.DataFrame(
+        {"true": np.asarray(y_true)[wrong], "predicted": np.asarray(y_predicted)[wrong]}
+    )
     return (
         pairs.value_counts(sort=False)
         .reset_index()
-        .sort_values(["count", "true", "predicted"], ascending=[False, True, True], ignore_index=True)
+        .sort_values(
+            ["count", "true", "predicted"], ascending=[False, True, True], ignore_index=True
+        )
     )
 
 
 def judged_rows(y_true, probabilities, classes):
-    """One line per row, in order: ``label``, ``predicted``, ``probability`` (of the prediction), ``second`` (next guess), ``margin``
-    (distance between the two probabilities), ``p_label`` (probability of the label), ``right``."""
-    columns, order = np.searchsorted(classes, y_true), np.argsort(-probabilities, axis=1, kind="stable")
+    """One line per row, in order: ``label``, ``predicted``, ``probability`` (of the prediction),
+    ``second`` (next guess), ``margin`` (distance between the two probabilities), ``p_label``
+    (probability of the label), ``right``."""
+    columns, order = (
+        np.searchsorted(classes, y_true),
+        np.argsort(-probabilities, axis=1, kind="stable"),
+    )
     ranked = np.take_along_axis(probabilities, order, axis=1)
-    return pd.DataFrame({
-        "label": y_true, "predicted": classes[order[:, 0]], "probability": ranked[:, 0], "second": classes[order[:, 1]],
-        "margin": ranked[:, 0] - ranked[:, 1], "p_label": probabilities[np.arange(len(columns)), columns], "right": order[:, 0] == columns,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "label": y_true,
+            "predicted": classes[order[:, 0]],
+            "probability": ranked[:, 0],
+            "second": classes[order[:, 1]],
+            "margin": ranked[:, 0] - ranked[:, 1],
+            "p_label": probabilities[np.arange(len(columns)), columns],
+            "right": order[:, 0] == columns,
+        }
+    )
 
 
 def label_suspects(y_true, probabilities, classes):
-    """Rows whose label may be wrong, the least likely label first: columns of `judged_rows` and ``suggestion``; the index is the position.
+    """Rows whose label may be wrong, the least likely label first: columns of `judged_rows` and
+    ``suggestion``; the index is the position.
 
-    A class's threshold is the mean probability that rows with its label give it. A row is suspect if, among the classes whose
-    threshold it reaches, the most probable one is not its label.
+    A class's threshold is the mean probability that rows with its label give it. A row is suspect
+    if, among the classes whose threshold it reaches, the most probable one is not its label.
 
     Notes
     -----
-    C. Northcutt, L. Jiang and I. Chuang (2021). Confident learning: estimating uncertainty in dataset labels. JAIR 70.
-    https://doi.org/10.1613/jair.1.12125. Ranked by self-confidence, as there.
+    C. Northcutt, L. Jiang and I. Chuang (2021). Confident learning: estimating uncertainty in
+    dataset labels. JAIR 70. https://doi.org/10.1613/jair.1.12125. Ranked by self-confidence, as
+    there.
     """
     columns = np.searchsorted(classes, y_true)
-    thresholds = np.array([probabilities[columns == j, j].mean() if (columns == j).any() else np.inf for j in range(len(classes))])
+    thresholds = np.array(
+        [
+            probabilities[columns == j, j].mean() if (columns == j).any() else np.inf
+            for j in range(len(classes))
+        ]
+    )
     reached = np.where(probabilities >= thresholds, probabilities, 0.0)
     suggestion = reached.argmax(axis=1)
     suspect = (reached.max(axis=1) > 0) & (suggestion != columns)
-    return judged_rows(y_true, probabilities, classes).assign(suggestion=classes[suggestion])[suspect].sort_values("p_label", kind="stable")
+    return (
+        judged_rows(y_true, probabilities, classes)
+        .assign(suggestion=classes[suggestion])[suspect]
+        .sort_values("p_label", kind="stable")
+    )
 
 
-# ---- two classifiers on the same rows ---------------------------------------------------------------------------------
+# ---- two classifiers on the same rows
+# ---------------------------------------------------------------------------------
 
 
 def mcnemar(right_a, right_b):
@@ -201,17 +308,23 @@ def mcnemar(right_a, right_b):
 
     Notes
     -----
-    Q. McNemar (1947), https://doi.org/10.1007/BF02295996; the exact form is a binomial test of the rows on which they differ. Its p
-    holds for these fitted models, not for the training procedures: it knows nothing of what another seed would have given.
+    Q. McNemar (1947), https://doi.org/10.1007/BF02295996; the exact form is a binomial test of the
+    rows on which they differ. Its p holds for these fitted models, not for the training procedures:
+    it knows nothing of what another seed would have given.
     """
     from scipy.stats import binomtest
 
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    return only_a, only_b, float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return (
+        only_a,
+        only_b,
+        float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0,
+    )
 
 
 def corrected_resampled_t(differences, test_per_train):
-    """Two-sided p of the mean difference between two classifiers over the same folds, with the variance that shared training rows ask for.
+    """Two-sided p of the mean difference between two classifiers over the same folds, with the
+    variance that shared training rows ask for.
 
     Parameters
     ----------
@@ -223,11 +336,13 @@ def corrected_resampled_t(differences, test_per_train):
     Returns
     -------
     tuple of float
-        t and p, from Student's t with k - 1 degrees of freedom. No difference at all gives t 0, p 1.
+        t and p, from Student's t with k - 1 degrees of freedom. No difference at all gives t 0, p
+        1.
 
     Notes
     -----
-    C. Nadeau and Y. Bengio (2003). Inference for the generalization error. Machine Learning 52. https://doi.org/10.1023/A:1024068626366
+    C. Nadeau and Y. Bengio (2003). Inference for the generalization error. Machine Learning 52.
+    https://doi.org/10.1023/A:1024068626366
     """
     from scipy.stats import t as student
 
@@ -241,7 +356,9 @@ def corrected_resampled_t(differences, test_per_train):
 
 
 def holm(p_values):
-    """P-values adjusted for the number of comparisons (S. Holm 1979, https://www.jstor.org/stable/4615733), in the order given."""
+    """P-values adjusted for the number of comparisons (S. Holm 1979,
+    https://www.jstor.org/stable/4615733), in the order given.
+    """
     p_values = np.asarray(p_values, dtype=float)
     order = p_values.argsort()
     adjusted = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1)).clip(max=1)

@@ -9,13 +9,15 @@ from digitlib.errors import ParameterError
 class Dropout(nn.Module):
     """Dropout that draws from a generator of its own.
 
-    ``torch.nn.Dropout`` draws from the process-wide generator, so folds trained side by side would change each other's results.
-    Bits are drawn 64 at a time and cut into four 16-bit numbers, an eighth of the time of ``bernoulli_``.
+    ``torch.nn.Dropout`` draws from the process-wide generator, so folds trained side by side would
+    change each other's results. Bits are drawn 64 at a time and cut into four 16-bit numbers, an
+    eighth of the time of ``bernoulli_``.
 
     Parameters
     ----------
     p : float
-        Share of activations set to 0, rounded to a multiple of 1/65536; the rest are multiplied by 1 / (1 - p).
+        Share of activations set to 0, rounded to a multiple of 1/65536; the rest are multiplied by
+        1 / (1 - p).
     generator : torch.Generator or None
         Needed in training mode only.
     """
@@ -27,20 +29,27 @@ class Dropout(nn.Module):
     def forward(self, x):
         if not self.training or self.p == 0:
             return x
-        bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=self.generator)
+        bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(
+            -(2**63), None, generator=self.generator
+        )
         kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= round(self.p * 65536) - 32768
-        return x * kept.to(x.device) / (1 - self.p)  # drawn on the CPU, so that every device drops the same
+        return (
+            x * kept.to(x.device) / (1 - self.p)
+        )  # drawn on the CPU, so that every device drops the same
 
 
 class Flatten(nn.Module):
-    """(n, channels, rows, columns) -> (n, rows * columns * channels): in channels-last memory no value has to move."""
+    """(n, channels, rows, columns) -> (n, rows * columns * channels): in channels-last memory no
+    value has to move.
+    """
 
     def forward(self, x):
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
 def reference_network(side=8, n_classes=10, dropout=0.5, generator=None):
-    """The reference CNN: two convolutions, one pooling, two linear layers; 151,306 parameters for 8x8 images and 10 classes.
+    """The reference CNN: two convolutions, one pooling, two linear layers; 151,306 parameters for
+    8x8 images and 10 classes.
 
     Parameters
     ----------
@@ -49,8 +58,8 @@ def reference_network(side=8, n_classes=10, dropout=0.5, generator=None):
     n_classes : int
     dropout : float
     generator : torch.Generator or None
-        Draws the first weights (Kaiming uniform for convolutions, Xavier uniform for linear layers; biases as in torch,
-        uniform within 1 / sqrt(fan-in)) and the dropout masks.
+        Draws the first weights (Kaiming uniform for convolutions, Xavier uniform for linear layers;
+        biases as in torch, uniform within 1 / sqrt(fan-in)) and the dropout masks.
 
     Returns
     -------
@@ -61,7 +70,8 @@ def reference_network(side=8, n_classes=10, dropout=0.5, generator=None):
         nn.Conv2d(1, 32, 3, padding=1, device="meta"),  # (n, 32, 8, 8)
         nn.ReLU(inplace=True),
         nn.Conv2d(32, 64, 3, padding=1, device="meta"),  # (n, 64, 8, 8)
-        # The reference has ReLU, then pooling. Both keep order, so the exchange changes no value, and ReLU has a quarter to do.
+        # The reference has ReLU, then pooling. Both keep order, so the exchange changes no value,
+        # and ReLU has a quarter to do.
         nn.MaxPool2d(2),  # (n, 64, 4, 4)
         nn.ReLU(inplace=True),
         Dropout(dropout, generator),
@@ -81,7 +91,8 @@ def compact_network(layers, side=8, n_classes=10, dropout=0.0, generator=None):
     Parameters
     ----------
     layers : str
-        Channels of each 3x3 convolution, "p" appended where a 2x2 max-pooling follows, as in "16 32p 64".
+        Channels of each 3x3 convolution, "p" appended where a 2x2 max-pooling follows, as in "16
+        32p 64".
     side, n_classes, dropout, generator
         As for :func:`reference_network`; `side` must allow the poolings.
 
@@ -95,15 +106,20 @@ def compact_network(layers, side=8, n_classes=10, dropout=0.0, generator=None):
         width = int(word.removesuffix("p"))
         stages.append(nn.Conv2d(channels, width, 3, padding=1, bias=False, device="meta"))
         if word.endswith("p"):
-            # Pooling comes before normalisation and activation, which then have a quarter of the values to do.
+            # Pooling comes before normalisation and activation, which then have a quarter of the
+            # values to do.
             stages.append(nn.MaxPool2d(2))
             side //= 2
         stages += [nn.BatchNorm2d(width, device="meta"), nn.GELU()]
         channels = width
     if side == 0:
-        raise ParameterError(f"layers={layers!r}: the images are too small for so many poolings; use fewer p")
+        raise ParameterError(
+            f"layers={layers!r}: the images are too small for so many poolings; use fewer p"
+        )
     head = nn.Linear(channels * side**2, n_classes, device="meta")
-    network = nn.Sequential(*stages, Flatten(), Dropout(dropout, generator), head, nn.LogSoftmax(dim=1))
+    network = nn.Sequential(
+        *stages, Flatten(), Dropout(dropout, generator), head, nn.LogSoftmax(dim=1)
+    )
     _initialise(network, generator)
     with torch.no_grad():
         head.weight *= 0.5  # a smaller head starts nearer to "no opinion", which helps short runs
@@ -111,9 +127,11 @@ def compact_network(layers, side=8, n_classes=10, dropout=0.0, generator=None):
 
 
 def random_filter_network(filters, size=3, side=8, n_classes=10, generator=None):
-    """Fixed random filters, thresholded, mean-pooled, with a linear readout: nothing but the readout is ever fitted.
+    """Fixed random filters, thresholded, mean-pooled, with a linear readout: nothing but the
+    readout is ever fitted.
 
-    Coates, Lee & Ng (2011), An analysis of single-layer networks in unsupervised feature learning, AISTATS 15, 215-223.
+    Coates, Lee & Ng (2011), An analysis of single-layer networks in unsupervised feature learning,
+    AISTATS 15, 215-223.
 
     Parameters
     ----------
@@ -132,13 +150,20 @@ def random_filter_network(filters, size=3, side=8, n_classes=10, generator=None)
     least = size + 1  # so that one 2x2 block is left to pool
     if side < least:
         raise ParameterError(
-            f"network='random-filters': takes images of {least}x{least} pixels or more, not {side}x{side}; choose another recipe"
+            f"network='random-filters': takes images of {least}x{least} pixels or more, not"
+            f" {side}x{side}; choose another recipe"
         )
     left = side - size + 1  # rows and columns after the filters: 6 for 8x8 images and size 3
-    pool = max(2, left // 6)  # larger images get larger blocks: the readout's cost grows with the cube of its inputs
-    bank = nn.Conv2d(1, 2 * filters, size, device="meta").requires_grad_(False)  # (n, 2 * filters, left, left)
+    pool = max(
+        2, left // 6
+    )  # larger images get larger blocks: the readout's cost grows with the cube of its inputs
+    bank = nn.Conv2d(1, 2 * filters, size, device="meta").requires_grad_(
+        False
+    )  # (n, 2 * filters, left, left)
     head = nn.Linear(2 * filters * (left // pool) ** 2, n_classes, device="meta")
-    network = nn.Sequential(bank, nn.ReLU(inplace=True), nn.AvgPool2d(pool), Flatten(), head, nn.LogSoftmax(dim=1))
+    network = nn.Sequential(
+        bank, nn.ReLU(inplace=True), nn.AvgPool2d(pool), Flatten(), head, nn.LogSoftmax(dim=1)
+    )
     _initialise(network, generator)
     weights = torch.randn(filters, 1, size, size, generator=generator)
     weights -= weights.mean((1, 2, 3), keepdim=True)
@@ -149,8 +174,9 @@ def random_filter_network(filters, size=3, side=8, n_classes=10, generator=None)
 
 
 def _initialise(network, generator):
-    # Layers are made on the "meta" device, without values: torch's own initialisation would draw from the process-wide generator.
-    # As `to_empty` does, whose first call would import sympy for half a second.
+    # Layers are made on the "meta" device, without values: torch's own initialisation would draw
+    # from the process-wide generator. As `to_empty` does, whose first call would import sympy for
+    # half a second.
     network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
@@ -168,7 +194,9 @@ def _initialise(network, generator):
 
 
 def build(recipe, side, n_classes, generator=None):
-    """The network that `recipe` names, for square images of `side` pixels; raises ParameterError for a network it does not know."""
+    """The network that `recipe` names, for square images of `side` pixels; raises ParameterError
+    for a network it does not know.
+    """
     if recipe.network == "reference":
         return reference_network(side, n_classes, recipe.dropout, generator)
     if recipe.network == "compact":
@@ -187,7 +215,11 @@ def parameter_table(network):
         ``layer``, ``weights`` (shape as text) and ``parameters`` (count).
     """
     return [
-        {"layer": f"{i} {type(layer).__name__}", "weights": " x ".join(map(str, layer.weight.shape)), "parameters": count}
+        {
+            "layer": f"{i} {type(layer).__name__}",
+            "weights": " x ".join(map(str, layer.weight.shape)),
+            "parameters": count,
+        }
         for i, layer in enumerate(network)
         if (count := sum(p.numel() for p in layer.parameters()))
     ]

@@ -1,4 +1,6 @@
-"""``digitlib predict``: pictures, or a labelled set in the MNIST format, read with the networks of a run."""
+"""``digitlib predict``: pictures, or a labelled set in the MNIST format, read with the networks of
+a run.
+"""
 
 import gzip
 import json
@@ -18,9 +20,14 @@ def run(arguments):
     """Handle the command line; prints the answer."""
     labelled = arguments.images is not None or arguments.labels is not None
     if labelled and (arguments.images is None or arguments.labels is None or arguments.pictures):
-        raise ParameterError("--images and --labels go together, and without pictures; give both, or pictures alone")
+        raise ParameterError(
+            "--images and --labels go together, and without pictures; give both, or pictures alone"
+        )
     if not labelled and not arguments.pictures:
-        raise ParameterError("no picture given; try `digitlib predict photo.jpg`, or --images and --labels for a labelled set")
+        raise ParameterError(
+            "no picture given; try `digitlib predict photo.jpg`, or --images and --labels for a"
+            " labelled set"
+        )
     if labelled:
         _labelled(arguments)
     else:
@@ -29,13 +36,20 @@ def run(arguments):
 
 def _pictures(arguments):
     found = [find_digits(path) for path in arguments.pictures]
-    from digitlib.reading import Reader, describe, newest_run  # imports torch; a bad picture has been told by now, in half a second
+    from digitlib.reading import (
+        Reader,
+        describe,
+        newest_run,
+    )  # imports torch; a bad picture has been told by now, in half a second
 
     folder = arguments.run_folder or newest_run()
     reader = Reader(folder)
     readings = [reader.classify(digits) for digits in found]
     if arguments.json:
-        pictures = [{"file": path, "digits": [r.as_dict() for r in each]} for path, each in zip(arguments.pictures, readings, strict=True)]
+        pictures = [
+            {"file": path, "digits": [r.as_dict() for r in each]}
+            for path, each in zip(arguments.pictures, readings, strict=True)
+        ]
         print(json.dumps({"run": str(folder), "pictures": pictures}))
         return
     print(f"read by {folder} (recipe {reader.model.estimators[0].recipe_.name})", file=sys.stderr)
@@ -46,7 +60,9 @@ def _pictures(arguments):
 def _labelled(arguments):
     images, labels = read_idx(arguments.images, 3), read_idx(arguments.labels, 1)
     if len(images) != len(labels):
-        raise ParameterError(f"{len(images):,} images but {len(labels):,} labels; give files that belong together")
+        raise ParameterError(
+            f"{len(images):,} images but {len(labels):,} labels; give files that belong together"
+        )
     from digitlib.ensemble import load_model
     from digitlib.metrics import confusion_counts
     from digitlib.reading import newest_run
@@ -70,9 +86,16 @@ def _labelled(arguments):
         "blank": int((~readable).sum()),
     }
     if arguments.json:
-        print(json.dumps({**answer, "classes": table.index.tolist(), "confusion": table.to_numpy().tolist()}))
+        print(
+            json.dumps(
+                {**answer, "classes": table.index.tolist(), "confusion": table.to_numpy().tolist()}
+            )
+        )
         return
-    print(f"{correct:,} of {len(labels):,} correct, {100 * answer['accuracy']:.2f} %; {answer['blank']} blank ({folder})")
+    print(
+        f"{correct:,} of {len(labels):,} correct, {100 * answer['accuracy']:.2f} %;"
+        f" {answer['blank']} blank ({folder})"
+    )
     print(table.to_string())
 
 
@@ -96,16 +119,21 @@ def read_idx(path, dimensions):
 
     Notes
     -----
-    Y. LeCun, C. Cortes, C. Burges: The MNIST database, "File formats": magic number 0, 0, 8 (unsigned byte), number of dimensions; their
-    sizes as big-endian 32-bit integers; the data in C order.
+    Y. LeCun, C. Cortes, C. Burges: The MNIST database, "File formats": magic number 0, 0, 8
+    (unsigned byte), number of dimensions; their sizes as big-endian 32-bit integers; the data in C
+    order.
     """
     path = Path(path)
     try:
-        with open(path, "rb") as raw, gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw as file:
+        with (
+            open(path, "rb") as raw,
+            gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw as file,
+        ):
             magic = file.read(4)
             if magic != bytes([0, 0, 8, dimensions]):
                 raise ImageError(
-                    f"{path}: not an IDX file of {dimensions} dimension(s) (begins {magic.hex() or 'with nothing'}); see MNIST's"
+                    f"{path}: not an IDX file of {dimensions} dimension(s) (begins"
+                    f" {magic.hex() or 'with nothing'}); see MNIST's"
                 )
             shape = np.frombuffer(file.read(4 * dimensions), ">u4").astype(int)
             size = int(np.prod(shape, dtype=float))
@@ -116,10 +144,12 @@ def read_idx(path, dimensions):
         raise
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ImageError(
-            f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); give an IDX file such as t10k-images-idx3-ubyte.gz"
+            f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); give an IDX"
+            " file such as t10k-images-idx3-ubyte.gz"
         ) from None
     if len(data) != size:
         raise ImageError(
-            f"{path}: says it holds {size:,} bytes but holds {'more' if len(data) > size else f'{len(data):,}'}; download it again"
+            f"{path}: says it holds {size:,} bytes but holds"
+            f" {'more' if len(data) > size else f'{len(data):,}'}; download it again"
         )
     return np.frombuffer(data, np.uint8).reshape(shape)

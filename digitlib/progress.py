@@ -21,8 +21,8 @@ class Progress:
     ----------
     n_folds : int
     mode : {"auto", "bar", "log", "off"}
-        ``"auto"``: what the environment variable ``DIGITLIB_PROGRESS`` says; else a tqdm bar in a terminal or notebook and plain
-        lines, seconds apart, where the output is a file.
+        ``"auto"``: what the environment variable ``DIGITLIB_PROGRESS`` says; else a tqdm bar in a
+        terminal or notebook and plain lines, seconds apart, where the output is a file.
     every : float
         Least seconds between two plain lines of running folds.
     """
@@ -40,10 +40,15 @@ class Progress:
         self._lock, self._done, self._bar = threading.Lock(), {}, None
 
     def epoch(self, fold, record, epochs):
-        """Fold `fold` (from 1) has ended the epoch of `record`, one of `epochs`; raises Stopped after :meth:`close`."""
+        """Fold `fold` (from 1) has ended the epoch of `record`, one of `epochs`; raises Stopped
+        after :meth:`close`.
+        """
         if self.stopped.is_set():
             raise Stopped
-        text = f"fold {fold}/{self.n_folds}, epoch {record['epoch']}/{epochs}, loss {record['loss']:.4f}"
+        text = (
+            f"fold {fold}/{self.n_folds}, epoch {record['epoch']}/{epochs}, loss"
+            f" {record['loss']:.4f}"
+        )
         if "held_out_loss" in record:
             text += f", held-out loss {record['held_out_loss']:.4f}"
         with self._lock:
@@ -57,7 +62,10 @@ class Progress:
         """Fold `fold` is complete: accuracy 0..1 on its held-out rows."""
         with self._lock:
             self._done[fold] = 1.0
-            text = f"fold {fold}/{self.n_folds}: accuracy {100 * accuracy:.2f} %, {seconds:.1f} s{note}"
+            text = (
+                f"fold {fold}/{self.n_folds}: accuracy {100 * accuracy:.2f} %, {seconds:.1f}"
+                f" s{note}"
+            )
             if self.mode == "bar":
                 self._advance(text)
             elif self.mode == "log":
@@ -78,7 +86,9 @@ class Progress:
         if self._bar is None:
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(total=100, bar_format="{l_bar}{bar}| {elapsed} gone, {remaining} left{postfix}")
+            self._bar = tqdm(
+                total=100, bar_format="{l_bar}{bar}| {elapsed} gone, {remaining} left{postfix}"
+            )
         self._bar.set_postfix_str(text, refresh=False)
         self._bar.n = round(100 * sum(self._done.values()) / self.n_folds)
         self._bar.refresh()

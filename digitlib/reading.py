@@ -1,4 +1,6 @@
-"""What does a run make of a picture? Each digit in it, with second thoughts, and a warning where it looks like none."""
+"""What does a run make of a picture? Each digit in it, with second thoughts, and a warning where it
+looks like none.
+"""
 
 import csv
 import json
@@ -18,15 +20,17 @@ MOST_PROBES = 1500  # held-out rows on which distances are calibrated: enough fo
 
 @dataclass
 class Limits:
-    """Where "looks like a digit" ends, each limit passed by 99 % of the digits that the run held out.
+    """Where "looks like a digit" ends, each limit passed by 99 % of the digits that the run held
+    out.
 
     Attributes
     ----------
     probability : float
         Least probability of the most probable digit, from ``predictions.csv``.
     distance : float
-        Largest distance (Euclidean, 64 pixels of 0..16) to the most similar image of the data, where held-out images are compared with
-        the images of other folds. Infinite if the run's data is no longer there.
+        Largest distance (Euclidean, 64 pixels of 0..16) to the most similar image of the data,
+        where held-out images are compared with the images of other folds. Infinite if the run's
+        data is no longer there.
     ink : float
         Largest mean pixel, 0..16.
     """
@@ -125,19 +129,33 @@ class Reader:
     def classify(self, found):
         """A :class:`Reading` of each :class:`Digit` in the list `found`."""
         X = np.stack([digit.pixels for digit in found])
-        return [self._reading(digit, row) for digit, row in zip(found, self.model.predict_proba(X), strict=True)]
+        return [
+            self._reading(digit, row)
+            for digit, row in zip(found, self.model.predict_proba(X), strict=True)
+        ]
 
     def _reading(self, digit, probabilities):
         order = probabilities.argsort()[::-1]
         similar, distances = self._nearest(digit.pixels)
         limits, warnings = self.limits, []
         if probabilities[order[0]] < limits.probability:
-            warnings.append(f"low confidence: {_percent(probabilities[order[0]])} is less than 99 % of held-out digits had")
+            warnings.append(
+                f"low confidence: {_percent(probabilities[order[0]])} is less than 99 % of held-out"
+                " digits had"
+            )
         if distances[0] > limits.distance:
-            warnings.append(f"unlike the data: distance {distances[0]:.0f} to the most similar image, 99 % of held-out digits had less")
+            warnings.append(
+                f"unlike the data: distance {distances[0]:.0f} to the most similar image, 99 % of"
+                " held-out digits had less"
+            )
         if digit.pixels.mean() > limits.ink:
-            warnings.append(f"too many strokes: mean ink {digit.pixels.mean():.1f} of 16, 99 % of the digits have less")
-        return Reading(digit, self.model.classes_[order], probabilities[order], similar, distances, warnings)
+            warnings.append(
+                f"too many strokes: mean ink {digit.pixels.mean():.1f} of 16, 99 % of the digits"
+                " have less"
+            )
+        return Reading(
+            digit, self.model.classes_[order], probabilities[order], similar, distances, warnings
+        )
 
     def _nearest(self, pixels, count=5):
         if self._rows is None:
@@ -162,7 +180,8 @@ class Reader:
 
         Notes
         -----
-        M. D. Zeiler and R. Fergus (2014). Visualizing and understanding convolutional networks. ECCV, section 2.2 (occlusion).
+        M. D. Zeiler and R. Fergus (2014). Visualizing and understanding convolutional networks.
+        ECCV, section 2.2 (occlusion).
         """
         import torch
         from captum.attr import Occlusion
@@ -170,15 +189,23 @@ class Reader:
         first = self.model.classes_.tolist().index(reading.classes[0])
 
         def probability(images):
-            return torch.from_numpy(self.model.predict_proba(images.numpy().reshape(-1, 64))[:, first])
+            return torch.from_numpy(
+                self.model.predict_proba(images.numpy().reshape(-1, 64))[:, first]
+            )
 
         image = torch.from_numpy(reading.found.pixels.reshape(1, 8, 8).astype(np.float32))
-        return Occlusion(probability).attribute(image, sliding_window_shapes=(side, side), perturbations_per_eval=64)[0].numpy()
+        return (
+            Occlusion(probability)
+            .attribute(image, sliding_window_shapes=(side, side), perturbations_per_eval=64)[0]
+            .numpy()
+        )
 
     def _data(self):
         info = _run_info(self.run)["data"]
         try:
-            digits = load_digits("bundled" if info["source"] == "uci" else info["source"])  # "uci" is checked to be the bundled rows
+            digits = load_digits(
+                "bundled" if info["source"] == "uci" else info["source"]
+            )  # "uci" is checked to be the bundled rows
         except DataError:
             return None
         return digits if digits.sha256 == info["sha256"] else None
@@ -191,12 +218,17 @@ class Reader:
             folds = table[:, header.index("fold")]
             sure = table[:, header.index("predicted") + 1 :].max(axis=1)
         except (OSError, ValueError, IndexError) as error:
-            raise RunError(f"{self.run}: damaged predictions.csv ({type(error).__name__}: {error}); make the run again") from error
+            raise RunError(
+                f"{self.run}: damaged predictions.csv ({type(error).__name__}: {error}); make the"
+                " run again"
+            ) from error
         distance = ink = np.inf
         if self._rows is not None and len(self._rows) == len(folds):
             rows = self._rows
             probes = np.arange(0, len(rows), -(-len(rows) // MOST_PROBES))
-            squares = (rows[probes] ** 2).sum(1)[:, None] + (rows**2).sum(1) - 2 * rows[probes] @ rows.T
+            squares = (
+                (rows[probes] ** 2).sum(1)[:, None] + (rows**2).sum(1) - 2 * rows[probes] @ rows.T
+            )
             squares[folds[probes][:, None] == folds] = np.inf
             distance = np.quantile(np.sqrt(squares.min(axis=1).clip(0)), 1 - DOUBT)
             ink = np.quantile(rows.mean(axis=1), 1 - DOUBT)
@@ -221,7 +253,9 @@ def newest_run(reports="reports"):
     """
     finished = [path.parent for path in Path(reports).glob("[!.]*/run.json")]
     if not finished:
-        raise RunError(f"{reports}/: no finished run; make one with `digitlib report`, or name one with --run")
+        raise RunError(
+            f"{reports}/: no finished run; make one with `digitlib report`, or name one with --run"
+        )
     return max(finished, key=lambda folder: (folder / "run.json").stat().st_mtime)
 
 
@@ -231,10 +265,21 @@ def _percent(share):
 
 def describe(name, readings):
     """Lines of text for the readings of one picture."""
-    lines = [] if len(readings) == 1 else [f"{name}: {''.join(str(r.classes[0]) for r in readings)} ({len(readings)} digits)"]
+    lines = (
+        []
+        if len(readings) == 1
+        else [f"{name}: {''.join(str(r.classes[0]) for r in readings)} ({len(readings)} digits)"]
+    )
     for place, reading in enumerate(readings, 1):
         where = name if len(readings) == 1 else f"  {place}."
-        first, second = (f"{d} ({_percent(p)})" for d, p in zip(reading.classes[:2], reading.probabilities[:2], strict=True))
-        lines.append(f"{where}: {first}, second guess {second}" if len(readings) == 1 else f"{where} {first}, second guess {second}")
+        first, second = (
+            f"{d} ({_percent(p)})"
+            for d, p in zip(reading.classes[:2], reading.probabilities[:2], strict=True)
+        )
+        lines.append(
+            f"{where}: {first}, second guess {second}"
+            if len(readings) == 1
+            else f"{where} {first}, second guess {second}"
+        )
         lines += [f"  looks like no digit of the data: {warning}" for warning in reading.warnings]
     return lines

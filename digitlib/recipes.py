@@ -8,7 +8,8 @@ from digitlib.errors import ParameterError
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training run, apart from the data and the seed. None: the setting does not apply.
+    """Everything that decides a training run, apart from the data and the seed. None: the setting
+    does not apply.
 
     Parameters
     ----------
@@ -19,7 +20,8 @@ class Recipe:
     scaling : {"standard", "range"}
         See :class:`digitlib.scaling.PixelScaler`.
     layers : str or None
-        Convolutions of the compact network: their channels, "p" appended where a 2x2 max-pooling follows; "16 32p 64".
+        Convolutions of the compact network: their channels, "p" appended where a 2x2 max-pooling
+        follows; "16 32p 64".
     filters : int or None
         Random filters, each used with its negative.
     filter_size : int or None
@@ -31,7 +33,8 @@ class Recipe:
     learning_rate : float or None
         Of AdamW: at the first step of the "step" schedule, at the highest point of "one-cycle".
     schedule : {"step", "one-cycle"} or None
-        "step": multiplied by `decay` after each epoch. "one-cycle": up in a straight line over a fifth of all steps, then down to 0.
+        "step": multiplied by `decay` after each epoch. "one-cycle": up in a straight line over a
+        fifth of all steps, then down to 0.
     decay : float or None
         Only of "step".
     weight_decay : float or None
@@ -41,19 +44,26 @@ class Recipe:
     label_smoothing : float or None
         Share of the target that is spread over all classes.
     averaging : float or None
-        Decay per step of the moving average of weights that is kept in the end; 0: the last weights are kept.
+        Decay per step of the moving average of weights that is kept in the end; 0: the last weights
+        are kept.
     augmentation : float or None
-        1: shifts up to half a pixel (of an 8x8 image), rotation to 10 degrees, scale and shear to 10 %, elastic bending; 0: none.
+        1: shifts up to half a pixel (of an 8x8 image), rotation to 10 degrees, scale and shear to
+        10 %, elastic bending; 0: none.
     test_shift : float or None
-        Predictions are averaged over nine shifts by this many pixels (of an 8x8 image); 0: one prediction.
+        Predictions are averaged over nine shifts by this many pixels (of an 8x8 image); 0: one
+        prediction.
     ridge : float or None
-        Penalty with which the last layer is fitted in closed form after training; 0: it stays as trained.
+        Penalty with which the last layer is fitted in closed form after training; 0: it stays as
+        trained.
     copies : int or None
-        How often each image is added again, changed by `augmentation`, before the readout of random filters is fitted.
+        How often each image is added again, changed by `augmentation`, before the readout of random
+        filters is fitted.
     rewrites : int or None
-        How often each image is added in another hand, see :mod:`digitlib.rewriting`; images other than 8x8 of 0..16 are added unchanged.
+        How often each image is added in another hand, see :mod:`digitlib.rewriting`; images other
+        than 8x8 of 0..16 are added unchanged.
     drawn : int or None
-        How many pictures of each form of each digit are added, see :mod:`digitlib.strokes`; to 8x8 images of 0..16, labels 0..9.
+        How many pictures of each form of each digit are added, see :mod:`digitlib.strokes`; to 8x8
+        images of 0..16, labels 0..9.
     """
 
     name: str
@@ -83,11 +93,21 @@ class Recipe:
         for name in RANGES:
             if getattr(self, name) is not None:
                 _check(name, getattr(self, name))
-        for name, other in {"copies": "augmentation", "drawn": "rewrites", "filters": "filter_size"}.items():
+        for name, other in {
+            "copies": "augmentation",
+            "drawn": "rewrites",
+            "filters": "filter_size",
+        }.items():
             if getattr(self, name) is not None and getattr(self, other) is None:
-                raise ParameterError(f"{name}={getattr(self, name)!r} has no effect without {other}; set {other} as well")
+                raise ParameterError(
+                    f"{name}={getattr(self, name)!r} has no effect without {other}; set {other} as"
+                    " well"
+                )
         if not self.learned and not self.ridge:
-            raise ParameterError(f"ridge={self.ridge!r}: recipe {self.name} learns nothing but its readout; takes a number above 0")
+            raise ParameterError(
+                f"ridge={self.ridge!r}: recipe {self.name} learns nothing but its readout; takes a"
+                " number above 0"
+            )
 
     @property
     def learned(self):
@@ -108,10 +128,16 @@ class Recipe:
         """
         for name, value in settings.items():
             if name not in RANGES:
-                raise ParameterError(f"setting {name!r} is unknown; those that can be changed are: {', '.join(RANGES)}")
+                raise ParameterError(
+                    f"setting {name!r} is unknown; those that can be changed are:"
+                    f" {', '.join(RANGES)}"
+                )
             if getattr(self, name) is None:
                 effective = [name for name in RANGES if getattr(self, name) is not None]
-                raise ParameterError(f"{name}={value!r} has no effect on recipe {self.name}; change one of: {', '.join(effective)}")
+                raise ParameterError(
+                    f"{name}={value!r} has no effect on recipe {self.name}; change one of:"
+                    f" {', '.join(effective)}"
+                )
             _check(name, value)
         return replace(self, **settings)
 
@@ -139,56 +165,144 @@ RANGES = {
 def _check(name, value):
     kind, least, most = RANGES[name]
     if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
-        raise ParameterError(f"{name}={value!r}: takes {'an integer' if kind is Integral else 'a number'} {least:g}..{most:g}")
+        raise ParameterError(
+            f"{name}={value!r}: takes {'an integer' if kind is Integral else 'a number'}"
+            f" {least:g}..{most:g}"
+        )
 
 
 _COMPACT = {
-    "network": "compact", "scaling": "range", "schedule": "one-cycle", "weight_decay": 0.01, "dropout": 0.0,
-    "label_smoothing": 0.0, "averaging": 0.0, "augmentation": 0.0,
-}  # fmt: skip
-_THOROUGH = {**_COMPACT, "dropout": 0.1, "label_smoothing": 0.1, "averaging": 0.998, "augmentation": 1.0, "test_shift": 0.4}
+    "network": "compact",
+    "scaling": "range",
+    "schedule": "one-cycle",
+    "weight_decay": 0.01,
+    "dropout": 0.0,
+    "label_smoothing": 0.0,
+    "averaging": 0.0,
+    "augmentation": 0.0,
+}
+_THOROUGH = {
+    **_COMPACT,
+    "dropout": 0.1,
+    "label_smoothing": 0.1,
+    "averaging": 0.998,
+    "augmentation": 1.0,
+    "test_shift": 0.4,
+}
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         # Expect 97.8 to 98.5 % in 4-fold cross-validation (published: 5,514 of 5,620 = 98.11 %).
         Recipe(
-            name="coursework", summary="The published reference experiment: two convolutions, dropout, Adam with step decay.",
-            network="reference", scaling="standard", epochs=10, batch_size=64, learning_rate=1e-3, schedule="step", decay=0.7,
-            weight_decay=0.0, dropout=0.5, label_smoothing=0.0, averaging=0.0, augmentation=0.0,
+            name="coursework",
+            summary=(
+                "The published reference experiment: two convolutions, dropout, Adam with step"
+                " decay."
+            ),
+            network="reference",
+            scaling="standard",
+            epochs=10,
+            batch_size=64,
+            learning_rate=1e-3,
+            schedule="step",
+            decay=0.7,
+            weight_decay=0.0,
+            dropout=0.5,
+            label_smoothing=0.0,
+            averaging=0.0,
+            augmentation=0.0,
         ),
         Recipe(
-            name="instant", summary="Fixed random filters that are NOT learned; only a linear readout is fitted, in closed form.",
-            network="random-filters", scaling="range", filters=28, filter_size=3, ridge=0.01,
+            name="instant",
+            summary=(
+                "Fixed random filters that are NOT learned; only a linear readout is fitted, in"
+                " closed form."
+            ),
+            network="random-filters",
+            scaling="range",
+            filters=28,
+            filter_size=3,
+            ridge=0.01,
         ),
         Recipe(
-            name="wide", summary="More fixed random filters, NOT learned either; their readout is fitted to augmented copies too.",
-            network="random-filters", scaling="range", filters=64, filter_size=3, copies=2, augmentation=1.0, ridge=0.01,
+            name="wide",
+            summary=(
+                "More fixed random filters, NOT learned either; their readout is fitted to"
+                " augmented copies too."
+            ),
+            network="random-filters",
+            scaling="range",
+            filters=64,
+            filter_size=3,
+            copies=2,
+            augmentation=1.0,
+            ridge=0.01,
         ),
         Recipe(
-            name="fast", summary="A small network after one pass, its last layer refitted in closed form.",
-            layers="32p 32", epochs=1, batch_size=128, learning_rate=4e-2, ridge=1.0, **_COMPACT,
+            name="fast",
+            summary="A small network after one pass, its last layer refitted in closed form.",
+            layers="32p 32",
+            epochs=1,
+            batch_size=128,
+            learning_rate=4e-2,
+            ridge=1.0,
+            **_COMPACT,
         ),
         Recipe(
-            name="balanced", summary="A small network on augmented images, its last layer refitted in closed form.",
-            layers="16 32p 64", epochs=3, batch_size=128, learning_rate=2e-2, ridge=1.0, **{**_COMPACT, "augmentation": 1.0},
+            name="balanced",
+            summary="A small network on augmented images, its last layer refitted in closed form.",
+            layers="16 32p 64",
+            epochs=3,
+            batch_size=128,
+            learning_rate=2e-2,
+            ridge=1.0,
+            **{**_COMPACT, "augmentation": 1.0},
         ),
         Recipe(
-            name="accurate", summary="Four convolutions on rewritten, augmented digits; averaged weights, nine shifted views.",
-            layers="16 32p 64 64p", epochs=9, batch_size=128, learning_rate=2e-2, rewrites=1, **_THOROUGH,
+            name="accurate",
+            summary=(
+                "Four convolutions on rewritten, augmented digits; averaged weights, nine shifted"
+                " views."
+            ),
+            layers="16 32p 64 64p",
+            epochs=9,
+            batch_size=128,
+            learning_rate=2e-2,
+            rewrites=1,
+            **_THOROUGH,
         ),
         Recipe(
-            name="best", summary="The same network for more than three times the epochs, on three rewritten copies of every digit.",
-            layers="16 32p 64 64p", epochs=30, batch_size=128, learning_rate=1e-2, rewrites=3, **_THOROUGH,
+            name="best",
+            summary=(
+                "The same network for more than three times the epochs, on three rewritten copies"
+                " of every digit."
+            ),
+            layers="16 32p 64 64p",
+            epochs=30,
+            batch_size=128,
+            learning_rate=1e-2,
+            rewrites=3,
+            **_THOROUGH,
         ),
-        # Expect 99.5 % in 4-fold cross-validation and 95 % on 200 digits that are not from this data, where `coursework`
-        # has 80 % (benchmarks/handwriting.py).
+        # Expect 99.5 % in 4-fold cross-validation and 95 % on 200 digits that are not from this
+        # data, where `coursework` has 80 % (benchmarks/handwriting.py).
         Recipe(
-            name="handwriting", summary="The network of `accurate`, taught with strokes bent as by other hands: for digits of your own.",
-            layers="16 32p 64 64p", epochs=8, batch_size=128, learning_rate=2e-2, rewrites=2, drawn=300, **_THOROUGH,
+            name="handwriting",
+            summary=(
+                "The network of `accurate`, taught with strokes bent as by other hands: for digits"
+                " of your own."
+            ),
+            layers="16 32p 64 64p",
+            epochs=8,
+            batch_size=128,
+            learning_rate=2e-2,
+            rewrites=2,
+            drawn=300,
+            **_THOROUGH,
         ),
     )
-}  # fmt: skip
+}
 
 
 def get_recipe(recipe):
@@ -216,7 +330,10 @@ def from_dict(settings):
     """
     unknown = set(settings) - {field.name for field in fields(Recipe)}
     if unknown:
-        raise ParameterError(f"recipe setting {sorted(unknown)[0]!r} is unknown; this run needs another version of digitlib")
+        raise ParameterError(
+            f"recipe setting {sorted(unknown)[0]!r} is unknown; this run needs another version of"
+            " digitlib"
+        )
     defaults = {"test_shift": None, "ridge": None}
     if settings.get("network") == "random-filters":
         defaults["filter_size"] = 3  # which runs did not record before it could be chosen

@@ -20,7 +20,18 @@ from sklearn.metrics import confusion_matrix
 import digitlib
 from digitlib.errors import RunError
 
-LIBRARIES = ("torch", "torchmetrics", "numpy", "pandas", "scikit-learn", "scipy", "matplotlib", "seaborn", "papermill", "nbconvert")
+LIBRARIES = (
+    "torch",
+    "torchmetrics",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "scipy",
+    "matplotlib",
+    "seaborn",
+    "papermill",
+    "nbconvert",
+)
 
 
 @dataclass
@@ -33,7 +44,8 @@ class Run:
     info : dict
         ``run.json``.
     row, folds, y, predicted : ndarray of shape (n,), int64
-        Columns of ``predictions.csv``: row of the table from 0, fold from 1, label, most probable class.
+        Columns of ``predictions.csv``: row of the table from 0, fold from 1, label, most probable
+        class.
     probabilities : ndarray of shape (n, n_classes), float64
         Out of fold.
     history : DataFrame
@@ -56,22 +68,33 @@ def provenance():
     Returns
     -------
     dict
-        ``created`` (UTC, ISO 8601), ``versions``, ``machine``, ``commit`` (hash, "-dirty" appended if files differ; None
-        outside a git checkout).
+        ``created`` (UTC, ISO 8601), ``versions``, ``machine``, ``commit`` (hash, "-dirty" appended
+        if files differ; None outside a git checkout).
     """
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"digitlib": digitlib.__version__, "python": platform.python_version(), **{n: _version(n) for n in LIBRARIES}},
-        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "versions": {
+            "digitlib": digitlib.__version__,
+            "python": platform.python_version(),
+            **{n: _version(n) for n in LIBRARIES},
+        },
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+        },
         "commit": _commit(),
     }
 
 
 def _version(name):
-    # A local suffix such as "+cpu" says how torch was packed, not which release it is; but it may explain last-bit differences.
+    # A local suffix such as "+cpu" says how torch was packed, not which release it is; but it may
+    # explain last-bit differences.
     try:
         return version(name)
-    except PackageNotFoundError:  # papermill and nbconvert are missing where a notebook is run by hand, as in Colab
+    except (
+        PackageNotFoundError
+    ):  # papermill and nbconvert are missing where a notebook is run by hand, as in Colab
         return None
 
 
@@ -81,10 +104,14 @@ def _commit():
         return None
 
     def git(*words):
-        return subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", root, *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "HEAD") + (
+            "-dirty" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -98,8 +125,8 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
     digits : Bunch
         From :func:`digitlib.load_digits`.
     folder : str or path-like
-        Made if it is missing. Files in it that belong to an earlier run are replaced; ``run.json`` is written last, so that a
-        folder with one is complete.
+        Made if it is missing. Files in it that belong to an earlier run are replaced; ``run.json``
+        is written last, so that a folder with one is complete.
     seed, split_seed : int
         Of the classifier, and of the split into folds.
     scaling : {"train", "all"}
@@ -114,32 +141,57 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
     for stale in [folder / "run.json", *folder.glob("fold-*.safetensors")]:
         stale.unlink(missing_ok=True)
     for number, estimator in enumerate(result.estimators, 1):
-        estimator.save(folder / f"fold-{number}.safetensors", fold=number, seed=seed, split_seed=split_seed, data=digits.sha256)
+        estimator.save(
+            folder / f"fold-{number}.safetensors",
+            fold=number,
+            seed=seed,
+            split_seed=split_seed,
+            data=digits.sha256,
+        )
     predictions_frame(result).to_csv(folder / "predictions.csv", index=False, float_format="%.9g")
     result.history.to_csv(folder / "history.csv", index=False, float_format="%.9g")
     recipe = result.estimators[0].recipe_
     info = {
         "recipe": recipe.as_dict(),
         "parameters": {
-            "seed": seed, "splits": len(result.estimators), "split_seed": split_seed, "epochs": recipe.epochs, "scaling": scaling,
+            "seed": seed,
+            "splits": len(result.estimators),
+            "split_seed": split_seed,
+            "epochs": recipe.epochs,
+            "scaling": scaling,
         },
         "data": {"source": digits.source, "sha256": digits.sha256, "rows": len(result.y)},
         "scores": {
-            "correct": int((result.predicted == result.y).sum()), "total": len(result.y), "accuracy": result.accuracy,
+            "correct": int((result.predicted == result.y).sum()),
+            "total": len(result.y),
+            "accuracy": result.accuracy,
             "fold_accuracies": result.fold_accuracies.tolist(),
-            "confusion": confusion_matrix(result.y, result.predicted, labels=result.classes).tolist(),
+            "confusion": (
+                confusion_matrix(result.y, result.predicted, labels=result.classes).tolist()
+            ),
         },
         "seconds": {"cross_validation": result.seconds, "folds": result.fold_seconds},
         **provenance(),
-    }  # fmt: skip
+    }
     write_text(folder / "run.json", json.dumps(info, indent=2) + "\n")
     return folder
 
 
 def predictions_frame(result):
-    """One row per image: ``row``, ``fold``, ``label``, ``predicted``, ``p0`` ... `p9` (as many as classes)."""
-    frame = pd.DataFrame({"row": np.arange(len(result.y)), "fold": result.folds, "label": result.y, "predicted": result.predicted})
-    return frame.join(pd.DataFrame(result.probabilities, columns=[f"p{label}" for label in result.classes]))
+    """One row per image: ``row``, ``fold``, ``label``, ``predicted``, ``p0`` ... `p9` (as many as
+    classes).
+    """
+    frame = pd.DataFrame(
+        {
+            "row": np.arange(len(result.y)),
+            "fold": result.folds,
+            "label": result.y,
+            "predicted": result.predicted,
+        }
+    )
+    return frame.join(
+        pd.DataFrame(result.probabilities, columns=[f"p{label}" for label in result.classes])
+    )
 
 
 def write_text(path, text):
@@ -156,7 +208,8 @@ def load(folder, consistent=True):
     ----------
     folder : str or path-like
     consistent : bool, default=True
-        Refuse files that do not belong together. False is for checks that are to say what exactly is wrong with them.
+        Refuse files that do not belong together. False is for checks that are to say what exactly
+        is wrong with them.
 
     Returns
     -------
@@ -169,16 +222,22 @@ def load(folder, consistent=True):
     """
     folder = Path(folder)
     if not (folder / "run.json").is_file():
-        raise RunError(f"{folder}: no run.json, so no complete run; make one with 2_train.ipynb or `digitlib report`")
+        raise RunError(
+            f"{folder}: no run.json, so no complete run; make one with 2_train.ipynb or `digitlib"
+            " report`"
+        )
     try:
         info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         table = pd.read_csv(folder / "predictions.csv")
         history = pd.read_csv(folder / "history.csv")
         columns = [column for column in table if column.startswith("p") and column[1:].isdigit()]
         run = Run(
-            folder, info, *(table[name].to_numpy(np.int64) for name in ("row", "fold", "label", "predicted")),
-            table[columns].to_numpy(float), history,
-        )  # fmt: skip
+            folder,
+            info,
+            *(table[name].to_numpy(np.int64) for name in ("row", "fold", "label", "predicted")),
+            table[columns].to_numpy(float),
+            history,
+        )
         rows, correct = info["data"]["rows"], info["scores"]["correct"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
@@ -186,12 +245,21 @@ def load(folder, consistent=True):
     if not consistent:
         return run
     if len(table) != rows:
-        raise RunError(f"{folder}: predictions.csv has {len(table)} rows but run.json says {rows}; make the run again")
-    if not np.allclose(run.probabilities.sum(axis=1), 1, atol=1e-4):  # NaN, where the last line is cut off, is not close to 1
-        raise RunError(f"{folder}: predictions.csv holds probabilities that do not sum to 1; make the run again")
+        raise RunError(
+            f"{folder}: predictions.csv has {len(table)} rows but run.json says {rows}; make the"
+            " run again"
+        )
+    if not np.allclose(
+        run.probabilities.sum(axis=1), 1, atol=1e-4
+    ):  # NaN, where the last line is cut off, is not close to 1
+        raise RunError(
+            f"{folder}: predictions.csv holds probabilities that do not sum to 1; make the run"
+            " again"
+        )
     if (run.predicted == run.y).sum() != correct:
         raise RunError(
-            f"{folder}: predictions.csv has {(run.predicted == run.y).sum()} correct, run.json says {correct}; make the run again"
+            f"{folder}: predictions.csv has {(run.predicted == run.y).sum()} correct, run.json says"
+            f" {correct}; make the run again"
         )
     return run
 
@@ -199,7 +267,8 @@ def load(folder, consistent=True):
 class FoldStore:
     """Finished folds of a run that is still going on, for the next attempt if this one is stopped.
 
-    A fold is kept under a key made of everything that decides its result; with any other key it is not found.
+    A fold is kept under a key made of everything that decides its result; with any other key it is
+    not found.
 
     Parameters
     ----------
@@ -215,10 +284,20 @@ class FoldStore:
     def __init__(self, folder, classifier, X, y, **decisive):
         self.folder = Path(folder)
         code = [Path(digitlib.__file__).with_name(f"{name}.py").read_bytes() for name in CODE]
-        # All parameters: the repr of an estimator leaves out what is default, and the middle of what is long.
+        # All parameters: the repr of an estimator leaves out what is default, and the middle of
+        # what is long.
         settings = sorted(classifier.get_params().items())
-        facts = [repr(settings), repr(decisive), _version("torch"), *code, np.asarray(X).tobytes(), np.asarray(y).tobytes()]
-        self.key = hashlib.sha256(b"\0".join(f if isinstance(f, bytes) else f.encode() for f in facts)).hexdigest()
+        facts = [
+            repr(settings),
+            repr(decisive),
+            _version("torch"),
+            *code,
+            np.asarray(X).tobytes(),
+            np.asarray(y).tobytes(),
+        ]
+        self.key = hashlib.sha256(
+            b"\0".join(f if isinstance(f, bytes) else f.encode() for f in facts)
+        ).hexdigest()
         self.reproducible = isinstance(classifier.random_state, int | np.integer)
 
     def get(self, number, test):
@@ -231,7 +310,14 @@ class FoldStore:
             kept = np.load(self.folder / f"{number}.npz", allow_pickle=False)
             if estimator.metadata_["key"] != self.key or not np.array_equal(kept["test"], test):
                 return None
-            return Fold(number, test, kept["probabilities"], estimator, estimator.history_, estimator.metadata_["seconds"])
+            return Fold(
+                number,
+                test,
+                kept["probabilities"],
+                estimator,
+                estimator.history_,
+                estimator.metadata_["seconds"],
+            )
         except (RunError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None  # not there, or cut off while it was written
 
@@ -240,9 +326,12 @@ class FoldStore:
         if not self.reproducible:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Weights are removed first and written last: whatever stops this, they never stand beside probabilities of another attempt.
+        # Weights are removed first and written last: whatever stops this, they never stand beside
+        # probabilities of another attempt.
         (self.folder / f"{fold.number}.safetensors").unlink(missing_ok=True)
-        np.savez(self.folder / f"{fold.number}.npz", test=fold.test, probabilities=fold.probabilities)
+        np.savez(
+            self.folder / f"{fold.number}.npz", test=fold.test, probabilities=fold.probabilities
+        )
         part = self.folder / f".{fold.number}.part"
         fold.estimator.save(part, key=self.key, seconds=fold.seconds)
         os.replace(part, self.folder / f"{fold.number}.safetensors")
@@ -252,15 +341,28 @@ class FoldStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-# A change in one of these modules may change a fold's result, so folds kept by other code are not picked up.
+# A change in one of these modules may change a fold's result, so folds kept by other code are not
+# picked up.
 CODE = (
-    "model", "training", "classifier", "recipes", "augmentation", "enlarging", "rewriting", "strokes", "normalisation",
-    "scaling", "crossval",
-)  # fmt: skip
+    "model",
+    "training",
+    "classifier",
+    "recipes",
+    "augmentation",
+    "enlarging",
+    "rewriting",
+    "strokes",
+    "normalisation",
+    "scaling",
+    "crossval",
+)
 
 
 def where_am_i():
     """One line for the top of a notebook: version, Python, torch, commit."""
     facts = provenance()
     commit = (facts["commit"] or "not from a git checkout")[:9]
-    return f"digitlib {digitlib.__version__}, Python {sys.version.split()[0]}, torch {facts['versions']['torch']}, commit {commit}"
+    return (
+        f"digitlib {digitlib.__version__}, Python {sys.version.split()[0]}, torch"
+        f" {facts['versions']['torch']}, commit {commit}"
+    )

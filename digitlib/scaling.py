@@ -1,4 +1,6 @@
-"""How do pixels become network inputs? Statistics from the training rows alone, never from held-out rows."""
+"""How do pixels become network inputs? Statistics from the training rows alone, never from held-out
+rows.
+"""
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
@@ -14,8 +16,9 @@ class PixelScaler:
     Parameters
     ----------
     kind : {"standard", "range"}
-        ``"standard"``: each pixel to mean 0 and (population) standard deviation 1; a constant pixel becomes 0.
-        ``"range"``: all pixels divided by the largest value seen, which keeps 0 at 0 and neighbours comparable.
+        ``"standard"``: each pixel to mean 0 and (population) standard deviation 1; a constant pixel
+        becomes 0. ``"range"``: all pixels divided by the largest value seen, which keeps 0 at 0 and
+        neighbours comparable.
 
     Attributes
     ----------

@@ -1,8 +1,10 @@
-"""Digits drawn from scratch, in forms that people use and the 43 writers of the data hardly did: a 1 with a foot, a 4 closed at the top.
+"""Digits drawn from scratch, in forms that people use and the 43 writers of the data hardly did: a
+1 with a foot, a 4 closed at the top.
 
-Each form is a list of strokes; a stroke is a smooth curve through its points or, marked "-", straight from point to point. Points
-are (right, down) in a box of 1 by 1. Drawing moves every point a little, turns, slants and stretches the whole, and
-takes a thin or a thick pen; then the picture goes the way of all ink (:mod:`digitlib.normalisation`).
+Each form is a list of strokes; a stroke is a smooth curve through its points or, marked "-",
+straight from point to point. Points are (right, down) in a box of 1 by 1. Drawing moves every point
+a little, turns, slants and stretches the whole, and takes a thin or a thick pen; then the picture
+goes the way of all ink (:mod:`digitlib.normalisation`).
 """
 
 import numpy as np
@@ -68,7 +70,7 @@ FORMS = {
         ["~ .95 .25 .5 0 .05 .25 .4 .52 .95 .25 .85 .7 .35 1"],
         ["~ .9 .25 .5 0 .1 .28 .5 .5 .9 .25", "~ .9 .25 .9 .8 .5 1 .1 .9"],
     ],
-}  # fmt: skip
+}
 
 
 def draw(count, seed):
@@ -85,16 +87,25 @@ def draw(count, seed):
     y : ndarray of shape (n,), int64, 0..9
     """
     random = np.random.default_rng(seed)
-    jobs = [(digit, strokes) for digit, forms in FORMS.items() for strokes in forms for _ in range(count)]
+    jobs = [
+        (digit, strokes)
+        for digit, forms in FORMS.items()
+        for strokes in forms
+        for _ in range(count)
+    ]
     ink = np.stack([_picture(strokes, random) for _, strokes in jobs])
-    return normalisation.steps(ink)["counts"].reshape(-1, 64), np.array([digit for digit, _ in jobs])
+    return normalisation.steps(ink)["counts"].reshape(-1, 64), np.array(
+        [digit for digit, _ in jobs]
+    )
 
 
 def _picture(strokes, random):
     """Ink of one digit: bool (SIDE, SIDE)."""
     turn, slant = np.deg2rad(random.uniform(-TURN, TURN)), random.uniform(-SLANT, SLANT)
     width = 0.6 * np.exp(random.uniform(-STRETCH, STRETCH))
-    change = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.array([[width, -slant], [0, 1]])
+    change = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.array(
+        [[width, -slant], [0, 1]]
+    )
     picture = Image.new("1", (SIDE, SIDE))
     canvas, pen = ImageDraw.Draw(picture), random.uniform(*PEN)
     for stroke in strokes:

@@ -1,7 +1,8 @@
-"""Are the bundled rows the published ones? A live fetch from the UCI archive, with a time limit and a cache.
+"""Are the bundled rows the published ones? A live fetch from the UCI archive, with a time limit and
+a cache.
 
-``ucimlrepo`` sets no time limit, so it runs in a child process (``python -m digitlib.uci OUT.csv``) that can be stopped for
-good however slowly the server drips.
+``ucimlrepo`` sets no time limit, so it runs in a child process (``python -m digitlib.uci OUT.csv``)
+that can be stopped for good however slowly the server drips.
 """
 
 import contextlib
@@ -18,7 +19,9 @@ from digitlib import cache
 from digitlib.errors import DataError
 
 DATASET_ID = 80
-TIME_LIMIT = 60.0  # seconds for the whole fetch; override with the environment variable DIGITLIB_UCI_TIMEOUT
+TIME_LIMIT = (
+    60.0  # seconds for the whole fetch; override with the environment variable DIGITLIB_UCI_TIMEOUT
+)
 REMEDY = 'try again later, or use source="bundled", which has the same rows and needs no network'
 
 
@@ -42,8 +45,9 @@ def fetch(expected):
 
     Notes
     -----
-    Environment: ``DIGITLIB_UCI_TIMEOUT`` (seconds), ``DIGITLIB_UCI_URL`` (a mirror's address in place of the
-    archive's ``/api/dataset``), ``DIGITLIB_CACHE`` (folder in place of the user's cache folder).
+    Environment: ``DIGITLIB_UCI_TIMEOUT`` (seconds), ``DIGITLIB_UCI_URL`` (a mirror's address in
+    place of the archive's ``/api/dataset``), ``DIGITLIB_CACHE`` (folder in place of the user's
+    cache folder).
     """
     cached = cache.folder() / f"uci-{DATASET_ID}.npy"
     try:
@@ -58,7 +62,9 @@ def fetch(expected):
 
 
 def _save(table, path):
-    """Write under a temporary name, then rename: a reader never sees half a file. A full disk costs only the cache."""
+    """Write under a temporary name, then rename: a reader never sees half a file. A full disk costs
+    only the cache.
+    """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +74,10 @@ def _save(table, path):
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        print(f"digitlib: the fetched table could not be cached in {path.parent} ({error})", file=sys.stderr)
+        print(
+            f"digitlib: the fetched table could not be cached in {path.parent} ({error})",
+            file=sys.stderr,
+        )
 
 
 def _time_limit():
@@ -78,7 +87,9 @@ def _time_limit():
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 86400:
-        raise DataError(f"DIGITLIB_UCI_TIMEOUT={text!r}: takes seconds, more than 0 and less than 86400")
+        raise DataError(
+            f"DIGITLIB_UCI_TIMEOUT={text!r}: takes seconds, more than 0 and less than 86400"
+        )
     return seconds
 
 
@@ -90,17 +101,27 @@ def _fetch_in_child():
         try:
             child = subprocess.run(
                 [sys.executable, "-m", "digitlib.uci", str(out)],
-                timeout=limit, capture_output=True, text=True,
-            )  # fmt: skip
+                timeout=limit,
+                capture_output=True,
+                text=True,
+            )
         except subprocess.TimeoutExpired:
-            raise DataError(f"the UCI archive did not deliver data set {DATASET_ID} within {limit:g} s; {REMEDY}") from None
+            raise DataError(
+                f"the UCI archive did not deliver data set {DATASET_ID} within {limit:g} s;"
+                f" {REMEDY}"
+            ) from None
         if child.returncode != 0 or not out.is_file():
             said = child.stderr.strip().splitlines()
-            raise DataError(f"the UCI archive did not deliver data set {DATASET_ID} ({said[-1] if said else 'no answer'}); {REMEDY}")
+            raise DataError(
+                f"the UCI archive did not deliver data set {DATASET_ID}"
+                f" ({said[-1] if said else 'no answer'}); {REMEDY}"
+            )
         try:
             return np.loadtxt(out, delimiter=",", ndmin=2)
         except ValueError as error:
-            raise DataError(f"what the UCI archive sent is not a table of numbers ({error}); {REMEDY}") from error
+            raise DataError(
+                f"what the UCI archive sent is not a table of numbers ({error}); {REMEDY}"
+            ) from error
 
 
 def _compare(table, expected):
@@ -112,7 +133,8 @@ def _compare(table, expected):
     different = np.flatnonzero((table != expected).any(axis=1))
     if len(different):
         raise DataError(
-            f"the UCI archive's table differs from the published one in {len(different)} rows, first in row {different[0] + 1}; {REMEDY}"
+            f"the UCI archive's table differs from the published one in {len(different)} rows,"
+            f" first in row {different[0] + 1}; {REMEDY}"
         )
     return table.astype(np.uint8)
 
@@ -133,12 +155,15 @@ def _child(out):
     except (ParserError, KeyError, AttributeError, TypeError) as error:
         _exit(f"its answer has an unexpected form, {type(error).__name__}: {error}")
     except (OSError, HTTPException, ValueError, ucimlrepo.fetch.DatasetNotFoundError) as error:
-        # ucimlrepo answers every trouble with "Error connecting to server"; what urllib had said is the error before.
+        # ucimlrepo answers every trouble with "Error connecting to server"; what urllib had said is
+        # the error before.
         _exit(f"{error.__context__ or error}")
 
 
 def _exit(message):
-    """End the child with one line for the parent, which shows it to the user; KeyErrors of pandas list every column."""
+    """End the child with one line for the parent, which shows it to the user; KeyErrors of pandas
+    list every column.
+    """
     message = " ".join(message.split())
     sys.exit(message if len(message) <= 200 else f"{message[:200]}...")
 

@@ -42,7 +42,9 @@ def read_table(path):
     try:
         values = np.array(rows, dtype=float)
     except ValueError:
-        values = np.array([[float(cell) if _is_number(cell) else np.inf for cell in row] for row in rows])
+        values = np.array(
+            [[float(cell) if _is_number(cell) else np.inf for cell in row] for row in rows]
+        )
     _check(values, rows, lines, path)
     return values.astype(np.uint8)
 
@@ -51,19 +53,30 @@ def _rows(path):
     path = Path(path)
     try:
         if path.is_dir():
-            raise DataError(f"{path}: is a folder; source takes bundled, uci, sklearn or the path of a .csv or .csv.gz file")
+            raise DataError(
+                f"{path}: is a folder; source takes bundled, uci, sklearn or the path of a .csv or"
+                " .csv.gz file"
+            )
         data = _contents(path)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; source takes bundled, uci, sklearn or the path of a .csv or .csv.gz file") from None
+        raise DataError(
+            f"{path}: no such file; source takes bundled, uci, sklearn or the path of a .csv or"
+            " .csv.gz file"
+        ) from None
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); check the file and its permissions") from error
+        raise DataError(
+            f"{path}: cannot be read ({error}); check the file and its permissions"
+        ) from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file (byte {error.start}); save it as CSV in UTF-8") from error
+        raise DataError(
+            f"{path}: not a text file (byte {error.start}); save it as CSV in UTF-8"
+        ) from error
     try:
         reader = csv.reader(io.StringIO(text))
-        # An empty line is no row, but it counts: the lines in messages are those that an editor shows.
+        # An empty line is no row, but it counts: the lines in messages are those that an editor
+        # shows.
         numbered = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error}); {FORM}") from error
@@ -75,12 +88,16 @@ def _contents(path):
     with opener(path, "rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        raise DataError(f"{path}: more than {MAX_BYTES // 1_000_000} MB of text; give a smaller table")
+        raise DataError(
+            f"{path}: more than {MAX_BYTES // 1_000_000} MB of text; give a smaller table"
+        )
     return data
 
 
 def _is_header(row):
-    """No cell is a number, or the pixels are numbered as pandas names columns: both cannot be a digit."""
+    """No cell is a number, or the pixels are numbered as pandas names columns: both cannot be a
+    digit.
+    """
     counted = [[str(i) for i in range(start, start + 64)] for start in (0, 1)]
     return len(row) == 65 and (row[:64] in counted or not any(map(_is_number, row)))
 
@@ -96,7 +113,9 @@ def _is_number(cell):
 def _check(values, rows, lines, path):
     """Raise for the first bad cell, each kind with its own words."""
     upper = np.r_[np.full(64, 16), 9]
-    bad = ~((values >= 0) & (values <= upper) & (values == np.floor(values)))  # NaN compares false, so it is bad too
+    bad = ~(
+        (values >= 0) & (values <= upper) & (values == np.floor(values))
+    )  # NaN compares false, so it is bad too
     if bad.any():
         row, column = np.argwhere(bad)[0]
         cell, value = rows[row][column], values[row, column]
@@ -113,4 +132,6 @@ def _check(values, rows, lines, path):
         raise DataError(f"{path}: row {lines[row]}, column {column + 1}: {problem}; {allowed}")
     missing = sorted(set(range(10)) - set(values[:, 64].astype(int)))
     if missing:
-        raise DataError(f"{path}: column 65: no row of class {missing[0]}; every class 0..9 needs rows")
+        raise DataError(
+            f"{path}: column 65: no row of class {missing[0]}; every class 0..9 needs rows"
+        )

@@ -1,4 +1,6 @@
-"""Augmented images must stay the same digit: same ink, same place, small changes, in pixels whatever the size."""
+"""Augmented images must stay the same digit: same ink, same place, small changes, in pixels
+whatever the size.
+"""
 
 from dataclasses import replace
 
@@ -40,7 +42,9 @@ def test_ink_stays_ink_and_where_it_was(images):
     assert changed.max() <= 1
     assert abs(changed.sum() / images.sum() - 1) < 0.05
     for before, after in zip(centre(images), centre(changed), strict=True):
-        assert (after - before).abs().max() < 1.5, "no digit moves by more than the shift and the bending together"
+        assert (after - before).abs().max() < 1.5, (
+            "no digit moves by more than the shift and the bending together"
+        )
         assert abs((after - before).mean()) < 0.05, "and there is no drift"
 
 

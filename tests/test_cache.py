@@ -18,7 +18,9 @@ def test_computed_once(tmp_path):
     again, found = cache.remembered("kind", {"a": 1}, never)
     assert (kept, found) == (False, True)
     assert again["x"].tolist() == first["x"].tolist()
-    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".npz"]  # no half-written file is left
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [
+        ".npz"
+    ]  # no half-written file is left
 
 
 def test_every_fact_counts():
@@ -27,7 +29,9 @@ def test_every_fact_counts():
         assert not cache.remembered("kind", facts, lambda: {"x": np.zeros(1)})[1]
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", None], ids=["empty", "garbage", "cut_off"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"PK\x03\x04 no archive", None], ids=["empty", "garbage", "cut_off"]
+)
 def test_a_damaged_file_counts_as_none(tmp_path, damage):
     cache.remembered("kind", {}, lambda: {"x": np.arange(1000)})
     (path,) = (tmp_path / "cache").iterdir()

@@ -22,7 +22,13 @@ def digits():
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory, digits):
     """A run folder with nothing wrong: one epoch, two folds, all 5,620 rows."""
-    result = crossval.cross_validate(DigitClassifier(random_state=0, epochs=1), digits.data, digits.target, n_splits=2, progress="off")
+    result = crossval.cross_validate(
+        DigitClassifier(random_state=0, epochs=1),
+        digits.data,
+        digits.target,
+        n_splits=2,
+        progress="off",
+    )
     return runs.save(result, digits, tmp_path_factory.mktemp("runs") / "sound", seed=0)
 
 
@@ -48,20 +54,26 @@ def change_info(folder, change):
     (folder / "run.json").write_text(json.dumps(info))
 
 
-# ---- nothing wrong ----------------------------------------------------------------------------------------------------
+# ---- nothing wrong
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_a_sound_run_fails_only_where_it_is_weak(sound, digits):
     found = verdicts(sound, everything=True)
     assert list(found) == sorted(checks.TITLES)
-    assert {code for code, result in found.items() if not result.passed} <= {"DL007"}  # one epoch does not beat 1-nearest-neighbour
+    assert {code for code, result in found.items() if not result.passed} <= {
+        "DL007"
+    }  # one epoch does not beat 1-nearest-neighbour
 
 
 def test_the_command_reruns_the_folders_checks(sound, capsys):
     with pytest.raises(SystemExit) as end:
         main(["check", str(sound)])
     assert end.value.code == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["DL000", *checks.FOLDER_CHECKS]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "DL000",
+        *checks.FOLDER_CHECKS,
+    ]
     assert not (sound / "checks.json").exists()  # a finished report is not changed
 
 
@@ -85,10 +97,13 @@ def test_what_is_written(sound, tmp_path):
     results = checks.check_folder(sound)
     checks.write(tmp_path, results)
     entries = json.loads((tmp_path / "checks.json").read_text())
-    assert [set(entry) for entry in entries] == [{"code", "title", "passed", "detail"}] * len(results)
+    assert [set(entry) for entry in entries] == [{"code", "title", "passed", "detail"}] * len(
+        results
+    )
 
 
-# ---- spoilt folders ---------------------------------------------------------------------------------------------------
+# ---- spoilt folders
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -118,7 +133,10 @@ def logits_for_probabilities(spoilt):
 
 @pytest.fixture
 def prediction_not_the_most_probable(spoilt):
-    change_predictions(spoilt, lambda table: table.loc.__setitem__((0, "predicted"), (table.loc[0, "predicted"] + 1) % 10))
+    change_predictions(
+        spoilt,
+        lambda table: table.loc.__setitem__((0, "predicted"), (table.loc[0, "predicted"] + 1) % 10),
+    )
     return spoilt
 
 
@@ -155,16 +173,24 @@ def one_fold_touched_up(spoilt):
 @pytest.mark.parametrize(
     ("fixture", "code"),
     [
-        ("cut_off", "DL000"), ("rows_missing", "DL004"), ("row_twice", "DL004"), ("logits_for_probabilities", "DL005"),
-        ("prediction_not_the_most_probable", "DL005"), ("always_the_same_answer", "DL006"), ("hash_of_other_data", "DL008"),
-        ("own_file_that_is_gone", "DL008"), ("score_touched_up", "DL010"), ("one_fold_touched_up", "DL010"),
+        ("cut_off", "DL000"),
+        ("rows_missing", "DL004"),
+        ("row_twice", "DL004"),
+        ("logits_for_probabilities", "DL005"),
+        ("prediction_not_the_most_probable", "DL005"),
+        ("always_the_same_answer", "DL006"),
+        ("hash_of_other_data", "DL008"),
+        ("own_file_that_is_gone", "DL008"),
+        ("score_touched_up", "DL010"),
+        ("one_fold_touched_up", "DL010"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_the_folder_is_found(fixture, code, request):
     assert not verdicts(request.getfixturevalue(fixture))[code].passed
 
 
-# ---- spoilt experiments -----------------------------------------------------------------------------------------------
+# ---- spoilt experiments
+# -----------------------------------------------------------------------------------------------
 
 
 class _OverlappingFolds(KFold):
@@ -200,7 +226,9 @@ def test_a_run_in_other_folds_than_it_says_is_found(spoilt, digits):
 
 
 def test_a_scaler_that_has_seen_all_rows_is_found(spoilt, digits):
-    leaky = DigitClassifier(random_state=0, epochs=1).fit(digits.data[:300], digits.target[:300], scale_on=digits.data)
+    leaky = DigitClassifier(random_state=0, epochs=1).fit(
+        digits.data[:300], digits.target[:300], scale_on=digits.data
+    )
     leaky.save(spoilt / "fold-2.safetensors")
     passed, detail = probes.blind_scaler(runs.load(spoilt), digits)
     assert not passed
@@ -216,7 +244,9 @@ def test_worse_than_a_neighbour_is_found(sound, digits):
 
 def test_first_weights_that_ignore_the_seed_are_found(sound, digits, monkeypatch):
     build = model.build
-    monkeypatch.setattr(model, "build", lambda *settings: build(*settings[:-1], torch.Generator().manual_seed(0)))
+    monkeypatch.setattr(
+        model, "build", lambda *settings: build(*settings[:-1], torch.Generator().manual_seed(0))
+    )
     passed, detail = probes.seeds_reach(runs.load(sound), digits)
     assert not passed
     assert "first weights: NOT" in detail
@@ -227,7 +257,11 @@ def test_an_order_that_ignores_the_seed_is_found(sound, digits, monkeypatch, see
     randperm = torch.randperm
 
     def deaf(n, generator=None):
-        return randperm(n) if seed is None else randperm(n, generator=torch.Generator().manual_seed(seed))
+        return (
+            randperm(n)
+            if seed is None
+            else randperm(n, generator=torch.Generator().manual_seed(seed))
+        )
 
     monkeypatch.setattr(torch, "randperm", deaf)
     passed, detail = probes.seeds_reach(runs.load(sound), digits)
@@ -242,11 +276,14 @@ def test_a_check_that_breaks_has_not_passed(spoilt):
     assert "could not be completed" in result.detail
 
 
-# ---- in a report ------------------------------------------------------------------------------------------------------
+# ---- in a report
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_a_report_carries_its_checks(small_report):
-    entries = {entry["code"]: entry for entry in json.loads((small_report / "checks.json").read_text())}
+    entries = {
+        entry["code"]: entry for entry in json.loads((small_report / "checks.json").read_text())
+    }
     assert list(entries) == sorted(checks.TITLES)
     assert {code for code, entry in entries.items() if not entry["passed"]} <= {"DL007"}
     assert all(entry["detail"] for entry in entries.values())

@@ -24,7 +24,8 @@ from digitlib.recipes import RECIPES, get_recipe
 
 mpl.use("agg")
 
-# Checks of scikit-learn that make up rows of 2, 3, 5 or 10 features, where an image of side x side pixels is needed.
+# Checks of scikit-learn that make up rows of 2, 3, 5 or 10 features, where an image of side x side
+# pixels is needed.
 NOT_SQUARE = dict.fromkeys(
     (
         "check_fit_score_takes_y",
@@ -54,13 +55,17 @@ NOT_SQUARE = dict.fromkeys(
 )
 
 
-@parametrize_with_checks([DigitClassifier(epochs=1, random_state=0)], expected_failed_checks=lambda estimator: NOT_SQUARE)
+@parametrize_with_checks(
+    [DigitClassifier(epochs=1, random_state=0)], expected_failed_checks=lambda estimator: NOT_SQUARE
+)
 def test_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
 
 class SquareImages(DigitClassifier):
-    """Repeats the features until they fill 6 x 6 pixels, so that the checks above apply to what remains: all but the square."""
+    """Repeats the features until they fill 6 x 6 pixels, so that the checks above apply to what
+    remains: all but the square.
+    """
 
     def fit(self, X, y):
         X, y = validate_data(self, X, y, dtype=None, ensure_all_finite=False)
@@ -79,12 +84,15 @@ class SquareImages(DigitClassifier):
             self.n_features_in_ = n_features
 
 
-@parametrize_with_checks([SquareImages(epochs=4, batch_size=32, learning_rate=0.003, random_state=0)])
+@parametrize_with_checks(
+    [SquareImages(epochs=4, batch_size=32, learning_rate=0.003, random_state=0)]
+)
 def test_checks_of_scikit_learn_on_square_images(estimator, check):
     check(estimator)
 
 
-# ---- beside scikit-learn's tools --------------------------------------------------------------------------------------
+# ---- beside scikit-learn's tools
+# --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +111,9 @@ def weights(classifier):
 
 
 def equal(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
 
 
 def test_fitted_attributes(fitted, rows):
@@ -132,14 +142,19 @@ def test_pipeline_gives_the_same_as_the_classifier_alone(fitted, rows):
 
 
 def test_cross_val_score(rows):
-    scores = cross_val_score(DigitClassifier(epochs=2, batch_size=16, random_state=0), *rows, cv=3, error_score="raise")
+    scores = cross_val_score(
+        DigitClassifier(epochs=2, batch_size=16, random_state=0), *rows, cv=3, error_score="raise"
+    )
     assert scores.shape == (3,)
     assert scores.min() > 0.5
 
 
 def test_grid_search(rows):
     search = GridSearchCV(
-        DigitClassifier(epochs=2, batch_size=16, random_state=0), {"learning_rate": [1e-6, 1e-3]}, cv=2, error_score="raise"
+        DigitClassifier(epochs=2, batch_size=16, random_state=0),
+        {"learning_rate": [1e-6, 1e-3]},
+        cv=2,
+        error_score="raise",
     ).fit(*rows)
     assert search.best_params_ == {"learning_rate": 1e-3}
     assert search.best_estimator_.recipe_.learning_rate == 1e-3
@@ -148,7 +163,11 @@ def test_grid_search(rows):
 
 def test_learning_curve(rows):
     sizes, _, scores = learning_curve(
-        DigitClassifier(epochs=3, batch_size=16, random_state=0), *rows, train_sizes=[60, 200], cv=3, error_score="raise"
+        DigitClassifier(epochs=3, batch_size=16, random_state=0),
+        *rows,
+        train_sizes=[60, 200],
+        cv=3,
+        error_score="raise",
     )
     assert sizes.tolist() == [60, 200]
     assert scores.mean(axis=1)[0] < scores.mean(axis=1)[1]
@@ -162,7 +181,9 @@ def test_confusion_matrix_display(fitted, rows):
 
 def test_labels_of_text_are_given_back(fitted, rows):
     X, y = rows
-    names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    names = np.array(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    )
     classifier = DigitClassifier(epochs=3, batch_size=16, random_state=0).fit(X, names[y])
     assert classifier.classes_.tolist() == sorted(names)
     assert set(classifier.predict(X)) <= set(names)
@@ -177,19 +198,24 @@ def test_labels_with_gaps_and_below_zero(fitted, rows):
     np.testing.assert_array_equal(classifier.predict(X), 100 * fitted.predict(X) - 300)
 
 
-@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int16, list], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [np.float64, np.float32, np.int16, list], ids=lambda kind: kind.__name__
+)
 def test_type_of_the_pixels_changes_no_weight(kind, fitted, rows):
     X, y = rows
     same = X.tolist() if kind is list else X.astype(kind)
     assert equal(weights(clone(fitted).fit(same, y)), weights(fitted))
 
 
-# ---- seeds ------------------------------------------------------------------------------------------------------------
+# ---- seeds
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_same_seed_gives_bit_identical_weights(fitted, rows):
     assert equal(weights(clone(fitted).fit(*rows)), weights(fitted))
-    assert equal(weights(clone(fitted).fit(*rows)), weights(clone(fitted).fit(*rows).fit(*rows)))  # a second fit starts anew
+    assert equal(
+        weights(clone(fitted).fit(*rows)), weights(clone(fitted).fit(*rows).fit(*rows))
+    )  # a second fit starts anew
     state = DigitClassifier(epochs=1, random_state=np.random.RandomState(7))
     assert equal(weights(clone(state).fit(*rows)), weights(clone(state).fit(*rows)))
 
@@ -200,7 +226,8 @@ def test_other_seed_or_none_gives_other_weights(fitted, rows):
         assert not equal(weights(other), weights(fitted))
 
 
-# ---- parameters -------------------------------------------------------------------------------------------------------
+# ---- parameters
+# -------------------------------------------------------------------------------------------------------
 
 WRONG = [
     ({"recipe": "courswork"}, "recipe 'courswork' is unknown; choose one of: "),
@@ -224,7 +251,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("wrong", "expected"), WRONG, ids=[f"{k}={v}" for wrong, _ in WRONG for k, v in wrong.items()])
+@pytest.mark.parametrize(
+    ("wrong", "expected"), WRONG, ids=[f"{k}={v}" for wrong, _ in WRONG for k, v in wrong.items()]
+)
 def test_wrong_parameter_gets_its_own_line(wrong, expected, rows):
     with pytest.raises(ParameterError) as caught:
         DigitClassifier(**{"epochs": 1, **wrong}).fit(*rows)
@@ -234,7 +263,10 @@ def test_wrong_parameter_gets_its_own_line(wrong, expected, rows):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_where_there_is_none(rows):
-    with pytest.raises(ParameterError, match=r"device='cuda': torch sees no CUDA device here; use device='auto' or 'cpu'"):
+    with pytest.raises(
+        ParameterError,
+        match=r"device='cuda': torch sees no CUDA device here; use device='auto' or 'cpu'",
+    ):
         DigitClassifier(device="cuda").fit(*rows)
 
 
@@ -247,7 +279,13 @@ def test_wrong_seed(random_state, rows):
 @pytest.mark.parametrize("n_features", [1, 2, 3, 63, 65])
 def test_images_that_are_not_square(n_features, rows):
     X = np.zeros((10, n_features))
-    with pytest.raises(ParameterError, match=rf"^X has {n_features} feature\(s\), not a square image; give 4, 9, 16, \.\.\. such as 64"):
+    with pytest.raises(
+        ParameterError,
+        match=(
+            rf"^X has {n_features} feature\(s\), not a square image; give 4, 9, 16, \.\.\. such"
+            r" as 64"
+        ),
+    ):
         DigitClassifier(epochs=1).fit(X, np.arange(10) % 2)
 
 
@@ -266,7 +304,10 @@ def test_one_class_only(rows):
 def test_eval_set_with_a_class_that_was_not_trained(rows):
     X, y = rows
     known = y < 9
-    with pytest.raises(ParameterError, match=r"^eval_set holds class .*9.*, which y does not; add training rows of it$"):
+    with pytest.raises(
+        ParameterError,
+        match=r"^eval_set holds class .*9.*, which y does not; add training rows of it$",
+    ):
         DigitClassifier(epochs=1).fit(X[known], y[known], eval_set=(X, y))
 
 
@@ -290,7 +331,9 @@ def test_every_recipe_trains(recipe, rows):
     assert np.isfinite(classifier.predict_proba(rows[0])).all()
 
 
-@pytest.mark.parametrize(("recipe", "times"), [*((name, 2) for name in RECIPES if name != "coursework"), ("accurate", 3)])
+@pytest.mark.parametrize(
+    ("recipe", "times"), [*((name, 2) for name in RECIPES if name != "coursework"), ("accurate", 3)]
+)
 def test_every_recipe_learns_from_larger_images_of_0_to_255(recipe, times, rows):
     X, y = rows
     large = np.kron(X.reshape(-1, 8, 8), np.ones((times, times))).astype(np.uint8) * 15
@@ -298,11 +341,14 @@ def test_every_recipe_learns_from_larger_images_of_0_to_255(recipe, times, rows)
         large = np.pad(large, ((0, 0), (2, 2), (2, 2)))  # 28x28
     large = large.reshape(len(X), -1)
     learned = RECIPES[recipe].learned
-    classifier = DigitClassifier(recipe, epochs=4 if learned else None, batch_size=32 if learned else None, random_state=0)
+    classifier = DigitClassifier(
+        recipe, epochs=4 if learned else None, batch_size=32 if learned else None, random_state=0
+    )
     assert classifier.fit(large[:200], y[:200]).score(large[200:], y[200:]) > 0.6
 
 
-# ---- weights on disk --------------------------------------------------------------------------------------------------
+# ---- weights on disk
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -322,14 +368,19 @@ def test_saved_labels_of_text_come_back(rows, tmp_path):
     X, y = rows
     fitted = DigitClassifier(epochs=1, random_state=0).fit(X, np.where(y % 2, "odd", "even"))
     fitted.save(tmp_path / "text.safetensors")
-    np.testing.assert_array_equal(DigitClassifier.load(tmp_path / "text.safetensors").predict(X), fitted.predict(X))
+    np.testing.assert_array_equal(
+        DigitClassifier.load(tmp_path / "text.safetensors").predict(X), fitted.predict(X)
+    )
 
 
 def test_file_holds_numbers_and_text_only(fitted, tmp_path):
     fitted.save(tmp_path / "it.safetensors")
     with safe_open(tmp_path / "it.safetensors", "np") as file:
         assert json.loads(file.metadata()["recipe"])["name"] == "coursework"
-        assert sum(file.get_tensor(key).size for key in file.keys() if key.startswith("network.")) == 151_306  # noqa: SIM118
+        assert (
+            sum(file.get_tensor(key).size for key in file.keys() if key.startswith("network."))
+            == 151_306
+        )  # noqa: SIM118
         assert file.get_tensor("scaler.mean").shape == (64,)
 
 
@@ -340,7 +391,10 @@ def test_pickled_and_copied_gives_the_same_bits(fitted, rows):
 
 
 def without_a_tensor(path):
-    change_tensors(path, lambda tensors: tensors.pop(max(tensors, key=lambda name: name.startswith("network."))))
+    change_tensors(
+        path,
+        lambda tensors: tensors.pop(max(tensors, key=lambda name: name.startswith("network."))),
+    )
 
 
 def without_the_scaler(path):
@@ -348,7 +402,12 @@ def without_the_scaler(path):
 
 
 def tensor_of_another_shape(path):
-    change_tensors(path, lambda tensors: tensors.update({name: t[:1] for name, t in tensors.items() if name.startswith("network.")}))
+    change_tensors(
+        path,
+        lambda tensors: tensors.update(
+            {name: t[:1] for name, t in tensors.items() if name.startswith("network.")}
+        ),
+    )
 
 
 def header_of_another_program(path):
@@ -356,7 +415,12 @@ def header_of_another_program(path):
 
 
 def header_with_an_unknown_setting(path):
-    change_header(path, lambda header: header.update(recipe=json.dumps({**json.loads(header["recipe"]), "flavour": 1})))
+    change_header(
+        path,
+        lambda header: header.update(
+            recipe=json.dumps({**json.loads(header["recipe"]), "flavour": 1})
+        ),
+    )
 
 
 def header_that_is_no_json(path):
@@ -413,9 +477,21 @@ def a_folder(path):
 
 
 DAMAGES = (
-    without_a_tensor, without_the_scaler, tensor_of_another_shape, header_of_another_program, header_with_an_unknown_setting,
-    header_that_is_no_json, no_header, truncated, truncated_in_the_header, empty, text, a_pickle, missing, a_folder,
-)  # fmt: skip
+    without_a_tensor,
+    without_the_scaler,
+    tensor_of_another_shape,
+    header_of_another_program,
+    header_with_an_unknown_setting,
+    header_that_is_no_json,
+    no_header,
+    truncated,
+    truncated_in_the_header,
+    empty,
+    text,
+    a_pickle,
+    missing,
+    a_folder,
+)
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
@@ -423,7 +499,9 @@ def test_damaged_file_is_refused(damage, fitted, tmp_path):
     path = tmp_path / "it.safetensors"
     fitted.save(path)
     damage(path)
-    with pytest.raises(RunError, match=r"not a digitlib weights file \(.*\); train again$") as caught:
+    with pytest.raises(
+        RunError, match=r"not a digitlib weights file \(.*\); train again$"
+    ) as caught:
         DigitClassifier.load(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)

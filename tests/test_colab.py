@@ -47,15 +47,21 @@ def _closure(names):
         except PackageNotFoundError:
             continue  # wanted on another system only
         needs = [Requirement(text) for text in found[name].requires or ()]
-        waiting += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+        waiting += [
+            need.name
+            for need in needs
+            if need.marker is None or need.marker.evaluate({"extra": ""})
+        ]
     return found
 
 
 @pytest.fixture(scope="module")
 def colab_python(tmp_path_factory):
-    """A fresh virtual environment with what Colab ships and a stub ``google.colab``, without digitlib, papermill or nbconvert.
+    """A fresh virtual environment with what Colab ships and a stub ``google.colab``, without
+    digitlib, papermill or nbconvert.
 
-    Installing torch anew takes a minute or more, so the packages are linked, file by file of their records, from this Python's.
+    Installing torch anew takes a minute or more, so the packages are linked, file by file of their
+    records, from this Python's.
     """
     folder = tmp_path_factory.mktemp("colab") / "venv"
     venv.create(folder, with_pip=False, symlinks=True)
@@ -72,11 +78,18 @@ def colab_python(tmp_path_factory):
 @pytest.fixture(scope="module")
 def notebooks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dist")
-    return {path.stem: path for path in colab.build(folder, values={"epochs": 1, "splits": 2, "seed": 5, "source": "sklearn"})}
+    return {
+        path.stem: path
+        for path in colab.build(
+            folder, values={"epochs": 1, "splits": 2, "seed": 5, "source": "sklearn"}
+        )
+    }
 
 
 def _run(python, notebook, folder, monkeypatch):
-    """Execute with a kernel of `python` in `folder`; what this process has on its path must not help it."""
+    """Execute with a kernel of `python` in `folder`; what this process has on its path must not
+    help it.
+    """
 
     class Manager(AsyncKernelManager):
         @property
@@ -87,50 +100,74 @@ def _run(python, notebook, folder, monkeypatch):
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("DIGITLIB_PROGRESS", "log")
-    client = NotebookClient(notebook, timeout=280, kernel_manager_class=Manager, resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook,
+        timeout=280,
+        kernel_manager_class=Manager,
+        resources={"metadata": {"path": str(folder)}},
+    )
     return client.execute()
 
 
 def _has(python, module):
     code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{module}') is None)"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return subprocess.run([python, "-c", code], env=environment, cwd="/", check=False).returncode == 0
+    return (
+        subprocess.run([python, "-c", code], env=environment, cwd="/", check=False).returncode == 0
+    )
 
 
-def test_complete_notebook_runs_where_nothing_is_installed(colab_python, notebooks, tmp_path, monkeypatch):
+def test_complete_notebook_runs_where_nothing_is_installed(
+    colab_python, notebooks, tmp_path, monkeypatch
+):
     assert _has(colab_python, "torch")
     assert _has(colab_python, "google.colab")
     assert not _has(colab_python, "digitlib")
     assert not _has(colab_python, "papermill")
     empty = tmp_path / "content"
     empty.mkdir()
-    _run(colab_python, nbformat.read(notebooks["digits_complete"], as_version=4), empty, monkeypatch)
+    _run(
+        colab_python, nbformat.read(notebooks["digits_complete"], as_version=4), empty, monkeypatch
+    )
     info = json.loads((empty / "reports" / "lab" / "run.json").read_text())
     X, y = load_digits("sklearn", return_X_y=True)
-    here = cross_validate(DigitClassifier(random_state=5, epochs=1), X, y, n_splits=2, progress="off")
+    here = cross_validate(
+        DigitClassifier(random_state=5, epochs=1), X, y, n_splits=2, progress="off"
+    )
     assert info["scores"]["accuracy"] == here.accuracy
     assert info["commit"] is None
 
 
-def test_missing_package_that_cannot_be_installed_stops_the_first_cell(colab_python, notebooks, tmp_path, monkeypatch):
+def test_missing_package_that_cannot_be_installed_stops_the_first_cell(
+    colab_python, notebooks, tmp_path, monkeypatch
+):
     book = nbformat.read(notebooks["1_eda"], as_version=4)
     book.cells = book.cells[:1]
-    book.cells[0].source = book.cells[0].source.replace('"torch>=2.6"', '"torch>=2.6", "no-such-package-of-digits>=1"')
+    book.cells[0].source = book.cells[0].source.replace(
+        '"torch>=2.6"', '"torch>=2.6", "no-such-package-of-digits>=1"'
+    )
     with pytest.raises(CellExecutionError) as raised:
         _run(colab_python, book, tmp_path, monkeypatch)
-    assert "pip could not install no-such-package-of-digits>=1: ERROR: No matching distribution" in raised.value.evalue
+    assert (
+        "pip could not install no-such-package-of-digits>=1: ERROR: No matching distribution"
+        in raised.value.evalue
+    )
 
 
 def test_damaged_package_is_not_installed(colab_python, notebooks):
     source = nbformat.read(notebooks["1_eda"], as_version=4).cells[0].source
     damaged = source.replace('WHEEL = """\nUEsDBB', 'WHEEL = """\nUEsDBA')
     assert damaged != source
-    done = subprocess.run([colab_python, "-"], input=damaged, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [colab_python, "-"], input=damaged, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert "damaged (wrong SHA-256)" in done.stderr
 
 
-def test_installed_packages_are_constrained_to_the_version_they_have(colab_python, notebooks, tmp_path):
+def test_installed_packages_are_constrained_to_the_version_they_have(
+    colab_python, notebooks, tmp_path
+):
     """A pip that only says what it is asked: nothing but the missing package, numpy and torch held."""
     (tmp_path / "pip").mkdir()
     (tmp_path / "pip" / "__init__.py").touch()
@@ -140,7 +177,14 @@ def test_installed_packages_are_constrained_to_the_version_they_have(colab_pytho
     source = nbformat.read(notebooks["1_eda"], as_version=4).cells[0].source
     source = source.replace('"torch>=2.6"', '"torch>=2.6", "no-such-package-of-digits"')
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([colab_python, "-"], input=source, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [colab_python, "-"],
+        input=source,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     words, *constraints = done.stdout.splitlines()
     assert words.endswith("'no-such-package-of-digits']")
@@ -157,13 +201,17 @@ def test_every_notebook_is_small_valid_and_open_to_papermill(notebooks):
     inferred = papermill.inspect_notebook(str(notebooks["digits_complete"]))
     assert {"source", "recipe", "seed", "splits", "epochs", "scaling", "run"} <= set(inferred)
     assert (inferred["seed"]["default"], inferred["splits"]["default"]) == ("5", "2")
-    assert inferred["run"]["default"] == '"reports/lab"'  # nothing is written above the working directory
+    assert (
+        inferred["run"]["default"] == '"reports/lab"'
+    )  # nothing is written above the working directory
     assert inferred["seed"]["help"] == '@param {type:"integer"}'
 
 
 @pytest.mark.parametrize("package", colab.ONLY_FOR)
 def test_only_the_notebook_of_pictures_waits_for_what_only_it_needs(notebooks, package):
-    assert {stem for stem, path in notebooks.items() if package in path.read_text()} == {colab.ONLY_FOR[package]}
+    assert {stem for stem, path in notebooks.items() if package in path.read_text()} == {
+        colab.ONLY_FOR[package]
+    }
 
 
 def test_repo_gives_badges_and_a_git_install(tmp_path):
@@ -174,7 +222,9 @@ def test_repo_gives_badges_and_a_git_install(tmp_path):
     assert paths["2_train"].stat().st_size < 40_000  # no wheel inside
 
 
-@pytest.mark.parametrize("repo", ["ada", "ada/digits/x", 'ada/digits" + evil', "https://github.com/ada/digits"])
+@pytest.mark.parametrize(
+    "repo", ["ada", "ada/digits/x", 'ada/digits" + evil', "https://github.com/ada/digits"]
+)
 def test_repo_that_is_none(tmp_path, repo):
     with pytest.raises(ParameterError, match="takes owner/name"):
         colab.build(tmp_path, repo=repo)

@@ -23,15 +23,27 @@ def _own_cache(tmp_path_factory):
         yield
 
 
-# ---- the protocol by writers ------------------------------------------------------------------------------------------
+# ---- the protocol by writers
+# ------------------------------------------------------------------------------------------
 
 
 def test_writers_are_never_on_both_sides(digits):
-    result = cross_validate(KNeighborsClassifier(1), digits.data, digits.target, protocol="writers", writers=digits.writers, progress="off")
+    result = cross_validate(
+        KNeighborsClassifier(1),
+        digits.data,
+        digits.target,
+        protocol="writers",
+        writers=digits.writers,
+        progress="off",
+    )
     assert (digits.writers[result.rows] == "test").all()
     assert len(result.rows) == len(result.y) == len(result.probabilities) == 1797
     assert result.estimators[0].n_samples_fit_ == 3823
-    expected = KNeighborsClassifier(1).fit(digits.data[:3823], digits.target[:3823]).predict(digits.data[3823:])
+    expected = (
+        KNeighborsClassifier(1)
+        .fit(digits.data[:3823], digits.target[:3823])
+        .predict(digits.data[3823:])
+    )
     assert (result.predicted == expected).all()
     assert result.fold_accuracies.tolist() == [result.accuracy]
 
@@ -52,15 +64,23 @@ def test_folds_cover_all_rows(digits):
 )
 def test_a_protocol_that_cannot_be(digits, options, error, says):
     with pytest.raises(error, match=says):
-        cross_validate(KNeighborsClassifier(1), digits.data, digits.target, progress="off", **options)
+        cross_validate(
+            KNeighborsClassifier(1), digits.data, digits.target, progress="off", **options
+        )
 
 
-# ---- competitors ------------------------------------------------------------------------------------------------------
+# ---- competitors
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_svc_is_the_one_line_svc(digits):
     measured = competitors.measure(competitors.competitors()["RBF SVC"], digits)
-    expected = cross_val_predict(SVC(C=10, gamma=0.2), digits.data / 16, digits.target, cv=KFold(4, shuffle=True, random_state=30))
+    expected = cross_val_predict(
+        SVC(C=10, gamma=0.2),
+        digits.data / 16,
+        digits.target,
+        cv=KFold(4, shuffle=True, random_state=30),
+    )
     assert (measured.predicted == expected).mean() > 0.9999
     assert (measured.predicted == digits.target).mean() == pytest.approx(0.9925, abs=2e-4)
     assert measured.milliseconds > 0
@@ -102,18 +122,28 @@ def test_recipes_are_chosen_by_budget(digits):
         competitors.choose_recipes("coursework,none-such", 0, digits)
 
 
-# ---- the comparison ---------------------------------------------------------------------------------------------------
+# ---- the comparison
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, digits):
-    result = cross_validate(DigitClassifier(random_state=0, epochs=1), digits.data, digits.target, n_splits=3, progress="off")
+    result = cross_validate(
+        DigitClassifier(random_state=0, epochs=1),
+        digits.data,
+        digits.target,
+        n_splits=3,
+        progress="off",
+    )
     return runs.load(runs.save(result, digits, tmp_path_factory.mktemp("run"), seed=0))
 
 
 @pytest.fixture(scope="module")
 def comparison(run, digits):
-    few = {name: competitors.competitors()[name] for name in ("majority class", "1-nearest-neighbour", "RBF SVC")}
+    few = {
+        name: competitors.competitors()[name]
+        for name in ("majority class", "1-nearest-neighbour", "RBF SVC")
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compare, "competitors", lambda: few)
         return compare.compare(digits, run, budget=0)
@@ -125,7 +155,10 @@ def test_the_svc_is_ranked_above_a_weaker_network(comparison, run):
     own = comparison.table.loc["coursework"]
     assert own["correct"] == (run.y == run.predicted).sum()
     assert bool(own["ours"])
-    assert any(sentence.startswith("RBF SVC is right on") and "than coursework" in sentence for sentence in compare.conclude(comparison))
+    assert any(
+        sentence.startswith("RBF SVC is right on") and "than coursework" in sentence
+        for sentence in compare.conclude(comparison)
+    )
 
 
 def test_everybody_has_both_answers(comparison):
@@ -136,14 +169,20 @@ def test_everybody_has_both_answers(comparison):
 
 def test_pairs_agree_with_the_counts(comparison):
     for other, pair in comparison.pairs.iterrows():
-        surplus = comparison.table.loc["coursework", "correct"] - comparison.table.loc[other, "correct"]
+        surplus = (
+            comparison.table.loc["coursework", "correct"] - comparison.table.loc[other, "correct"]
+        )
         assert pair["only reference"] - pair["only other"] == surplus
         assert pair["McNemar p, Holm"] >= pair["McNemar p"]
 
 
 def test_conclusions_follow_the_tests():
     columns = ["only reference", "only other", "McNemar p, Holm", "t-test p, Holm"]
-    pairs = pd.DataFrame([[9, 1, 0.9, 0.9], [1, 90, 0.01, 0.2], [90, 1, 0.01, 0.01], [5, 5, 1, 1]], columns=columns, index=list("abcd"))
+    pairs = pd.DataFrame(
+        [[9, 1, 0.9, 0.9], [1, 90, 0.01, 0.2], [90, 1, 0.01, 0.01], [5, 5, 1, 1]],
+        columns=columns,
+        index=list("abcd"),
+    )
     a, b, c, d = compare.conclude(compare.Comparison("ours", pd.DataFrame(), pairs, {}))
     assert "neither may be called better" in a
     assert b.startswith("b is right on 89 more images than ours")
@@ -163,7 +202,9 @@ class _Brief(DigitClassifier):
 
 def test_data_that_tells_no_writers_apart(monkeypatch):
     digits = load_digits("sklearn")
-    monkeypatch.setattr(compare, "competitors", lambda: {"1-nearest-neighbour": KNeighborsClassifier(1)})
+    monkeypatch.setattr(
+        compare, "competitors", lambda: {"1-nearest-neighbour": KNeighborsClassifier(1)}
+    )
     monkeypatch.setattr(compare, "choose_recipes", lambda *_, **__: (["coursework"], {}))
     monkeypatch.setattr(compare, "DigitClassifier", _Brief)
     comparison = compare.compare(digits)

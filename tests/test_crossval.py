@@ -1,4 +1,6 @@
-"""Cross-validation: each row once, the same bits however it is run, and what happens when it is stopped."""
+"""Cross-validation: each row once, the same bits however it is run, and what happens when it is
+stopped.
+"""
 
 import functools
 import threading
@@ -45,10 +47,14 @@ def same_bits(first, second):
     np.testing.assert_array_equal(first.folds, second.folds)
     assert first.history.equals(second.history)
     for one, other in zip(first.estimators, second.estimators, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one.network_.parameters(), other.network_.parameters(), strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(one.network_.parameters(), other.network_.parameters(), strict=True)
+        )
 
 
-# ---- the result -------------------------------------------------------------------------------------------------------
+# ---- the result
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_each_row_is_held_out_once_by_the_published_split(result, rows):
@@ -63,7 +69,9 @@ def test_probabilities_are_those_of_a_model_that_never_saw_the_row(result, class
     for number, (train, test) in enumerate(SPLIT.split(X), 1):
         alone = DigitClassifier(epochs=2, random_state=0).fit(X[train], y[train])
         np.testing.assert_array_equal(result.probabilities[test], alone.predict_proba(X[test]))
-        np.testing.assert_array_equal(result.estimators[number - 1].scaler_.mean_, X[train].mean(axis=0))
+        np.testing.assert_array_equal(
+            result.estimators[number - 1].scaler_.mean_, X[train].mean(axis=0)
+        )
     assert not hasattr(classifier, "classes_")  # the one given is never fitted
 
 
@@ -76,8 +84,17 @@ def test_accuracy_history_and_seconds(result, rows):
     y = rows[1]
     assert result.accuracy == accuracy_score(y, result.probabilities.argmax(axis=1))
     assert result.fold_accuracies.mean() == pytest.approx(result.accuracy)  # folds of one size
-    assert list(result.history) == ["fold", "epoch", "learning_rate", "loss", "held_out_loss", "held_out_accuracy"]
-    assert result.history[["fold", "epoch"]].to_numpy().tolist() == [[fold, epoch] for fold in (1, 2, 3, 4) for epoch in (1, 2)]
+    assert list(result.history) == [
+        "fold",
+        "epoch",
+        "learning_rate",
+        "loss",
+        "held_out_loss",
+        "held_out_accuracy",
+    ]
+    assert result.history[["fold", "epoch"]].to_numpy().tolist() == [
+        [fold, epoch] for fold in (1, 2, 3, 4) for epoch in (1, 2)
+    ]
     last = result.history.groupby("fold")["held_out_accuracy"].last()
     np.testing.assert_allclose(last, result.fold_accuracies, rtol=1e-6)
     assert all(0 < seconds < result.seconds for seconds in result.fold_seconds)
@@ -91,7 +108,8 @@ def test_random_state_decides_the_folds_alone(classifier, rows):
     np.testing.assert_array_equal(other.folds, expected)
 
 
-# ---- the same bits however it is run ----------------------------------------------------------------------------------
+# ---- the same bits however it is run
+# ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_jobs", [2, 4, None])
@@ -101,7 +119,9 @@ def test_number_of_folds_at_once_changes_no_bit(n_jobs, result, classifier, rows
 
 @pytest.mark.parametrize("recipe", ["wide", "handwriting"])
 def test_added_pictures_are_the_same_wherever_folds_train(recipe, rows):
-    classifier = DigitClassifier(recipe, epochs=1 if recipe == "handwriting" else None, random_state=0)
+    classifier = DigitClassifier(
+        recipe, epochs=1 if recipe == "handwriting" else None, random_state=0
+    )
     alone = cross_validate(classifier, *rows, n_jobs=1)
     same_bits(cross_validate(classifier, *rows, n_jobs=4), alone)
     with joblib.parallel_config(backend="loky", n_jobs=2):
@@ -146,7 +166,8 @@ def test_threads_of_the_process_are_restored(n_jobs, classifier, rows):
         torch.set_num_threads(before)
 
 
-# ---- any classifier ---------------------------------------------------------------------------------------------------
+# ---- any classifier
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -154,12 +175,17 @@ def test_threads_of_the_process_are_restored(n_jobs, classifier, rows):
     [
         pytest.param(KNeighborsClassifier(1), id="nearest_neighbour"),
         pytest.param(make_pipeline(StandardScaler(), LogisticRegression(C=0.01)), id="pipeline"),
-        pytest.param(make_pipeline(FunctionTransformer(), DigitClassifier(epochs=1, random_state=0)), id="pipeline_of_ours"),
+        pytest.param(
+            make_pipeline(FunctionTransformer(), DigitClassifier(epochs=1, random_state=0)),
+            id="pipeline_of_ours",
+        ),
     ],
 )
 def test_any_classifier_with_probabilities(other, rows):
     result = cross_validate(other, *rows, n_jobs=2)
-    np.testing.assert_array_equal(result.probabilities, cross_val_predict(other, *rows, cv=SPLIT, method="predict_proba"))
+    np.testing.assert_array_equal(
+        result.probabilities, cross_val_predict(other, *rows, cv=SPLIT, method="predict_proba")
+    )
     assert result.history.empty
 
 
@@ -183,7 +209,11 @@ def test_labels_of_text(rows):
     assert result.accuracy == (result.predicted == names).mean() > 0.6
 
 
-@pytest.mark.parametrize("other", [KNeighborsClassifier(1), DigitClassifier(epochs=1, random_state=0)], ids=["neighbour", "ours"])
+@pytest.mark.parametrize(
+    "other",
+    [KNeighborsClassifier(1), DigitClassifier(epochs=1, random_state=0)],
+    ids=["neighbour", "ours"],
+)
 def test_class_whose_rows_are_all_held_out_has_probability_0(other, rows):
     X, y = rows[0], rows[1] % 3
     held_out = next(SPLIT.split(X))[1][:4]
@@ -194,18 +224,43 @@ def test_class_whose_rows_are_all_held_out_has_probability_0(other, rows):
     np.testing.assert_allclose(result.probabilities.sum(axis=1), 1, rtol=1e-6)
 
 
-# ---- refused ----------------------------------------------------------------------------------------------------------
+# ---- refused
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_wrong_arguments_get_one_line(classifier, rows):
     X, y = rows
     cases = [
-        (ParameterError, r"^n_splits=1: takes an integer from 2 up$", lambda: cross_validate(classifier, X, y, n_splits=1)),
-        (DataError, r"fewer than the 50 folds", lambda: cross_validate(classifier, X, y, n_splits=50)),
-        (ParameterError, r"^X of shape \(320, 64\) and y of shape \(319,\)", lambda: cross_validate(classifier, X, y[:-1])),
-        (ParameterError, r"^scaling='some': takes 'train' or 'all'$", lambda: cross_validate(classifier, X, y, scaling="some")),
-        (ParameterError, r"^progress='loud'", lambda: cross_validate(classifier, X, y, progress="loud")),
-        (ParameterError, r"^LinearSVC has no predict_proba", lambda: cross_validate(LinearSVC(), X, y)),
+        (
+            ParameterError,
+            r"^n_splits=1: takes an integer from 2 up$",
+            lambda: cross_validate(classifier, X, y, n_splits=1),
+        ),
+        (
+            DataError,
+            r"fewer than the 50 folds",
+            lambda: cross_validate(classifier, X, y, n_splits=50),
+        ),
+        (
+            ParameterError,
+            r"^X of shape \(320, 64\) and y of shape \(319,\)",
+            lambda: cross_validate(classifier, X, y[:-1]),
+        ),
+        (
+            ParameterError,
+            r"^scaling='some': takes 'train' or 'all'$",
+            lambda: cross_validate(classifier, X, y, scaling="some"),
+        ),
+        (
+            ParameterError,
+            r"^progress='loud'",
+            lambda: cross_validate(classifier, X, y, progress="loud"),
+        ),
+        (
+            ParameterError,
+            r"^LinearSVC has no predict_proba",
+            lambda: cross_validate(LinearSVC(), X, y),
+        ),
         (ParameterError, r"epochs=0", lambda: cross_validate(DigitClassifier(epochs=0), X, y)),
     ]
     for kind, pattern, call in cases:
@@ -224,17 +279,28 @@ def test_scaling_on_all_rows_is_the_published_leak(result, classifier, rows):
 
 def test_scaling_that_has_no_effect_is_refused(rows):
     for other in (KNeighborsClassifier(), make_pipeline(StandardScaler(), KNeighborsClassifier())):
-        with pytest.raises(ParameterError, match=r"^scaling='all' has no effect on \w+; leave it at 'train'$"):
+        with pytest.raises(
+            ParameterError, match=r"^scaling='all' has no effect on \w+; leave it at 'train'$"
+        ):
             cross_validate(other, *rows, scaling="all")
 
 
-# ---- stopped, and gone on with ----------------------------------------------------------------------------------------
+# ---- stopped, and gone on with
+# ----------------------------------------------------------------------------------------
 
 
 class StopsOneFold(DigitClassifier):
-    """The fold that begins first raises after two epochs, once the other is training; that one would take hours."""
+    """The fold that begins first raises after two epochs, once the other is training; that one
+    would take hours.
+    """
 
-    lock, begun, ended, other_trains, all_ended = threading.Lock(), [], [], threading.Event(), threading.Event()
+    lock, begun, ended, other_trains, all_ended = (
+        threading.Lock(),
+        [],
+        [],
+        threading.Event(),
+        threading.Event(),
+    )
 
     def fit(self, X, y, eval_set=None, on_epoch=None):
         with self.lock:
@@ -297,7 +363,9 @@ def test_next_attempt_picks_up_finished_folds(tmp_path, fits, result, classifier
         cross_validate(classifier, *rows, n_jobs=1, store=store)
     assert len(fits) == 3
     fits.stop_at = None
-    again = cross_validate(classifier, *rows, n_jobs=2, store=store_for(tmp_path, classifier, rows), progress="log")
+    again = cross_validate(
+        classifier, *rows, n_jobs=2, store=store_for(tmp_path, classifier, rows), progress="log"
+    )
     assert len(fits) == 3 + 2
     same_bits(again, result)
     assert capfd.readouterr().err.count("(kept from an earlier attempt)") == 2
@@ -333,10 +401,16 @@ def test_fold_of_another_run_is_not_picked_up(tmp_path, classifier, rows):
 def test_truncated_fold_is_trained_anew(suffix, kept, tmp_path, fits, result, classifier, rows):
     store = store_for(tmp_path, classifier, rows)
     for number, (_, test) in enumerate(SPLIT.split(rows[0]), 1):
-        store.put(digitlib.crossval.Fold(number, test, result.probabilities[test], result.estimators[number - 1]))
+        store.put(
+            digitlib.crossval.Fold(
+                number, test, result.probabilities[test], result.estimators[number - 1]
+            )
+        )
     file = tmp_path / "kept" / f"2.{suffix}"
     file.write_bytes(file.read_bytes()[:kept])
-    np.testing.assert_array_equal(cross_validate(classifier, *rows, store=store).probabilities, result.probabilities)
+    np.testing.assert_array_equal(
+        cross_validate(classifier, *rows, store=store).probabilities, result.probabilities
+    )
     assert len(fits) == 1
 
 
@@ -346,7 +420,8 @@ def test_nothing_is_kept_of_a_run_that_cannot_be_repeated(tmp_path, rows):
     assert not (tmp_path / "kept").exists()
 
 
-# ---- progress ---------------------------------------------------------------------------------------------------------
+# ---- progress
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_log_file_is_readable(classifier, rows, capfd, monkeypatch):

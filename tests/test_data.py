@@ -1,4 +1,6 @@
-"""The sources of digits that need no file of the user's and no network; see test_userfile.py and test_uci.py for those."""
+"""The sources of digits that need no file of the user's and no network; see test_userfile.py and
+test_uci.py for those.
+"""
 
 import gzip
 import hashlib
@@ -151,7 +153,10 @@ def test_source_of_another_type_is_refused(source):
 def test_check_splits_counts_the_rarest_class():
     y = np.repeat([0, 1, 2], [9, 3, 5])
     data.check_splits(y, 3)
-    with pytest.raises(DataError, match=r"^class 1 has 3 row\(s\), fewer than the 4 folds; add rows or use fewer folds$"):
+    with pytest.raises(
+        DataError,
+        match=r"^class 1 has 3 row\(s\), fewer than the 4 folds; add rows or use fewer folds$",
+    ):
         data.check_splits(y, 4)
     with pytest.raises(DataError, match=r"^no rows to make 2 folds of"):
         data.check_splits(y[:0], 2)
@@ -164,7 +169,17 @@ def test_check_splits_takes_integers_from_2_up(n_splits):
 
 
 def test_import_of_the_package_is_light():
-    """Heavy libraries are imported by what needs them, and not before: the command line starts in milliseconds."""
-    code = "import digitlib, sys; print([name for name in ('numpy', 'pandas', 'sklearn', 'torch') if name in sys.modules]);"
+    """Heavy libraries are imported by what needs them, and not before: the command line starts in
+    milliseconds.
+    """
+    code = (
+        "import digitlib, sys; print([name for name in ('numpy', 'pandas', 'sklearn', 'torch') if"
+        " name in sys.modules]);"
+    )
     code += "digitlib.load_digits(); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\nFalse\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\nFalse\n"
+    )

@@ -18,17 +18,25 @@ def rows():
 @pytest.fixture(scope="module")
 def here(rows):
     """The result of the default engine, threads of this process."""
-    return cross_validate(DigitClassifier("fast", random_state=0, device="cpu"), *rows, progress="off")
+    return cross_validate(
+        DigitClassifier("fast", random_state=0, device="cpu"), *rows, progress="off"
+    )
 
 
 def test_folds_on_a_dask_cluster_have_the_same_bits(rows, here):
-    distributed = pytest.importorskip("distributed", reason="distributed is a development dependency")
+    distributed = pytest.importorskip(
+        "distributed", reason="distributed is a development dependency"
+    )
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        ) as cluster,
         distributed.Client(cluster) as client,
         joblib.parallel_config(backend="dask"),
     ):
-        there = cross_validate(DigitClassifier("fast", random_state=0, device="cpu"), *rows, progress="off")
+        there = cross_validate(
+            DigitClassifier("fast", random_state=0, device="cpu"), *rows, progress="off"
+        )
         workers = client.run(lambda dask_worker: dask_worker.state.executed_count)
     assert sum(workers.values()) >= 4, "the folds ran on the cluster"
     assert len([count for count in workers.values() if count]) == 2, "on both of its workers"
@@ -57,7 +65,12 @@ def test_images_of_28_by_28_with_255_values(recipe):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 @pytest.mark.parametrize("recipe", ["coursework", "fast", "balanced"])
 def test_cuda_agrees_with_the_cpu(recipe, rows):
-    """Same first weights, order, dropout and augmentation; only the order of sums differs, so all but a few answers agree."""
-    results = [cross_validate(DigitClassifier(recipe, random_state=0, device=d), *rows, progress="off") for d in ("cpu", "cuda")]
+    """Same first weights, order, dropout and augmentation; only the order of sums differs, so all
+    but a few answers agree.
+    """
+    results = [
+        cross_validate(DigitClassifier(recipe, random_state=0, device=d), *rows, progress="off")
+        for d in ("cpu", "cuda")
+    ]
     assert (results[0].predicted == results[1].predicted).mean() > 0.98
     assert abs(results[0].accuracy - results[1].accuracy) < 0.01

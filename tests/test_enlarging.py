@@ -29,7 +29,10 @@ def test_rewriting_bends_but_keeps_the_digit():
     assert np.array_equal(written, rewrite(X[rows], generator()))
     assert np.linalg.norm(written.astype(float) - X[rows], axis=1).mean() > 8
     # Over six draws: a single one of 400 images is off by a point either way.
-    assert np.mean([neighbours.score(rewrite(X[rows], generator(seed)), Y[rows]) for seed in range(6)]) > 0.85
+    assert (
+        np.mean([neighbours.score(rewrite(X[rows], generator(seed)), Y[rows]) for seed in range(6)])
+        > 0.85
+    )
 
 
 def test_drawn_digits_are_read_by_who_knows_only_the_data():
@@ -50,14 +53,25 @@ def test_rows_of_the_data_come_first_and_stay_as_they_are():
     assert np.array_equal(targets[:150], np.tile(Y[:50], 3))
 
 
-@pytest.mark.parametrize("classes", [np.array(["a", "b"]), np.array([0, 1]), np.array([False, True])], ids=["text", "0 and 1", "bool"])
+@pytest.mark.parametrize(
+    "classes",
+    [np.array(["a", "b"]), np.array([0, 1]), np.array([False, True])],
+    ids=["text", "0 and 1", "bool"],
+)
 def test_no_digit_is_drawn_for_labels_that_may_not_be_digits(classes):
     """0 and 1 may mean "another digit" and "a five"."""
-    _, targets = enlarge(X[:9], Y[:9] % 2, classes, replace(HANDWRITING, rewrites=1, drawn=1), generator())
+    _, targets = enlarge(
+        X[:9], Y[:9] % 2, classes, replace(HANDWRITING, rewrites=1, drawn=1), generator()
+    )
     assert len(targets) == 18
 
 
-OTHERS = {"16x16": np.repeat(X[:20], 4, axis=1), "0..240": X[:20].astype(int) * 15, "-8..8": X[:20] - 8.0, "0..1": X[:20] / 16}
+OTHERS = {
+    "16x16": np.repeat(X[:20], 4, axis=1),
+    "0..240": X[:20].astype(int) * 15,
+    "-8..8": X[:20] - 8.0,
+    "0..1": X[:20] / 16,
+}
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
@@ -74,8 +88,12 @@ def test_float_images_of_0_to_16_are_the_same_images():
 
 def test_drawn_digits_teach():
     drawn, digits = strokes.draw(12, seed=5)
-    plain = DigitClassifier(replace(HANDWRITING, epochs=1, rewrites=1, drawn=None), random_state=0).fit(X[:1500], Y[:1500])
-    taught = DigitClassifier(replace(HANDWRITING, epochs=1, rewrites=1, drawn=60), random_state=0).fit(X[:1500], Y[:1500])
+    plain = DigitClassifier(
+        replace(HANDWRITING, epochs=1, rewrites=1, drawn=None), random_state=0
+    ).fit(X[:1500], Y[:1500])
+    taught = DigitClassifier(
+        replace(HANDWRITING, epochs=1, rewrites=1, drawn=60), random_state=0
+    ).fit(X[:1500], Y[:1500])
     assert taught.score(drawn, digits) > plain.score(drawn, digits)
 
 

@@ -1,4 +1,6 @@
-"""pyproject.toml, requirements.lock and environment.yml must say the same, or one of them installs something untested."""
+"""pyproject.toml, requirements.lock and environment.yml must say the same, or one of them installs
+something untested.
+"""
 
 import re
 import tomllib
@@ -22,27 +24,39 @@ def parsed(lines):
 
 
 def lock():
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if not line.startswith("#")
+    ]
     return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
 
 
 @pytest.fixture(scope="module")
 def declared():
     table = project()
-    return parsed(table["dependencies"]), parsed([r for extra in table["optional-dependencies"].values() for r in extra])
+    return parsed(table["dependencies"]), parsed(
+        [r for extra in table["optional-dependencies"].values() for r in extra]
+    )
 
 
 def test_every_requirement_is_locked_within_its_range(declared):
     locked = lock()
     for name, allowed in (declared[0] | declared[1]).items():
-        assert name in locked, f"{name} is in pyproject.toml but not in requirements.lock: run `make lock`"
+        assert name in locked, (
+            f"{name} is in pyproject.toml but not in requirements.lock: run `make lock`"
+        )
         version = next(iter(locked[name].specifier)).version
-        assert allowed.contains(version, prereleases=True), f"{name}: {version} is locked, pyproject.toml allows {allowed}"
+        assert allowed.contains(version, prereleases=True), (
+            f"{name}: {version} is locked, pyproject.toml allows {allowed}"
+        )
 
 
 def test_lock_has_one_exact_version_each_and_no_local_suffix():
     for name, requirement in lock().items():
-        assert re.fullmatch(r"==[0-9][0-9A-Za-z.!]*", str(requirement.specifier)), f"{name}: {requirement.specifier}"
+        assert re.fullmatch(r"==[0-9][0-9A-Za-z.!]*", str(requirement.specifier)), (
+            f"{name}: {requirement.specifier}"
+        )
         assert requirement.url is None
 
 
@@ -55,7 +69,10 @@ def test_conda_file_names_the_same_packages_and_ranges(declared):
     conda = {re.split("[>=<]", line)[0]: line for line in conda}
     assert conda.pop("python") == "python" + project()["requires-python"]
     conda.pop("pip")
-    expected = {CONDA_NAMES.get(name, name): CONDA_NAMES.get(name, name) + str(spec) for name, spec in declared[0].items()}
+    expected = {
+        CONDA_NAMES.get(name, name): CONDA_NAMES.get(name, name) + str(spec)
+        for name, spec in declared[0].items()
+    }
     assert conda == expected
 
 

@@ -32,7 +32,20 @@ def distance(a, b):
 
 
 @pytest.mark.parametrize(
-    "kind", ["reverse", "colour", "alpha", "white on nothing", "16 bit", "float", "exif", "jpeg", "large", "small", "bool"]
+    "kind",
+    [
+        "reverse",
+        "colour",
+        "alpha",
+        "white on nothing",
+        "16 bit",
+        "float",
+        "exif",
+        "jpeg",
+        "large",
+        "small",
+        "bool",
+    ],
 )
 def test_one_digit_gives_the_same_pixels_in_every_kind_of_picture(seven, kind):
     expected = prepare_image(seven)
@@ -44,7 +57,9 @@ def test_one_digit_gives_the_same_pixels_in_every_kind_of_picture(seven, kind):
         "reverse": 255 - seven,
         "colour": grey.convert("RGB"),
         "alpha": Image.merge("RGBA", [Image.new("L", grey.size, 0)] * 3 + [Image.fromarray(ink)]),
-        "white on nothing": Image.merge("RGBA", [Image.new("L", grey.size, 255)] * 3 + [Image.fromarray(ink)]),
+        "white on nothing": Image.merge(
+            "RGBA", [Image.new("L", grey.size, 255)] * 3 + [Image.fromarray(ink)]
+        ),
         "16 bit": packed(Image.fromarray(seven.astype(np.uint16) * 257), format="PNG"),
         "float": seven / 255,
         "exif": packed(grey.rotate(90, expand=True), format="JPEG", exif=rotated, quality=95),
@@ -62,10 +77,18 @@ def test_one_digit_gives_the_same_pixels_in_every_kind_of_picture(seven, kind):
 def test_prepared_digits_have_the_ink_and_the_place_of_the_data():
     sheet = np.asarray(Image.open(HERE / "handwriting.jpg"))
     X, _ = load_digits(return_X_y=True)
-    prepared = np.stack([find_digits(sheet[y : y + 64, x : x + 64])[0].pixels for y in range(0, 640, 128) for x in range(0, 1280, 64)])
+    prepared = np.stack(
+        [
+            find_digits(sheet[y : y + 64, x : x + 64])[0].pixels
+            for y in range(0, 640, 128)
+            for x in range(0, 1280, 64)
+        ]
+    )
     assert abs(prepared.mean() - X.mean()) < 0.3
     for rows in (True, False):
-        ours, theirs = (images.reshape(-1, 8, 8).mean(axis=(0, 2 if rows else 1)) for images in (prepared, X))
+        ours, theirs = (
+            images.reshape(-1, 8, 8).mean(axis=(0, 2 if rows else 1)) for images in (prepared, X)
+        )
         assert np.abs(ours - theirs).max() < 1.2, (ours, theirs)
 
 
@@ -80,7 +103,9 @@ def test_a_line_of_digits_is_found_from_left_to_right():
 
 
 def test_dashes_specks_and_the_edge_of_the_table_are_no_digits(seven):
-    line = np.hstack([seven, seven[:, ::-1]]).copy()  # mirrored, so that the light goes on without a step
+    line = np.hstack(
+        [seven, seven[:, ::-1]]
+    ).copy()  # mirrored, so that the light goes on without a step
     line[70:76, 120:140] = 40  # a dash between
     line[20:22, 132:134] = 40  # a speck
     line[:, :6] = 20  # the dark table beside the paper
@@ -101,10 +126,18 @@ BAD = {
     "damaged": packed(Image.new("L", (64, 64)), format="PNG")[:50],
     "bomb": packed(Image.new("1", (10_400, 10_400)), format="PNG"),
     "animated": packed(
-        Image.new("L", (40, 40)), format="GIF", save_all=True, append_images=[Image.new("L", (40, 40), grey) for grey in (50, 200)]
+        Image.new("L", (40, 40)),
+        format="GIF",
+        save_all=True,
+        append_images=[Image.new("L", (40, 40), grey) for grey in (50, 200)],
     ),
     "no ink": packed(Image.new("L", (200, 200), 240), format="PNG"),
-    "only noise": packed(Image.fromarray(np.random.default_rng(0).normal(200, 8, (300, 300)).clip(0, 255).astype(np.uint8)), format="PNG"),
+    "only noise": packed(
+        Image.fromarray(
+            np.random.default_rng(0).normal(200, 8, (300, 300)).clip(0, 255).astype(np.uint8)
+        ),
+        format="PNG",
+    ),
     "tiny": packed(Image.new("L", (3, 3)), format="PNG"),
 }
 
@@ -142,5 +175,7 @@ def test_normalisation_evens_weight_and_straightens_as_nist_does():
 
 def test_the_datas_own_bitmaps_pass_unchanged():
     bitmap = np.zeros((1, 32, 32), bool)
-    bitmap[0, :, 6:14] = bitmap[0, :4, 6:26] = True  # 20 columns wide, 304 pixels, left edge upright
+    bitmap[0, :, 6:14] = bitmap[0, :4, 6:26] = (
+        True  # 20 columns wide, 304 pixels, left edge upright
+    )
     assert np.array_equal(normalisation.steps(bitmap)["straight"], bitmap)

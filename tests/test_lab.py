@@ -17,7 +17,11 @@ from digitlib.reporting import kernels
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(path.name for path in kernels.notebook_folder().glob("*.ipynb"))
-SMALL = {"source": '"sklearn"', "epochs": "3", "splits": "2"}  # real digits and a real training, only less of both
+SMALL = {
+    "source": '"sklearn"',
+    "epochs": "3",
+    "splits": "2",
+}  # real digits and a real training, only less of both
 pytestmark = needs_browser
 
 
@@ -28,7 +32,12 @@ def _copy_with_small_parameters(folder):
             if "parameters" in cell["metadata"].get("tags", []):
                 source = "".join(cell["source"])
                 for parameter, value in SMALL.items():
-                    source = re.sub(rf"^{parameter} = .*?(?=  #)", f"{parameter} = {value}", source, flags=re.MULTILINE)
+                    source = re.sub(
+                        rf"^{parameter} = .*?(?=  #)",
+                        f"{parameter} = {value}",
+                        source,
+                        flags=re.MULTILINE,
+                    )
                 cell["source"] = source
         (folder / name).write_text(json.dumps(notebook), encoding="utf-8")
 
@@ -41,16 +50,32 @@ def lab(tmp_path_factory):
     _copy_with_small_parameters(folder / "notebooks")
     runtime = folder / "runtime"
     environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTER_RUNTIME_DIR": str(runtime),
-        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"), "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_RUNTIME_DIR": str(runtime),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
         "IPYTHONDIR": str(folder / "ipython"),
-    }  # fmt: skip
+    }
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", "--IdentityProvider.token=t",
-        "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        "--port=0",
+        "--IdentityProvider.token=t",
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         f"--ServerApp.root_dir={folder}",
-    ]  # fmt: skip
-    with open(folder / "log.txt", "w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
+    ]
+    with (
+        open(folder / "log.txt", "w") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
+    ):
         try:
             yield _wait_for(server, runtime, folder / "log.txt")
         finally:
@@ -108,13 +133,19 @@ def test_run_all_in_jupyterlab(lab, chromium, name):
     page.wait_for_function(READY, arg=name, timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_function(f"() => {{ const now = ({OUTPUTS})(); return now.failed.length > 0 || now.waiting === 0; }}", timeout=200_000)
+    page.wait_for_function(
+        f"() => {{ const now = ({OUTPUTS})(); return now.failed.length > 0 || now.waiting ==="
+        " 0; }",
+        timeout=200_000,
+    )
     done = page.evaluate(OUTPUTS)
     assert done["failed"] == []
     assert done["waiting"] == 0
     assert all(len(alt) > 30 for alt in done["alts"])
     if name.startswith("2_"):
-        assert "application/vnd.jupyter.widget-view+json" in done["types"], "the progress bar is no widget"
+        assert "application/vnd.jupyter.widget-view+json" in done["types"], (
+            "the progress bar is no widget"
+        )
         page.evaluate(SCROLL)
         bar = page.locator(".widget-hprogress .progress-bar")
         bar.wait_for(state="visible", timeout=30_000)

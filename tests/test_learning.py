@@ -40,7 +40,12 @@ def test_a_budget_leaves_out_the_largest_shares(digits, result):
 
 def curve(*accuracies):
     return pd.DataFrame(
-        [(100 * 2**i, fold, a) for i, row in enumerate(accuracies) for fold, a in enumerate(row, 1)], columns=["images", "fold", "accuracy"]
+        [
+            (100 * 2**i, fold, a)
+            for i, row in enumerate(accuracies)
+            for fold, a in enumerate(row, 1)
+        ],
+        columns=["images", "fold", "accuracy"],
     )
 
 
@@ -51,12 +56,16 @@ def test_more_data_helps_where_errors_fall_in_every_fold():
 
 
 def test_more_data_is_not_promised_from_noise():
-    assert "do not show" in learning.more_data(curve([0.95, 0.96, 0.95, 0.96], [0.96, 0.95, 0.955, 0.96]))
+    assert "do not show" in learning.more_data(
+        curve([0.95, 0.96, 0.95, 0.96], [0.96, 0.95, 0.955, 0.96])
+    )
 
 
 def history(*losses):
     rows = [
-        {"fold": f, "epoch": e, "learning_rate": 0.7**e, "held_out_loss": x + 0.001 * f} for f in (1, 2, 3) for e, x in enumerate(losses, 1)
+        {"fold": f, "epoch": e, "learning_rate": 0.7**e, "held_out_loss": x + 0.001 * f}
+        for f in (1, 2, 3)
+        for e, x in enumerate(losses, 1)
     ]
     return pd.DataFrame(rows)
 

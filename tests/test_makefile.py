@@ -1,4 +1,6 @@
-"""The Makefile's own logic, with a stand-in for Python that only writes down what it was asked to do. CI runs the real thing."""
+"""The Makefile's own logic, with a stand-in for Python that only writes down what it was asked to
+do. CI runs the real thing.
+"""
 
 import os
 import shutil
@@ -33,14 +35,28 @@ def make(folder, *words):
     calls = folder / "calls.txt"
     calls.unlink(missing_ok=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
-    done = subprocess.run(["make", f"PYTHON={folder / 'python'}", *words], cwd=folder, env=environment, capture_output=True, text=True)
-    return done, [line for line in calls.read_text().splitlines() if " -c import" not in line] if calls.exists() else []
+    done = subprocess.run(
+        ["make", f"PYTHON={folder / 'python'}", *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    return done, (
+        [line for line in calls.read_text().splitlines() if " -c import" not in line]
+        if calls.exists()
+        else []
+    )
 
 
 def test_first_call_sets_up_and_the_second_only_runs(checkout):
     done, calls = make(checkout, "report")
     assert done.returncode == 0, done.stderr
-    assert [call.split()[1:3] for call in calls] == [["-m", "venv"], ["-m", "pip"], ["-m", "digitlib"]]
+    assert [call.split()[1:3] for call in calls] == [
+        ["-m", "venv"],
+        ["-m", "pip"],
+        ["-m", "digitlib"],
+    ]
     start = time.monotonic()
     _, calls = make(checkout, "report")
     assert calls == ["python -m digitlib report"]
@@ -61,7 +77,11 @@ def test_installation_killed_half_way_is_done_afresh(checkout):
     assert done.returncode != 0
     (checkout / "die").unlink()
     _, calls = make(checkout, "report")
-    assert [call.split()[1:3] for call in calls] == [["-m", "venv"], ["-m", "pip"], ["-m", "digitlib"]]
+    assert [call.split()[1:3] for call in calls] == [
+        ["-m", "venv"],
+        ["-m", "pip"],
+        ["-m", "digitlib"],
+    ]
 
 
 def test_vanished_interpreter_is_noticed(checkout):
@@ -103,6 +123,13 @@ def test_help_lists_every_target_and_variable(checkout):
     done, calls = make(checkout)
     for target in ("report", "test", "lab", "bench", "lint", "clean", "help"):
         assert f"make {target} " in done.stdout
-    for variable in ("NAME=mine", "RECIPE=coursework", "SEED=0", "SPLITS=4", "EPOCHS=10", "SOURCE=bundled"):
+    for variable in (
+        "NAME=mine",
+        "RECIPE=coursework",
+        "SEED=0",
+        "SPLITS=4",
+        "EPOCHS=10",
+        "SOURCE=bundled",
+    ):
         assert variable in done.stdout
     assert calls == [], "help needs no environment"

@@ -22,7 +22,9 @@ def judged():
 
 @pytest.mark.parametrize(("correct", "total"), [(5514, 5620), (0, 20), (20, 20), (1, 3)])
 def test_wilson_agrees_with_statsmodels(correct, total):
-    assert metrics.wilson_interval(correct, total) == pytest.approx(proportion_confint(correct, total, method="wilson"), abs=1e-12)
+    assert metrics.wilson_interval(correct, total) == pytest.approx(
+        proportion_confint(correct, total, method="wilson"), abs=1e-12
+    )
 
 
 def test_folds_agree_with_scikit_learn(judged):
@@ -30,8 +32,12 @@ def test_folds_agree_with_scikit_learn(judged):
     folds = np.arange(len(y)) % 4 + 1
     table = metrics.per_fold(y, p, folds, CLASSES)
     for name, rows in [*((str(k), folds == k) for k in range(1, 5)), ("all", folds > 0)]:
-        assert table.loc[name, "accuracy"] == pytest.approx(sk.accuracy_score(y[rows], p[rows].argmax(1)))
-        assert table.loc[name, "loss"] == pytest.approx(sk.log_loss(y[rows], p[rows], labels=CLASSES))
+        assert table.loc[name, "accuracy"] == pytest.approx(
+            sk.accuracy_score(y[rows], p[rows].argmax(1))
+        )
+        assert table.loc[name, "loss"] == pytest.approx(
+            sk.log_loss(y[rows], p[rows], labels=CLASSES)
+        )
         interval = proportion_confint(table.loc[name, "correct"], rows.sum(), method="wilson")
         assert tuple(table.loc[name, ["low", "high"]]) == pytest.approx(interval)
 
@@ -40,7 +46,9 @@ def test_scores_agree_with_scikit_learn(judged):
     y, p = judged
     table = metrics.scores(y, p, CLASSES)
     assert table.loc["log-loss", "value"] == pytest.approx(sk.log_loss(y, p))
-    assert table.loc["Brier score", "value"] == pytest.approx(sk.brier_score_loss(y, p, scale_by_half=False))
+    assert table.loc["Brier score", "value"] == pytest.approx(
+        sk.brier_score_loss(y, p, scale_by_half=False)
+    )
     assert table.loc["top-2 accuracy", "value"] == pytest.approx(sk.top_k_accuracy_score(y, p, k=2))
 
 
@@ -54,7 +62,9 @@ def test_calibration_error_is_the_weighted_distance_of_the_bins(judged):
 def test_calibrated_is_told_from_overconfident():
     rng = np.random.default_rng(1)
     p = rng.dirichlet(np.full(10, 0.3), 4000)
-    y = np.array([rng.choice(10, p=row) for row in p])  # drawn from the very probabilities: perfectly calibrated
+    y = np.array(
+        [rng.choice(10, p=row) for row in p]
+    )  # drawn from the very probabilities: perfectly calibrated
     honest = metrics.scores(y, p, CLASSES).loc["calibration error"]
     sharper = p**4 / (p**4).sum(1, keepdims=True)
     boastful = metrics.scores(y, sharper, CLASSES).loc["calibration error"]
@@ -94,24 +104,31 @@ def test_judged_rows(judged):
     assert (table["right"] == (p.argmax(1) == y)).all()
 
 
-# ---- pairs ------------------------------------------------------------------------------------------------------------
+# ---- pairs
+# ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("both", "only_a", "only_b", "neither"), [(101, 59, 121, 33), (30, 5, 5, 2), (9, 0, 8, 1), (5, 0, 0, 5)])
+@pytest.mark.parametrize(
+    ("both", "only_a", "only_b", "neither"),
+    [(101, 59, 121, 33), (30, 5, 5, 2), (9, 0, 8, 1), (5, 0, 0, 5)],
+)
 def test_mcnemar_agrees_with_statsmodels(both, only_a, only_b, neither):
     a = np.repeat([True, True, False, False], [both, only_a, only_b, neither])
     b = np.repeat([True, False, True, False], [both, only_a, only_b, neither])
     found = metrics.mcnemar(a, b)
     assert found[:2] == (only_a, only_b)
     if only_a + only_b:
-        assert found[2] == pytest.approx(sm_mcnemar([[both, only_a], [only_b, neither]], exact=True).pvalue)
+        assert found[2] == pytest.approx(
+            sm_mcnemar([[both, only_a], [only_b, neither]], exact=True).pvalue
+        )
         assert found[2] == pytest.approx(binomtest(only_a, only_a + only_b).pvalue)
     else:
         assert found[2] == 1
 
 
 def test_corrected_t_by_hand():
-    # Ten differences of a 90/10 resampling: variance enlarged from 1/10 to 1/10 + 1/9 (Nadeau and Bengio 2003, section 5).
+    # Ten differences of a 90/10 resampling: variance enlarged from 1/10 to 1/10 + 1/9 (Nadeau and
+    # Bengio 2003, section 5).
     d = np.array([0.01, 0.02, -0.01, 0.03, 0.02, 0.00, 0.01, 0.02, 0.01, 0.00])
     t, p = metrics.corrected_resampled_t(d, 1 / 9)
     assert t == pytest.approx(0.011 / np.sqrt((0.1 + 1 / 9) * np.var(d, ddof=1)))

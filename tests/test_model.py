@@ -1,4 +1,6 @@
-"""Facts about the reference network, from its publication (DESIGN.md), and about the layers of our own."""
+"""Facts about the reference network, from its publication (DESIGN.md), and about the layers of our
+own.
+"""
 
 import numpy as np
 import pytest
@@ -30,7 +32,10 @@ def layers(network, kind):
 def test_reference_network_has_151306_parameters():
     network = reference()
     assert sum(p.numel() for p in network.parameters()) == N_PARAMETERS
-    assert [tuple(c.weight.shape) for c in layers(network, nn.Conv2d)] == [(32, 1, 3, 3), (64, 32, 3, 3)]
+    assert [tuple(c.weight.shape) for c in layers(network, nn.Conv2d)] == [
+        (32, 1, 3, 3),
+        (64, 32, 3, 3),
+    ]
     assert [tuple(f.weight.shape) for f in layers(network, nn.Linear)] == [(128, 1024), (10, 128)]
 
 
@@ -38,7 +43,12 @@ def test_parameter_table_adds_up():
     table = model.parameter_table(reference())
     assert [line["parameters"] for line in table] == [320, 18_496, 131_200, 1_290]
     assert sum(line["parameters"] for line in table) == N_PARAMETERS
-    assert [line["weights"] for line in table] == ["32 x 1 x 3 x 3", "64 x 32 x 3 x 3", "128 x 1024", "10 x 128"]
+    assert [line["weights"] for line in table] == [
+        "32 x 1 x 3 x 3",
+        "64 x 32 x 3 x 3",
+        "128 x 1024",
+        "10 x 128",
+    ]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -61,10 +71,14 @@ def test_other_image_sizes_and_class_counts(side, n_classes):
 def test_initial_weights_fill_the_kaiming_and_xavier_bounds():
     network = reference()
     convolutions, linear = layers(network, nn.Conv2d), layers(network, nn.Linear)
-    bounds = [(6 / c.weight[0].numel()) ** 0.5 for c in convolutions] + [(6 / sum(f.weight.shape)) ** 0.5 for f in linear]
+    bounds = [(6 / c.weight[0].numel()) ** 0.5 for c in convolutions] + [
+        (6 / sum(f.weight.shape)) ** 0.5 for f in linear
+    ]
     for layer, bound in zip(convolutions + linear, bounds, strict=True):
         assert 0.97 * bound < layer.weight.abs().max().item() <= bound
-        assert abs(layer.weight.std().item() * 3**0.5 / bound - 1) < 0.1  # uniform: deviation is bound / sqrt(3)
+        assert (
+            abs(layer.weight.std().item() * 3**0.5 / bound - 1) < 0.1
+        )  # uniform: deviation is bound / sqrt(3)
         assert 0 < layer.bias.abs().max().item() <= layer.weight[0].numel() ** -0.5
 
 
@@ -83,14 +97,28 @@ def test_the_generator_of_the_process_is_left_alone(recipe):
 
 
 def test_exchange_of_pooling_and_relu_changes_no_value():
-    """The published order of layers, ReLU before pooling and plain flattening, gives the same log-probabilities."""
+    """The published order of layers, ReLU before pooling and plain flattening, gives the same
+    log-probabilities.
+    """
     ours = reference().eval()
     (conv1, conv2), (linear1, linear2) = layers(ours, nn.Conv2d), layers(ours, nn.Linear)
     published = nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.5),
-        nn.Flatten(), nn.Linear(1024, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10), nn.LogSoftmax(dim=1),
-    ).eval()  # fmt: skip
-    for theirs, own in zip(layers(published, nn.Conv2d | nn.Linear), (conv1, conv2, linear1, linear2), strict=True):
+        nn.Conv2d(1, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.Linear(1024, 128),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(128, 10),
+        nn.LogSoftmax(dim=1),
+    ).eval()
+    for theirs, own in zip(
+        layers(published, nn.Conv2d | nn.Linear), (conv1, conv2, linear1, linear2), strict=True
+    ):
         theirs.load_state_dict(own.state_dict())
     # Ours flattens rows, columns, channels; theirs channels, rows, columns.
     columns = linear1.weight.detach().view(128, 4, 4, 64).permute(0, 3, 1, 2).reshape(128, 1024)
@@ -99,7 +127,8 @@ def test_exchange_of_pooling_and_relu_changes_no_value():
     torch.testing.assert_close(ours(x), published(x), rtol=1e-5, atol=1e-5)
 
 
-# ---- dropout ----------------------------------------------------------------------------------------------------------
+# ---- dropout
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

@@ -1,4 +1,6 @@
-"""Reports as people meet them: in a real browser, judged by axe-core, at a phone's and a desk's width, by day and by night."""
+"""Reports as people meet them: in a real browser, judged by axe-core, at a phone's and a desk's
+width, by day and by night.
+"""
 
 import re
 import shutil
@@ -11,12 +13,16 @@ from digitlib.reporting import index, kernels, pdf, render
 
 AXE = Path(__file__).with_name("browser") / "node_modules/axe-core/axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-needs_axe = pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm ci --prefix tests/browser")
+needs_axe = pytest.mark.skipif(
+    not AXE.is_file(), reason="axe-core is not installed: npm ci --prefix tests/browser"
+)
 
 
 @pytest.fixture(scope="session")
 def reports(small_report, tmp_path_factory):
-    """Folder of two reports: the one made by the notebooks, and a copy that differs in its seed and has a failed check."""
+    """Folder of two reports: the one made by the notebooks, and a copy that differs in its seed and
+    has a failed check.
+    """
     folder = tmp_path_factory.mktemp("reports")
     one = Path(shutil.copytree(small_report, folder / "one"))
     with pytest.MonkeyPatch.context() as patch:
@@ -25,7 +31,9 @@ def reports(small_report, tmp_path_factory):
         patch.setenv("DIGITLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
         kernels.prepare_environment(tmp_path_factory.mktemp("s"))
         parameters = {"run": ".", "recipes": "instant"}
-        kernels.run(kernels.notebook_folder() / "4_compare.ipynb", one / "4_compare.ipynb", parameters, one)
+        kernels.run(
+            kernels.notebook_folder() / "4_compare.ipynb", one / "4_compare.ipynb", parameters, one
+        )
     for notebook in one.glob("*.ipynb"):
         render.write_page(notebook)
     index.write_index(one, "one")
@@ -34,7 +42,8 @@ def reports(small_report, tmp_path_factory):
     (two / "run.json").write_text(info)
     (two / "checks.json").write_text(
         '[{"code": "known-data", "title": "Data hash is known", "passed": true, "detail": "a88f"},'
-        ' {"code": "beats-majority", "title": "Better than guessing", "passed": false, "detail": "9.9 % & less"}]'
+        ' {"code": "beats-majority", "title": "Better than guessing", "passed": false, "detail":'
+        ' "9.9 % & less"}]'
     )
     index.write_index(two, "two")
     index.write_overview(folder)
@@ -43,11 +52,15 @@ def reports(small_report, tmp_path_factory):
 
 @pytest.fixture
 def visit(chromium):
-    """Open a file at a width and colour scheme; what it asked for and complained about is kept on the page."""
+    """Open a file at a width and colour scheme; what it asked for and complained about is kept on
+    the page.
+    """
     contexts = []
 
     def open_page(path, width=1440, scheme="light"):
-        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme
+        )
         contexts.append(context)
         page = context.new_page()
         page.asked, page.complaints = [], []
@@ -63,24 +76,36 @@ def visit(chromium):
 
 
 def pages_of(reports):
-    return [reports / "index.html", reports / "two/index.html", *sorted((reports / "one").glob("*.html"))]
+    return [
+        reports / "index.html",
+        reports / "two/index.html",
+        *sorted((reports / "one").glob("*.html")),
+    ]
 
 
 @needs_browser
 @needs_axe
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1440])
-def test_no_page_has_a_fault_that_axe_can_find_nor_asks_anyone_for_anything(reports, visit, width, scheme):
+def test_no_page_has_a_fault_that_axe_can_find_nor_asks_anyone_for_anything(
+    reports, visit, width, scheme
+):
     for path in pages_of(reports):
         page = visit(path, width, scheme)
         page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
         assert [url for url in page.asked if not url.startswith(("data:", path.as_uri()))] == []
         assert page.complaints == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path.name} scrolls sideways at {width}"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
+            f"{path.name} scrolls sideways at {width}"
+        )
         page.add_script_tag(path=AXE)
         found = page.evaluate("(tags) => axe.run({runOnly: tags})", RULES)
         assert len(found["passes"]) > 20
-        faults = [(fault["id"], node["html"][:150], node["failureSummary"]) for fault in found["violations"] for node in fault["nodes"]]
+        faults = [
+            (fault["id"], node["html"][:150], node["failureSummary"])
+            for fault in found["violations"]
+            for node in fault["nodes"]
+        ]
         assert faults == [], f"{path.name} at {width}, {scheme}"
 
 
@@ -98,18 +123,25 @@ def test_the_judge_finds_a_picture_without_description(reports, visit):
 def test_every_link_leads_somewhere(reports, visit):
     for path in pages_of(reports):
         page = visit(path)
-        for address in page.eval_on_selector_all("a", "(all) => all.map((a) => a.getAttribute('href'))"):
+        for address in page.eval_on_selector_all(
+            "a", "(all) => all.map((a) => a.getAttribute('href'))"
+        ):
             file, _, place = address.partition("#")
             target = path.parent / file if file else path
             assert target.is_file(), f"{path}: {address}"
             if place:
-                assert page.evaluate("(id) => document.getElementById(decodeURIComponent(id)) !== null", place), f"{path}: {address}"
+                assert page.evaluate(
+                    "(id) => document.getElementById(decodeURIComponent(id)) !== null", place
+                ), f"{path}: {address}"
 
 
 @needs_browser
 def test_all_code_is_shown_and_folded_by_keyboard(reports, visit):
     page = visit(reports / "one/2_train.html")
-    count = "[document.querySelectorAll('details.code[open]').length, document.querySelectorAll('details.code').length]"
+    count = (
+        "[document.querySelectorAll('details.code[open]').length,"
+        " document.querySelectorAll('details.code').length]"
+    )
     shown, pieces = page.evaluate(count)
     assert shown == 0 and pieces > 5
     for _ in range(60):
@@ -129,7 +161,12 @@ def test_the_contents_follow_the_reader(reports, visit):
     page.evaluate("document.querySelector('h2:last-of-type').scrollIntoView({behavior: 'instant'})")
     page.wait_for_selector(".contents a[aria-current=location]")
     assert page.locator(".contents a[aria-current]").count() == 1
-    assert visit(reports / "one/1_eda.html", 360).evaluate("document.querySelector('.contents details').open") is False
+    assert (
+        visit(reports / "one/1_eda.html", 360).evaluate(
+            "document.querySelector('.contents details').open"
+        )
+        is False
+    )
 
 
 @needs_browser
@@ -140,8 +177,13 @@ def test_reports_are_sorted_and_compared(reports, visit):
     first = page.evaluate(names).split()[0]
     page.get_by_role("button", name="Report", exact=True).click()
     assert {first, page.evaluate(names).split()[0]} == {"one", "two"}
-    rows = page.eval_on_selector_all("#differences tbody tr", "(all) => all.map((row) => [...row.cells].map((c) => c.textContent))")
-    assert sorted(rows) == [["parameters.seed", "3", "7"]] or sorted(rows) == [["parameters.seed", "7", "3"]]
+    rows = page.eval_on_selector_all(
+        "#differences tbody tr",
+        "(all) => all.map((row) => [...row.cells].map((c) => c.textContent))",
+    )
+    assert sorted(rows) == [["parameters.seed", "3", "7"]] or sorted(rows) == [
+        ["parameters.seed", "7", "3"]
+    ]
     for select in page.locator(".choose select").all():
         select.select_option(index=0)
     assert page.locator("#same").is_visible()
@@ -175,20 +217,24 @@ def test_print_as_pdf(reports):
     data = target.read_bytes()
     target.unlink()
     assert data.startswith(b"%PDF") and b"/StructTreeRoot" in data and b"/Outlines" in data
-    assert data.count(b"/Type /Page\n") + data.count(b"/Type /Page ") + data.count(b"/Type /Page/") >= len(
-        list((reports / "one").glob("*.html"))
-    )
+    assert data.count(b"/Type /Page\n") + data.count(b"/Type /Page ") + data.count(
+        b"/Type /Page/"
+    ) >= len(list((reports / "one").glob("*.html")))
 
 
 def test_without_a_browser_one_line_says_what_to_install(reports, monkeypatch):
     monkeypatch.setattr(pdf, "MAC_BROWSERS", ())
     monkeypatch.setenv("PATH", str(kernels.notebook_folder()))
-    with pytest.raises(pdf.ParameterError, match=r"^no browser found .* install Chromium .* --browser PATH$"):
+    with pytest.raises(
+        pdf.ParameterError, match=r"^no browser found .* install Chromium .* --browser PATH$"
+    ):
         pdf.make_pdf("one", reports)
     with pytest.raises(pdf.ParameterError, match="browser='netscape': no such program"):
         pdf.make_pdf("one", reports, "netscape")
 
 
 def test_no_pdf_of_what_is_no_report(tmp_path):
-    with pytest.raises(pdf.RunError, match="no finished report; make it first: make report NAME=gone"):
+    with pytest.raises(
+        pdf.RunError, match="no finished report; make it first: make report NAME=gone"
+    ):
         pdf.make_pdf("gone", tmp_path)

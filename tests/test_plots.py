@@ -32,23 +32,33 @@ def _closed():
 @pytest.fixture
 def table():
     return pd.DataFrame(
-        {"accuracy": [0.99, 0.98, 0.1], "low": [0.985, 0.97, 0.09], "high": [0.995, 0.985, 0.11], "seconds": [1.0, 20.0, 0.01],
-         "ours": [False, True, False], "writers": [0.98, 0.97, 0.1]},
+        {
+            "accuracy": [0.99, 0.98, 0.1],
+            "low": [0.985, 0.97, 0.09],
+            "high": [0.995, 0.985, 0.11],
+            "seconds": [1.0, 20.0, 0.01],
+            "ours": [False, True, False],
+            "writers": [0.98, 0.97, 0.1],
+        },
         index=["SVC", "network", "majority"],
-    )  # fmt: skip
+    )
 
 
 def drawn(judged, table):
     """Every figure of an evaluation and a comparison, by name."""
     images, y, p = judged
     folds = np.arange(len(y)) % 3 + 1
-    curve = pd.DataFrame({"images": [100] * 2 + [200] * 2, "fold": [1, 2] * 2, "accuracy": [0.9, 0.92, 0.95, 0.96]})
+    curve = pd.DataFrame(
+        {"images": [100] * 2 + [200] * 2, "fold": [1, 2] * 2, "accuracy": [0.9, 0.92, 0.95, 0.96]}
+    )
     return {
         "confusion": lambda: plots.confusion(y, p.argmax(1)),
         "percent": lambda: plots.confusion(y, p.argmax(1), percent=True),
         "folds": lambda: plots.fold_confusions(y, p.argmax(1), folds),
         "recall": lambda: plots.recall_by_class(y, p.argmax(1)),
-        "gallery": lambda: plots.gallery(images[:13], [f"row {i}\nseen" for i in range(13)], columns=5),
+        "gallery": lambda: plots.gallery(
+            images[:13], [f"row {i}\nseen" for i in range(13)], columns=5
+        ),
         "pairs": lambda: plots.confused_images(images, y, p.argmax(1)),
         "reliability": lambda: plots.reliability(y, p, np.arange(10)),
         "time": lambda: plots.accuracy_against_time(table),
@@ -57,7 +67,18 @@ def drawn(judged, table):
     }
 
 
-NAMES = ["confusion", "percent", "folds", "recall", "gallery", "pairs", "reliability", "time", "protocols", "learning"]
+NAMES = [
+    "confusion",
+    "percent",
+    "folds",
+    "recall",
+    "gallery",
+    "pairs",
+    "reliability",
+    "time",
+    "protocols",
+    "learning",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

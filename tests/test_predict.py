@@ -38,20 +38,34 @@ def reader(small_run):
 def command(*words):
     """Exit code, standard output and standard error."""
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as end,
+    ):
         cli.main([str(word) for word in words])
     return end.value.code or 0, out.getvalue(), err.getvalue()
 
 
 def idx(array):
-    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + np.array(array.shape, ">u4").tobytes()
+        + array.astype(np.uint8).tobytes()
+    )
 
 
 def test_the_folds_vote_with_their_mean_probability(small_run):
     model = digitlib.load_model(small_run)
     X, y = load_digits(return_X_y=True)
     X, y = X[:500], y[:500]
-    expected = np.mean([digitlib.DigitClassifier.load(small_run / f"fold-{k}.safetensors").predict_proba(X) for k in (1, 2)], axis=0)
+    expected = np.mean(
+        [
+            digitlib.DigitClassifier.load(small_run / f"fold-{k}.safetensors").predict_proba(X)
+            for k in (1, 2)
+        ],
+        axis=0,
+    )
     assert np.allclose(model.predict_proba(X), expected)
     assert model.score(X, y) > 0.9
     assert model.n_features_in_ == 64
@@ -66,7 +80,9 @@ def test_a_run_that_lacks_a_fold_is_refused(small_run, tmp_path):
 
 
 def test_drawings_are_read(small_run):
-    code, out, _ = command("predict", DRAWINGS / "seven.png", DRAWINGS / "line.png", "--run", small_run)
+    code, out, _ = command(
+        "predict", DRAWINGS / "seven.png", DRAWINGS / "line.png", "--run", small_run
+    )
     assert code == 0
     assert "seven.png: 7 (" in out
     assert "second guess" in out
@@ -74,7 +90,9 @@ def test_drawings_are_read(small_run):
 
 
 def test_most_digits_of_other_origin_are_read(reader):
-    """A guard, with a run of one epoch; the figure to quote is that of benchmarks/handwriting.py with a whole run."""
+    """A guard, with a run of one epoch; the figure to quote is that of benchmarks/handwriting.py
+    with a whole run.
+    """
     sheet = np.asarray(Image.open(HERE / "handwriting.jpg"))
     cells = [sheet[y : y + 64, x : x + 64] for y in range(0, 640, 64) for x in range(0, 1280, 64)]
     found = [digitlib.find_digits(cell) for cell in cells]
@@ -93,8 +111,13 @@ def test_json_holds_what_the_text_says(small_run):
 
 
 def test_a_scribble_is_warned_of_and_held_out_digits_are_not(reader):
-    assert any("unlike the data" in warning for warning in reader.read(DRAWINGS / "scribble.png")[0].warnings)
-    sure = np.genfromtxt(reader.run / "predictions.csv", delimiter=",", skip_header=1)[:, 4:].max(axis=1)
+    assert any(
+        "unlike the data" in warning
+        for warning in reader.read(DRAWINGS / "scribble.png")[0].warnings
+    )
+    sure = np.genfromtxt(reader.run / "predictions.csv", delimiter=",", skip_header=1)[:, 4:].max(
+        axis=1
+    )
     assert 0.005 < (sure < reader.limits.probability).mean() < 0.015
     assert 15 < reader.limits.distance < 40
 
@@ -109,21 +132,32 @@ def test_covering_ink_matters_where_ink_is(reader):
 
 def test_a_labelled_set_in_mnist_format_gives_accuracy_and_confusions(small_run, tmp_path):
     sheet = np.asarray(Image.open(HERE / "handwriting.jpg"))
-    images = np.stack([255 - sheet[y : y + 64, x : x + 64] for y in (128, 192) for x in range(0, 1280, 64)])
+    images = np.stack(
+        [255 - sheet[y : y + 64, x : x + 64] for y in (128, 192) for x in range(0, 1280, 64)]
+    )
     labels = np.tile(np.arange(10), 4)
     images[0] = 0  # a blank one counts as an error
     (tmp_path / "i.gz").write_bytes(gzip.compress(idx(images)))
     (tmp_path / "l").write_bytes(idx(labels))
-    code, out, _ = command("predict", "--images", tmp_path / "i.gz", "--labels", tmp_path / "l", "--run", small_run, "--json")
+    code, out, _ = command(
+        "predict",
+        "--images",
+        tmp_path / "i.gz",
+        "--labels",
+        tmp_path / "l",
+        "--run",
+        small_run,
+        "--json",
+    )
     answer = json.loads(out)
     assert code == 0
     assert answer["total"] == 40
     assert answer["blank"] == 1
     assert np.sum(answer["confusion"]) == 39
     assert answer["correct"] == np.trace(answer["confusion"]) > 28
-    assert command("predict", "--images", tmp_path / "i.gz", "--labels", tmp_path / "l", "--run", small_run)[1].startswith(
-        f"{answer['correct']} of 40 correct"
-    )
+    assert command(
+        "predict", "--images", tmp_path / "i.gz", "--labels", tmp_path / "l", "--run", small_run
+    )[1].startswith(f"{answer['correct']} of 40 correct")
 
 
 BAD_COMMANDS = {
@@ -147,7 +181,9 @@ def test_bad_input_is_told_in_one_line_with_exit_code_2(name, tmp_path, small_ru
     (tmp_path / "empty.png").touch()
     (tmp_path / "cut.idx").write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 28, 0, 0, 0, 28, 1]))
     (tmp_path / "vast.idx").write_bytes(bytes([0, 0, 8, 3]) + b"\xff" * 12)
-    words = [word.format(folder=tmp_path, drawing=DRAWINGS / "seven.png") for word in BAD_COMMANDS[name]]
+    words = [
+        word.format(folder=tmp_path, drawing=DRAWINGS / "seven.png") for word in BAD_COMMANDS[name]
+    ]
     if "--run" not in words:
         words += ["--run", str(small_run)]
     begin = time.monotonic()

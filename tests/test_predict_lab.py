@@ -1,4 +1,6 @@
-"""The sheet of ``5_predict.ipynb`` in JupyterLab itself: a digit is drawn with the mouse in a real browser and read."""
+"""The sheet of ``5_predict.ipynb`` in JupyterLab itself: a digit is drawn with the mouse in a real
+browser and read.
+"""
 
 import json
 import os
@@ -14,28 +16,49 @@ from conftest import ROOT, needs_browser
 from test_predict import small_run  # noqa: F401 (a fixture)
 
 pytestmark = needs_browser
-SEVEN = [[(70, 60), (130, 58), (205, 52), (170, 140), (125, 235)], [(105, 148), (200, 138)]]  # places on the sheet, of 280 by 280
+SEVEN = [
+    [(70, 60), (130, 58), (205, 52), (170, 140), (125, 235)],
+    [(105, 148), (200, 138)],
+]  # places on the sheet, of 280 by 280
 
 
 @pytest.fixture
 def lab(tmp_path, small_run):  # noqa: F811
-    """Address of a running JupyterLab whose folder has the notebook, its `run` set to a small real run."""
+    """Address of a running JupyterLab whose folder has the notebook, its `run` set to a small real
+    run.
+    """
     notebook = json.loads((ROOT / "notebooks" / "5_predict.ipynb").read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):
             cell["source"] = re.sub('run = ".*?"', f'run = "{small_run}"', "".join(cell["source"]))
     (tmp_path / "predict.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": f"{tmp_path}/config", "JUPYTER_RUNTIME_DIR": f"{tmp_path}/runtime",
-        "JUPYTERLAB_WORKSPACES_DIR": f"{tmp_path}/workspaces", "JUPYTERLAB_SETTINGS_DIR": f"{tmp_path}/settings",
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JUPYTER_CONFIG_DIR": f"{tmp_path}/config",
+        "JUPYTER_RUNTIME_DIR": f"{tmp_path}/runtime",
+        "JUPYTERLAB_WORKSPACES_DIR": f"{tmp_path}/workspaces",
+        "JUPYTERLAB_SETTINGS_DIR": f"{tmp_path}/settings",
         "IPYTHONDIR": f"{tmp_path}/ipython",
-    }  # fmt: skip
+    }
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", "--IdentityProvider.token=t",
-        "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        "--port=0",
+        "--IdentityProvider.token=t",
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         f"--ServerApp.root_dir={tmp_path}",
-    ]  # fmt: skip
-    with open(tmp_path / "log.txt", "w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
+    ]
+    with (
+        open(tmp_path / "log.txt", "w") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
+    ):
         try:
             yield _address(server, tmp_path)
         finally:
@@ -83,7 +106,10 @@ def test_a_seven_drawn_with_the_mouse_is_read(lab, chromium):
     page.wait_for_function(READY, timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_function(f"() => {{ const now = ({STATE})(); return now.errors.length > 0 || now.waiting === 0; }}", timeout=120_000)
+    page.wait_for_function(
+        f"() => {{ const now = ({STATE})(); return now.errors.length > 0 || now.waiting === 0; }}",
+        timeout=120_000,
+    )
     assert page.evaluate(STATE)["errors"] == []
     page.evaluate(SCROLL)
     sheet = page.locator(".jp-OutputArea canvas").first
@@ -92,7 +118,9 @@ def test_a_seven_drawn_with_the_mouse_is_read(lab, chromium):
     _draw(page, sheet.bounding_box())
     said = page.get_by_text(re.compile("I read: "))
     said.wait_for(timeout=30_000)
-    page.get_by_text(re.compile(r"I read: 7 \(")).wait_for(timeout=30_000)  # read after each stroke; the second one settles it
+    page.get_by_text(re.compile(r"I read: 7 \(")).wait_for(
+        timeout=30_000
+    )  # read after each stroke; the second one settles it
     shown = page.locator(".jp-OutputArea .widget-image").last
     shown.wait_for(state="visible", timeout=30_000)
     if "SCREENSHOT" in os.environ:

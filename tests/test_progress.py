@@ -63,7 +63,9 @@ def test_environment_decides_where_auto_is_asked_for(capfd, monkeypatch):
 
 
 def test_unknown_mode_is_refused(monkeypatch):
-    with pytest.raises(ParameterError, match=r"^progress='loud': takes one of auto, bar, log, off$"):
+    with pytest.raises(
+        ParameterError, match=r"^progress='loud': takes one of auto, bar, log, off$"
+    ):
         Progress(2, "loud")
     monkeypatch.setenv("DIGITLIB_PROGRESS", "silent")
     with pytest.raises(ParameterError, match=r"^progress='silent'"):

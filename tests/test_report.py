@@ -23,17 +23,31 @@ FILES = {"index.html", "run.json", "predictions.csv", "history.csv"}
 
 def test_folder_holds_every_part_of_a_run(small_report):
     names = {path.name for path in small_report.iterdir()}
-    pages = {f"{stem}.{kind}" for stem in ("1_eda", "2_train", "3_evaluate", "5_predict") for kind in ("html", "ipynb")}
+    pages = {
+        f"{stem}.{kind}"
+        for stem in ("1_eda", "2_train", "3_evaluate", "5_predict")
+        for kind in ("html", "ipynb")
+    }
     weights = {f"fold-{k}.safetensors" for k in (1, 2, 3, 4)}
     assert names >= FILES | pages | weights
     beside = sorted(path.name for path in small_report.parent.iterdir())
-    assert beside == ["index.html", "small"], "nothing is left beside the report and the list of reports"
+    assert beside == [
+        "index.html",
+        "small",
+    ], "nothing is left beside the report and the list of reports"
 
 
 def test_run_json_records_what_was_asked_for(small_report):
     info = json.loads((small_report / "run.json").read_text())
-    assert info["parameters"] | {"seed": 3, "splits": 4, "epochs": 1, "split_seed": 30} == info["parameters"]
-    assert (info["recipe"]["name"], info["data"]["source"], info["data"]["rows"]) == ("coursework", "sklearn", 1797)
+    assert (
+        info["parameters"] | {"seed": 3, "splits": 4, "epochs": 1, "split_seed": 30}
+        == info["parameters"]
+    )
+    assert (info["recipe"]["name"], info["data"]["source"], info["data"]["rows"]) == (
+        "coursework",
+        "sklearn",
+        1797,
+    )
     assert info["versions"]["torch"]
 
 
@@ -48,7 +62,9 @@ def test_each_row_is_predicted_once_and_the_score_is_theirs(small_report):
 
 def test_index_links_to_every_page_and_shows_the_headline(small_report):
     html = (small_report / "index.html").read_text()
-    assert {"1_eda.html", "2_train.html", "3_evaluate.html", "5_predict.html"} <= set(re.findall(r'href="([^"#]+)"', html))
+    assert {"1_eda.html", "2_train.html", "3_evaluate.html", "5_predict.html"} <= set(
+        re.findall(r'href="([^"#]+)"', html)
+    )
     accuracy = json.loads((small_report / "run.json").read_text())["scores"]["accuracy"]
     assert f"{100 * accuracy:.2f}" in html
 
@@ -74,11 +90,17 @@ def test_no_connection_leaves_the_process_or_its_kernels(small_report, hostile_e
 def test_the_watch_on_connections_works(hostile_environment, tmp_path):
     log = tmp_path / "connections.txt"
     code = "import socket; socket.socket().connect_ex(('127.0.0.1', 9))"
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, **hostile_environment, "CONNECTIONS": str(log)}, check=True)
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **hostile_environment, "CONNECTIONS": str(log)},
+        check=True,
+    )
     assert "127.0.0.1" in log.read_text()
 
 
-def test_same_seed_gives_the_same_predictions_byte_for_byte(small_report, digitlib_command, tmp_path):
+def test_same_seed_gives_the_same_predictions_byte_for_byte(
+    small_report, digitlib_command, tmp_path
+):
     assert digitlib_command("report", "--name", "again", *SMALL, cwd=tmp_path).returncode == 0
     again = (tmp_path / "reports" / "again" / "predictions.csv").read_bytes()
     assert again == (small_report / "predictions.csv").read_bytes()
@@ -94,7 +116,10 @@ def test_same_seed_gives_the_same_predictions_byte_for_byte(small_report, digitl
         (["--splits", "900"], r"class \d has \d+ row\(s\), fewer than the 900 folds"),
         (["--epochs", "0"], r"epochs=0: out of range, takes an integer 1\.\."),
         (["--epochs", "2.5"], r"epochs='2.5': takes an integer"),
-        (["--source", "no/such.csv"], r"no/such\.csv: no such file; source takes bundled, uci, sklearn or the path"),
+        (
+            ["--source", "no/such.csv"],
+            r"no/such\.csv: no such file; source takes bundled, uci, sklearn or the path",
+        ),
         (["--scaling", "some"], r"scaling='some': takes train or all"),
         (["--colour", "red"], r"unrecognized arguments: --colour red"),
         (["--name", "../x"], r"name='\.\./x': takes one plain folder name"),
@@ -112,18 +137,26 @@ def test_bad_input_is_one_line_and_exit_code_2(words, said, digitlib_command, tm
 
 
 def test_starting_the_command_imports_neither_torch_nor_pandas():
-    code = "import sys, digitlib.cli, digitlib; digitlib.cli._parser(); print({'torch', 'pandas', 'sklearn'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    code = (
+        "import sys, digitlib.cli, digitlib; digitlib.cli._parser(); print({'torch', 'pandas',"
+        " 'sklearn'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "set()"
 
 
 def test_the_paper_wing_imports_no_torch():
     code = "import sys, digitlib.reporting.report; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"
 
 
-# ---- failures ---------------------------------------------------------------------------------------------------------
+# ---- failures
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -151,7 +184,13 @@ def test_failing_cell_is_named_and_the_notebook_kept(notebooks_with_a_bad_cell, 
     (tmp_path / "reports" / "mine").mkdir(parents=True)
     (tmp_path / "reports" / "mine" / "index.html").write_text("the report before")
     notebooks_with_a_bad_cell("colour = 1 / 0")
-    with pytest.raises(NotebookFailed, match=r"^1_eda\.ipynb, cell \[\d+\]: ZeroDivisionError: division by zero \(kept: .*mine-failed\)$"):
+    with pytest.raises(
+        NotebookFailed,
+        match=(
+            r"^1_eda\.ipynb, cell \[\d+\]: ZeroDivisionError: division by zero \(kept:"
+            r" .*mine-failed\)$"
+        ),
+    ):
         report.make_report("mine", small_parameters(), tmp_path / "reports")
     assert "ZeroDivisionError" in (tmp_path / "reports" / "mine-failed" / "1_eda.ipynb").read_text()
     assert not list((tmp_path / "reports" / "mine-failed").glob("*.html"))
@@ -172,7 +211,13 @@ def report_in_training(tmp_path):
     command = [sys.executable, "-m", "digitlib", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JOBLIB_CPU_COUNT": "1"}
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     kept = tmp_path / "reports" / ".cut.partial" / ".folds" / "1.safetensors"
     deadline = time.monotonic() + 120
@@ -205,12 +250,16 @@ def wait_until_gone(folder, seconds=20):
     return left
 
 
-def test_killed_run_leaves_no_report_and_the_next_attempt_goes_on(report_in_training, digitlib_command, tmp_path):
+def test_killed_run_leaves_no_report_and_the_next_attempt_goes_on(
+    report_in_training, digitlib_command, tmp_path
+):
     process, words = report_in_training
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "reports" / "cut").exists()
-    assert wait_until_gone(tmp_path / "reports") == [], "kernels end with the process that started them"
+    assert wait_until_gone(tmp_path / "reports") == [], (
+        "kernels end with the process that started them"
+    )
     second = digitlib_command(*words, cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     assert "(kept from an earlier attempt)" in second.stderr
@@ -224,12 +273,18 @@ def test_terminated_run_says_so_and_takes_its_kernels_along(report_in_training, 
     process, _ = report_in_training
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 130
-    assert process.stderr.read().splitlines()[-1].startswith("digitlib: interrupted; finished folds are kept")
+    assert (
+        process.stderr.read()
+        .splitlines()[-1]
+        .startswith("digitlib: interrupted; finished folds are kept")
+    )
     assert wait_until_gone(tmp_path / "reports") == []
     assert not (tmp_path / "reports" / "cut").exists()
 
 
-def test_second_process_for_the_same_name_is_refused(report_in_training, digitlib_command, tmp_path):
+def test_second_process_for_the_same_name_is_refused(
+    report_in_training, digitlib_command, tmp_path
+):
     _, words = report_in_training
     done = digitlib_command(*words, cwd=tmp_path)
     assert done.returncode == 2

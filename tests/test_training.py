@@ -34,7 +34,8 @@ def equal(first, second):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-# ---- threads ----------------------------------------------------------------------------------------------------------
+# ---- threads
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_one_thread_restores_the_number_before_also_after_an_error(two_threads):
@@ -56,7 +57,9 @@ def test_one_thread_inside_one_thread_lasts_to_the_outer_end(two_threads):
 
 @pytest.mark.parametrize("first_out", ["first_in", "last_in"])
 def test_one_thread_restores_every_thread_that_used_it(two_threads, first_out):
-    """Two folds side by side: whoever leaves first gets its threads back, and takes none from the one still inside."""
+    """Two folds side by side: whoever leaves first gets its threads back, and takes none from the
+    one still inside.
+    """
     seen, inside, gone = {}, threading.Barrier(2, timeout=20), threading.Event()
 
     def fold(name):
@@ -93,14 +96,17 @@ def test_weights_do_not_depend_on_the_threads_of_the_process(two_threads, rows, 
     assert equal(weights(digitlib.DigitClassifier(epochs=1, random_state=0).fit(*rows)), expected)
 
 
-# ---- what training may see --------------------------------------------------------------------------------------------
+# ---- what training may see
+# --------------------------------------------------------------------------------------------
 
 
 def test_held_out_data_never_influences_the_weights(rows):
     X, y = rows
     plain = digitlib.DigitClassifier(epochs=2, random_state=0).fit(X[:200], y[:200])
     for eval_set in ((X[200:], y[200:]), (X[200:] * 0, y[200:][::-1])):
-        measured = digitlib.DigitClassifier(epochs=2, random_state=0).fit(X[:200], y[:200], eval_set=eval_set)
+        measured = digitlib.DigitClassifier(epochs=2, random_state=0).fit(
+            X[:200], y[:200], eval_set=eval_set
+        )
         assert equal(weights(measured), weights(plain))
         assert [r["loss"] for r in measured.history_] == [r["loss"] for r in plain.history_]
         assert "held_out_loss" in measured.history_[0]
@@ -111,7 +117,9 @@ def test_callback_that_predicts_changes_no_weight(rows):
     X, y = rows
     plain = digitlib.DigitClassifier(epochs=2, random_state=0).fit(X, y)
     other = digitlib.DigitClassifier(epochs=1, random_state=1).fit(X, y)
-    watched = digitlib.DigitClassifier(epochs=2, random_state=0).fit(X, y, on_epoch=lambda record: other.predict(X))
+    watched = digitlib.DigitClassifier(epochs=2, random_state=0).fit(
+        X, y, on_epoch=lambda record: other.predict(X)
+    )
     assert equal(weights(watched), weights(plain))
 
 
@@ -122,7 +130,8 @@ def test_the_generator_of_the_process_is_left_alone(rows):
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)
 
 
-# ---- what training records --------------------------------------------------------------------------------------------
+# ---- what training records
+# --------------------------------------------------------------------------------------------
 
 
 def test_history_has_loss_learning_rate_and_held_out_figures_of_each_epoch(rows):
@@ -133,12 +142,18 @@ def test_history_has_loss_learning_rate_and_held_out_figures_of_each_epoch(rows)
     history = classifier.history_
     assert seen == history
     assert [record["epoch"] for record in history] == [1, 2, 3, 4]
-    np.testing.assert_allclose([record["learning_rate"] for record in history], 1e-3 * 0.7 ** np.arange(4))
+    np.testing.assert_allclose(
+        [record["learning_rate"] for record in history], 1e-3 * 0.7 ** np.arange(4)
+    )
     losses = [record["loss"] for record in history]
     assert losses == sorted(losses, reverse=True)
     # The last record measures the network as it was left.
-    assert history[-1]["held_out_loss"] == pytest.approx(log_loss(y[200:], classifier.predict_proba(X[200:])), rel=1e-5)
-    assert history[-1]["held_out_accuracy"] == pytest.approx(accuracy_score(y[200:], classifier.predict(X[200:])))
+    assert history[-1]["held_out_loss"] == pytest.approx(
+        log_loss(y[200:], classifier.predict_proba(X[200:])), rel=1e-5
+    )
+    assert history[-1]["held_out_accuracy"] == pytest.approx(
+        accuracy_score(y[200:], classifier.predict(X[200:]))
+    )
 
 
 def test_what_the_callback_raises_ends_the_training(rows):
@@ -155,29 +170,53 @@ def test_what_the_callback_raises_ends_the_training(rows):
 
 
 def test_every_row_is_trained_on(rows):
-    """One batch that holds all rows: the first loss is the mean over all of them, dropout aside, whatever their order."""
+    """One batch that holds all rows: the first loss is the mean over all of them, dropout aside,
+    whatever their order.
+    """
     X, y = rows
     whole, reordered = (
-        digitlib.DigitClassifier(epochs=1, random_state=0, batch_size=size).fit(X, y).history_[0]["loss"] for size in (300, 10_000)
+        digitlib.DigitClassifier(epochs=1, random_state=0, batch_size=size)
+        .fit(X, y)
+        .history_[0]["loss"]
+        for size in (300, 10_000)
     )
     assert whole == reordered
-    assert digitlib.DigitClassifier(epochs=1, random_state=0, batch_size=7).fit(X, y).history_[0]["loss"] < whole
+    assert (
+        digitlib.DigitClassifier(epochs=1, random_state=0, batch_size=7)
+        .fit(X, y)
+        .history_[0]["loss"]
+        < whole
+    )
 
 
-@pytest.mark.parametrize(("times", "size", "penalty"), [(1, 12, 2.0), (3, 12, 2.0), (1, 90, 0.01), (3, 90, 0.1)])
+@pytest.mark.parametrize(
+    ("times", "size", "penalty"), [(1, 12, 2.0), (3, 12, 2.0), (1, 90, 0.01), (3, 90, 0.1)]
+)
 def test_left_out_loss_of_the_head_is_that_of_real_refits(times, size, penalty):
-    """Without a row and its copies, a ridge regression fitted anew gives the residuals that the formula gives."""
-    features, y = torch.randn(60, size, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
+    """Without a row and its copies, a ridge regression fitted anew gives the residuals that the
+    formula gives.
+    """
+    features, y = (
+        torch.randn(60, size, generator=torch.Generator().manual_seed(0)),
+        torch.arange(60) % 3,
+    )
     x = torch.cat([features + 0.1 * k * features.flip(1) for k in range(times)])
     head = torch.nn.Linear(size, 3)
-    loss = _refit_head(torch.nn.Sequential(torch.nn.Identity(), head, torch.nn.LogSoftmax(1)), x, y, penalty)
+    loss = _refit_head(
+        torch.nn.Sequential(torch.nn.Identity(), head, torch.nn.LogSoftmax(1)), x, y, penalty
+    )
     left_out = torch.stack([_without(i, x.double(), y, times, penalty) for i in range(60)])
-    best = min(torch.nn.functional.cross_entropy(scale * left_out, y).item() for scale in torch.logspace(0, 2, 16))
+    best = min(
+        torch.nn.functional.cross_entropy(scale * left_out, y).item()
+        for scale in torch.logspace(0, 2, 16)
+    )
     assert loss == pytest.approx(best, rel=0.01)
 
 
 def _without(i, x, y, times, penalty):
-    """Prediction for row i of a ridge regression, with an intercept that is not penalised, that has not seen it."""
+    """Prediction for row i of a ridge regression, with an intercept that is not penalised, that has
+    not seen it.
+    """
     kept = torch.arange(len(x)) % len(y) != i
     targets = torch.nn.functional.one_hot(y, 3).double().repeat(times, 1)
     ones = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1)[kept]

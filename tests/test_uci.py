@@ -1,4 +1,6 @@
-"""The real ``ucimlrepo`` against a server on 127.0.0.1 that answers as the archive does, well and badly."""
+"""The real ``ucimlrepo`` against a server on 127.0.0.1 that answers as the archive does, well and
+badly.
+"""
 
 import json
 import socket
@@ -15,7 +17,10 @@ from digitlib.data import read_bundled
 from digitlib.errors import DataError
 
 NAMES = [*(f"Attribute{i}" for i in range(1, 65)), "class"]
-HTML = b"<!DOCTYPE html>\n<html><head><title>UCI</title></head>\n<body>Down for maintenance, sorry.</body></html>\n"
+HTML = (
+    b"<!DOCTYPE html>\n<html><head><title>UCI</title></head>\n<body>Down for maintenance,"
+    b" sorry.</body></html>\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,9 @@ def table():
 
 
 def csv_of(table, names=NAMES):
-    return (",".join(names) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in table.tolist())).encode()
+    return (
+        ",".join(names) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in table.tolist())
+    ).encode()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +40,9 @@ def good_csv(table):
 
 
 class Archive(ThreadingHTTPServer):
-    """``/api/dataset?id=80`` as JSON, then the CSV that it names; what a test spoils are the attributes."""
+    """``/api/dataset?id=80`` as JSON, then the CSV that it names; what a test spoils are the
+    attributes.
+    """
 
     daemon_threads = True
 
@@ -42,17 +51,35 @@ class Archive(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.csv, self.csv_status, self.csv_length, self.drip = csv, 200, len(csv), False
         variables = [
-            {"name": name, "role": "Target" if name == "class" else "Feature", "type": "Integer", "demographic": None, "description": None,
-             "units": None, "missing_values": "no"} for name in NAMES
-        ]  # fmt: skip
+            {
+                "name": name,
+                "role": "Target" if name == "class" else "Feature",
+                "type": "Integer",
+                "demographic": None,
+                "description": None,
+                "units": None,
+                "missing_values": "no",
+            }
+            for name in NAMES
+        ]
         self.answer = {
-            "status": 200, "statusText": "OK",
+            "status": 200,
+            "statusText": "OK",
             "data": {
-                "uci_id": 80, "name": "Optical Recognition of Handwritten Digits", "data_url": f"{self.url}/static/public/80/data.csv",
-                "num_instances": 5620, "num_features": 64, "target_col": ["class"], "index_col": None, "has_missing_values": "no",
-                "dataset_doi": "10.24432/C50P49", "intro_paper": None, "additional_info": None, "variables": variables,
+                "uci_id": 80,
+                "name": "Optical Recognition of Handwritten Digits",
+                "data_url": f"{self.url}/static/public/80/data.csv",
+                "num_instances": 5620,
+                "num_features": 64,
+                "target_col": ["class"],
+                "index_col": None,
+                "has_missing_values": "no",
+                "dataset_doi": "10.24432/C50P49",
+                "intro_paper": None,
+                "additional_info": None,
+                "variables": variables,
             },
-        }  # fmt: skip
+        }
         self.api_status, self.api_body, self.requests = 200, None, []
 
 
@@ -61,7 +88,11 @@ class Handler(BaseHTTPRequestHandler):
         archive = self.server
         archive.requests.append(self.path)
         if self.path == "/api/dataset?id=80":
-            body = json.dumps(archive.answer).encode() if archive.api_body is None else archive.api_body
+            body = (
+                json.dumps(archive.answer).encode()
+                if archive.api_body is None
+                else archive.api_body
+            )
             self.reply(archive.api_status, body, len(body))
         elif self.path == "/static/public/80/data.csv":
             self.reply(archive.csv_status, archive.csv, archive.csv_length)
@@ -114,13 +145,16 @@ def failure():
     message = str(caught.value)
     assert "\n" not in message
     assert "UCI archive" in message
-    assert message.endswith('; try again later, or use source="bundled", which has the same rows and needs no network')
+    assert message.endswith(
+        '; try again later, or use source="bundled", which has the same rows and needs no network'
+    )
     assert len(message) < 450
     assert not list(cache.folder().glob("*"))
     return message
 
 
-# ---- good -------------------------------------------------------------------------------------------------------------
+# ---- good
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_good_fetch_is_served_from_the_cache_afterwards(archive, tmp_path, monkeypatch):
@@ -146,7 +180,9 @@ def test_good_fetch_is_served_from_the_cache_afterwards(archive, tmp_path, monke
     }
     file = tmp_path / "cache" / "uci-80.npy"
     whole = file.read_bytes()
-    monkeypatch.setenv("DIGITLIB_UCI_TIMEOUT", "0")  # is refused by whoever would fetch, and so shows at once who would
+    monkeypatch.setenv(
+        "DIGITLIB_UCI_TIMEOUT", "0"
+    )  # is refused by whoever would fetch, and so shows at once who would
     for spoil in damaged.values():
         file.write_bytes(spoil(whole))
         with pytest.raises(DataError, match=r"DIGITLIB_UCI_TIMEOUT"):
@@ -164,7 +200,9 @@ def test_damaged_cache_is_replaced_by_a_new_fetch(archive, table, tmp_path):
 
 
 def test_cache_is_written_whole_or_not_at_all(tmp_path, table, monkeypatch, capsys):
-    """A disk that fills up while the cache is written costs the cache only: the old file stays, no half one is left."""
+    """A disk that fills up while the cache is written costs the cache only: the old file stays, no
+    half one is left.
+    """
     file = tmp_path / "uci-80.npy"
     file.write_bytes(b"old")
 
@@ -181,14 +219,17 @@ def test_cache_is_written_whole_or_not_at_all(tmp_path, table, monkeypatch, caps
     assert "No space left" in said
 
 
-def test_cache_folder_that_cannot_be_made_costs_the_cache_only(archive, tmp_path, monkeypatch, table, capsys):
+def test_cache_folder_that_cannot_be_made_costs_the_cache_only(
+    archive, tmp_path, monkeypatch, table, capsys
+):
     (tmp_path / "a_file").touch()
     monkeypatch.setenv("DIGITLIB_CACHE", str(tmp_path / "a_file" / "cache"))
     np.testing.assert_array_equal(digitlib.load_digits("uci").data, table[:, :64])
     assert capsys.readouterr().err.count("\n") == 1
 
 
-# ---- broken -----------------------------------------------------------------------------------------------------------
+# ---- broken
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_server_down(archive):
@@ -262,7 +303,9 @@ def test_columns_in_another_order(archive):
 
 
 def test_slow_drip_ends_at_the_time_limit(archive, monkeypatch):
-    """Bytes keep coming, so that no socket ever times out; the whole fetch does, and its process is gone."""
+    """Bytes keep coming, so that no socket ever times out; the whole fetch does, and its process is
+    gone.
+    """
     archive.drip = True
     monkeypatch.setenv("DIGITLIB_UCI_TIMEOUT", "4")
     start = time.monotonic()
@@ -277,7 +320,9 @@ def test_slow_drip_ends_at_the_time_limit(archive, monkeypatch):
 def test_server_that_never_answers(archive, monkeypatch):
     """A port that accepts connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("DIGITLIB_UCI_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/api/dataset")
+        monkeypatch.setenv(
+            "DIGITLIB_UCI_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/api/dataset"
+        )
         monkeypatch.setenv("DIGITLIB_UCI_TIMEOUT", "2")
         assert "did not deliver data set 80 within 2 s" in failure()
 
@@ -286,5 +331,8 @@ def test_server_that_never_answers(archive, monkeypatch):
 def test_time_limit_that_is_no_number_of_seconds(limit, monkeypatch, tmp_path):
     monkeypatch.setenv("DIGITLIB_CACHE", str(tmp_path))
     monkeypatch.setenv("DIGITLIB_UCI_TIMEOUT", limit)
-    with pytest.raises(DataError, match=r"^DIGITLIB_UCI_TIMEOUT=.*: takes seconds, more than 0 and less than 86400$"):
+    with pytest.raises(
+        DataError,
+        match=r"^DIGITLIB_UCI_TIMEOUT=.*: takes seconds, more than 0 and less than 86400$",
+    ):
         digitlib.load_digits("uci")

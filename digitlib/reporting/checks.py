@@ -1,6 +1,8 @@
-"""Is the evaluation sound? Checks with stable codes, each of which can fail, in the spirit of a linter.
+"""Is the evaluation sound? Checks with stable codes, each of which can fail, in the spirit of a
+linter.
 
-Those here need only the run folder; :mod:`digitlib.reporting.probes` has those that need the data or a little training.
+Those here need only the run folder; :mod:`digitlib.reporting.probes` has those that need the data
+or a little training.
 """
 
 import json
@@ -18,7 +20,9 @@ FILE = "checks.json"
 
 @dataclass
 class Result:
-    """Outcome of one check: ``code``, ``title``, ``passed`` and ``detail``, one sentence with the numbers behind it."""
+    """Outcome of one check: ``code``, ``title``, ``passed`` and ``detail``, one sentence with the
+    numbers behind it.
+    """
 
     code: str
     title: str
@@ -89,11 +93,16 @@ def _result(code, check, *arguments):
 
 
 def write(folder, results):
-    """Write ``checks.json`` into the run folder: a list of ``code``, ``title``, ``passed``, ``detail``."""
-    runs.write_text(Path(folder) / FILE, json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    """Write ``checks.json`` into the run folder: a list of ``code``, ``title``, ``passed``,
+    ``detail``.
+    """
+    runs.write_text(
+        Path(folder) / FILE, json.dumps([asdict(result) for result in results], indent=2) + "\n"
+    )
 
 
-# ---- the checks: a Run in, (passed, detail) out ------------------------------------------------------------------------
+# ---- the checks: a Run in, (passed, detail) out
+# ------------------------------------------------------------------------
 
 
 def each_row_once(run):
@@ -102,24 +111,44 @@ def each_row_once(run):
     times = np.bincount(run.row[(run.row >= 0) & (run.row < n)], minlength=n)
     strange = (run.row < 0) | (run.row >= n) | (run.folds < 1) | (run.folds > splits)
     wrong = int((times != 1).sum() + strange.sum())
-    return not wrong, f"{n - int((times != 1).sum()):,} of {n:,} rows predicted once, in {len(np.unique(run.folds))} of {splits} folds"
+    return (
+        not wrong,
+        (
+            f"{n - int((times != 1).sum()):,} of {n:,} rows predicted once, in"
+            f" {len(np.unique(run.folds))} of {splits} folds"
+        ),
+    )
 
 
 def proper_probabilities(run):
     """Probabilities lie in 0..1, sum to 1, and the prediction is the most probable class."""
     p = run.probabilities
-    off = float(np.abs(p.sum(axis=1) - 1).max())  # NaN, where a line is cut off, passes no comparison
-    # Classes may be labels other than 0..9: the prediction must name one column, and that one must be the largest.
-    largest = p[np.arange(len(p)), np.searchsorted(np.unique(run.y), run.predicted).clip(max=p.shape[1] - 1)] == p.max(axis=1)
+    off = float(
+        np.abs(p.sum(axis=1) - 1).max()
+    )  # NaN, where a line is cut off, passes no comparison
+    # Classes may be labels other than 0..9: the prediction must name one column, and that one must
+    # be the largest.
+    largest = p[
+        np.arange(len(p)), np.searchsorted(np.unique(run.y), run.predicted).clip(max=p.shape[1] - 1)
+    ] == p.max(axis=1)
     passed = bool(off < 1e-5 and (p >= 0).all() and (p <= 1).all() and largest.all())
-    return passed, f"sums differ from 1 by at most {off:.1g}; {int((~largest).sum())} predictions are not the most probable class"
+    return (
+        passed,
+        (
+            f"sums differ from 1 by at most {off:.1g}; {int((~largest).sum())} predictions are not"
+            " the most probable class"
+        ),
+    )
 
 
 def better_than_majority(run):
     """The whole 95 % interval lies above the share of the most frequent class."""
     share = np.unique(run.y, return_counts=True)[1].max() / len(run.y)
     low, _ = metrics.wilson_interval((run.y == run.predicted).sum(), len(run.y))
-    return bool(low > share), f"at least {100 * low:.2f} % (95 % interval) against {100 * share:.2f} %"
+    return (
+        bool(low > share),
+        f"at least {100 * low:.2f} % (95 % interval) against {100 * share:.2f} %",
+    )
 
 
 def known_data(run):
@@ -136,14 +165,29 @@ def known_data(run):
 
 
 def score_recomputed(run):
-    """The score in ``run.json`` is the one that ``predictions.csv`` gives, in total and fold by fold."""
+    """The score in ``run.json`` is the one that ``predictions.csv`` gives, in total and fold by
+    fold.
+    """
     right, told = run.y == run.predicted, run.info["scores"]
-    folds = [right[run.folds == k].mean() for k in range(1, run.info["parameters"]["splits"] + 1) if (run.folds == k).any()]
+    folds = [
+        right[run.folds == k].mean()
+        for k in range(1, run.info["parameters"]["splits"] + 1)
+        if (run.folds == k).any()
+    ]
     same = (
-        told["correct"] == right.sum() and told["total"] == len(right) and np.isclose(told["accuracy"], right.mean(), rtol=0, atol=1e-12)
-        and np.shape(told["fold_accuracies"]) == np.shape(folds) and np.allclose(told["fold_accuracies"], folds, rtol=0, atol=1e-12)
-    )  # fmt: skip
-    return bool(same), f"run.json says {told['correct']:,} of {told['total']:,}; predictions.csv gives {right.sum():,} of {len(right):,}"
+        told["correct"] == right.sum()
+        and told["total"] == len(right)
+        and np.isclose(told["accuracy"], right.mean(), rtol=0, atol=1e-12)
+        and np.shape(told["fold_accuracies"]) == np.shape(folds)
+        and np.allclose(told["fold_accuracies"], folds, rtol=0, atol=1e-12)
+    )
+    return (
+        bool(same),
+        (
+            f"run.json says {told['correct']:,} of {told['total']:,}; predictions.csv gives"
+            f" {right.sum():,} of {len(right):,}"
+        ),
+    )
 
 
 FOLDER_CHECKS = {

@@ -1,4 +1,6 @@
-"""What does a submission claim, and does it hold? One function per line of the verdict, each on recomputed numbers."""
+"""What does a submission claim, and does it hold? One function per line of the verdict, each on
+recomputed numbers.
+"""
 
 import re
 
@@ -23,10 +25,14 @@ def manifest(evidence):
         raise DoesNotHold(f"{', '.join(map(str, missing))} missing")
     if extra := sorted(present - set(listed)):
         raise DoesNotHold(f"{', '.join(extra)} not listed")
-    if changed := [name for name in sorted(listed) if listed[name] != describe(evidence.files[name])]:
+    if changed := [
+        name for name in sorted(listed) if listed[name] != describe(evidence.files[name])
+    ]:
         raise DoesNotHold(f"changed after the manifest was written: {', '.join(changed)}")
     notes = evidence.manifest.get("notes") or []
-    return f"{len(listed)} files" + "".join(f"; noted: {note}" for note in notes if isinstance(note, str))
+    return f"{len(listed)} files" + "".join(
+        f"; noted: {note}" for note in notes if isinstance(note, str)
+    )
 
 
 def title_page(evidence):
@@ -37,14 +43,21 @@ def title_page(evidence):
             if len(found) != 1:
                 raise DoesNotHold(f"{name} has {len(found)} {field} on its title page")
             if found[0].find(True) is not None:
-                raise DoesNotHold(f"{name}: {field} is not plain text but holds <{found[0].find(True).name}>")
+                raise DoesNotHold(
+                    f"{name}: {field} is not plain text but holds <{found[0].find(True).name}>"
+                )
             if found[0].get_text() != text:
-                raise DoesNotHold(f"{name}: {field} is {found[0].get_text()[:60]!r}, in the manifest {str(text)[:60]!r}")
+                raise DoesNotHold(
+                    f"{name}: {field} is {found[0].get_text()[:60]!r}, in the manifest"
+                    f" {str(text)[:60]!r}"
+                )
     return f"the same on {len(evidence.pages)} pages"
 
 
 def active_content(evidence):
-    """No page has a script, a handler or a frame that digitlib does not put there: it could change what is read."""
+    """No page has a script, a handler or a frame that digitlib does not put there: it could change
+    what is read.
+    """
     allowed = shown.known_scripts()
     for name, page in evidence.pages.items():
         if found := shown.active_parts(page, allowed):
@@ -54,7 +67,11 @@ def active_content(evidence):
 
 def notebooks(evidence):
     """Each executed notebook ran from top to bottom without an error."""
-    books = [name for name in sorted(evidence.files) if name.endswith(".ipynb") and name != "digits_complete.ipynb"]
+    books = [
+        name
+        for name in sorted(evidence.files)
+        if name.endswith(".ipynb") and name != "digits_complete.ipynb"
+    ]
     if faults := [fault for name in books for fault in executed.faults(evidence.files[name], name)]:
         raise DoesNotHold("; ".join(faults))
     return f"{len(books)} ran in order, without an error"
@@ -76,12 +93,16 @@ def folds(evidence):
     if not np.array_equal(evidence.table["row"], np.arange(len(expected))):
         raise DoesNotHold("predictions.csv does not hold each row once, in order")
     if len(moved := np.flatnonzero(evidence.table["fold"] != expected)):
-        raise DoesNotHold(f"{len(moved):,} rows are in another fold than the split says, first row {moved[0]}")
+        raise DoesNotHold(
+            f"{len(moved):,} rows are in another fold than the split says, first row {moved[0]}"
+        )
     return f"{len(evidence.splits)} folds, split seed {evidence.stated('parameters', 'split_seed')}"
 
 
 def predictions(evidence):
-    """Labels are the published ones, probabilities are probabilities, the digit is the most probable."""
+    """Labels are the published ones, probabilities are probabilities, the digit is the most
+    probable.
+    """
     table, y = evidence.table, evidence.digits[1]
     if len(wrong := np.flatnonzero(table["label"] != y)):
         raise DoesNotHold(f"{len(wrong):,} labels are not the published ones, first row {wrong[0]}")
@@ -89,8 +110,14 @@ def predictions(evidence):
         raise DoesNotHold("there are rows whose probabilities do not sum to 1")
     best = table["p"].max(axis=1)
     stated = np.take_along_axis(table["p"], table["predicted"].clip(0, 9)[:, None], axis=1)[:, 0]
-    if len(wrong := np.flatnonzero((stated < best) | (table["predicted"] != table["predicted"].clip(0, 9)))):
-        raise DoesNotHold(f"the digit is not the most probable one in {len(wrong):,} rows, first row {wrong[0]}")
+    if len(
+        wrong := np.flatnonzero(
+            (stated < best) | (table["predicted"] != table["predicted"].clip(0, 9))
+        )
+    ):
+        raise DoesNotHold(
+            f"the digit is not the most probable one in {len(wrong):,} rows, first row {wrong[0]}"
+        )
     return f"{len(y):,} rows"
 
 
@@ -104,8 +131,12 @@ def accuracy(evidence):
         [evidence.stated("scores", "accuracy"), *shares],
         [hits.mean(), *(hits[test].mean() for _, test in evidence.splits)],
     )
-    if len(claimed) != len(recomputed) or not np.allclose(np.array(claimed, dtype=float), recomputed, rtol=0, atol=1e-9):
-        raise DoesNotHold(f"accuracy: claimed {claimed[0]} (folds {shares}), recomputed {hits.mean()}")
+    if len(claimed) != len(recomputed) or not np.allclose(
+        np.array(claimed, dtype=float), recomputed, rtol=0, atol=1e-9
+    ):
+        raise DoesNotHold(
+            f"accuracy: claimed {claimed[0]} (folds {shares}), recomputed {hits.mean()}"
+        )
     return f"{hits.sum():,} of {len(hits):,}, {100 * hits.mean():.2f} %, and each fold's"
 
 
@@ -123,7 +154,9 @@ def figures(evidence):
     """The figures that a reader sees in the pages follow from the predictions."""
     faults, found = shown.compare(evidence)
     if faults:
-        raise DoesNotHold("; ".join(faults[:3]) + (f" and {len(faults) - 3} more" if len(faults) > 3 else ""))
+        raise DoesNotHold(
+            "; ".join(faults[:3]) + (f" and {len(faults) - 3} more" if len(faults) > 3 else "")
+        )
     if unseen := [what for what, count in found.items() if not count]:
         raise CannotBeChecked(f"not found in the pages: {', '.join(unseen)}")
     return f"{sum(found.values())} figures: {', '.join(found)}"
@@ -166,6 +199,8 @@ def check(name, evidence):
     except CannotBeChecked as error:
         return "cannot be checked", str(error)
     except Unreadable as error:
-        return "does not hold" if owned and re.fullmatch(owned, error.part) else "cannot be checked", str(error)
+        return (
+            "does not hold" if owned and re.fullmatch(owned, error.part) else "cannot be checked"
+        ), str(error)
     except Exception as error:  # a stranger's file may provoke anything; it must not end the verdict, nor count as held
         return "does not hold", f"a file is damaged ({type(error).__name__}: {str(error)[:120]})"

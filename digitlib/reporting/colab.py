@@ -1,4 +1,6 @@
-"""How does a notebook leave home? With the package inside its first cell, so that it runs where nothing is installed."""
+"""How does a notebook leave home? With the package inside its first cell, so that it runs where
+nothing is installed.
+"""
 
 import base64
 import copy
@@ -19,13 +21,24 @@ from digitlib.reporting import kernels
 COMPLETE = "digits_complete"
 STORY = ("1_eda", "2_train", "3_evaluate")  # the notebooks that make up the complete one
 MAX_BYTES = 1_000_000  # of a finished notebook: more is slow to open in a browser
-# What only the paper wing and source="uci" import. Everything else that pyproject.toml names must be there to run a notebook.
-NOT_NEEDED = {"beautifulsoup4", "hatchling", "ipykernel", "jupyterlab", "nbconvert", "papermill", "pygments", "ucimlrepo"}
+# What only the paper wing and source="uci" import. Everything else that pyproject.toml names must
+# be there to run a notebook.
+NOT_NEEDED = {
+    "beautifulsoup4",
+    "hatchling",
+    "ipykernel",
+    "jupyterlab",
+    "nbconvert",
+    "papermill",
+    "pygments",
+    "ucimlrepo",
+}
 # No other notebook shall wait for the installation of these.
 ONLY_FOR = {"captum": "5_predict", "ipycanvas": "5_predict", "scikit-image": "5_predict"}
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+")
 
-# The first cell. Installed packages are constrained to the version they have, so pip either leaves numpy and torch as they are or fails.
+# The first cell. Installed packages are constrained to the version they have, so pip either leaves
+# numpy and torch as they are or fails.
 _INSTALL = """
 import base64, hashlib, pathlib, subprocess, sys, tempfile
 from importlib.metadata import PackageNotFoundError, version
@@ -91,7 +104,8 @@ def build(folder="dist/colab", repo=None, values=None):
     folder : str or path-like
         Made if missing.
     repo : str or None
-        ``owner/name`` on GitHub: install from there, with badges, in place of the package inside the notebook.
+        ``owner/name`` on GitHub: install from there, with badges, in place of the package inside
+        the notebook.
     values : dict or None
         Parameters of the complete notebook in place of their defaults.
 
@@ -102,7 +116,8 @@ def build(folder="dist/colab", repo=None, values=None):
     Raises
     ------
     ParameterError
-        `repo` is no ``owner/name``, there is no source to build the package from, or a notebook would pass 1 MB.
+        `repo` is no ``owner/name``, there is no source to build the package from, or a notebook
+        would pass 1 MB.
     """
     if repo is not None and not REPO.fullmatch(repo):
         raise ParameterError(f"repo={repo!r}: takes owner/name of a GitHub repository")
@@ -111,15 +126,27 @@ def build(folder="dist/colab", repo=None, values=None):
     folder.mkdir(parents=True, exist_ok=True)
     sources = sorted(kernels.notebook_folder().glob("*.ipynb"))
     books = {path.stem: nbformat.read(path, as_version=4).cells for path in sources}
-    written = [_write(folder, stem, _alone(cells), install_cell(stem, carried), repo) for stem, cells in books.items()]
-    return [*written, _write(folder, COMPLETE, _story(books, values or {}), install_cell(COMPLETE, carried), repo)]
+    written = [
+        _write(folder, stem, _alone(cells), install_cell(stem, carried), repo)
+        for stem, cells in books.items()
+    ]
+    return [
+        *written,
+        _write(
+            folder, COMPLETE, _story(books, values or {}), install_cell(COMPLETE, carried), repo
+        ),
+    ]
 
 
 def install_cell(stem, carried):
     """Source of the first cell of the notebook `stem`, as text; `carried`: what brings the package."""
     project = tomllib.loads((_root() / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = {need: re.match(r"[\w.-]+", need)[0] for need in project["dependencies"]}
-    needs = [need for need, name in names.items() if name not in NOT_NEEDED and ONLY_FOR.get(name, stem) == stem]
+    needs = [
+        need
+        for need, name in names.items()
+        if name not in NOT_NEEDED and ONLY_FOR.get(name, stem) == stem
+    ]
     title = '# @title Run this cell first: it installs digitlib {display-mode: "form"}'
     cell = _INSTALL.replace("@PACKAGE@\n", _EMBEDDED if carried.startswith("NAME") else _FROM_GIT)
     return title + cell.replace("@CARRIED@", f"NEEDS = {json.dumps(needs)}\n{carried}")
@@ -131,7 +158,10 @@ def _carried(repo):
         return f'SOURCE = "git+https://github.com/{repo}"\n'
     name, content = build_wheel()
     block = "\n".join(textwrap.wrap(base64.b64encode(content).decode(), 4000))
-    return f'NAME, SHA256 = {name!r}, "{hashlib.sha256(content).hexdigest()}"\nWHEEL = """\n{block}\n"""\n'
+    return (
+        f'NAME, SHA256 = {name!r}, "{hashlib.sha256(content).hexdigest()}"\nWHEEL ='
+        f' """\n{block}\n"""\n'
+    )
 
 
 def build_wheel():
@@ -139,18 +169,23 @@ def build_wheel():
     from hatchling.builders.wheel import WheelBuilder
 
     with tempfile.TemporaryDirectory() as scratch:
-        wheel = Path(next(WheelBuilder(str(_root())).build(directory=scratch, versions=["standard"])))
+        wheel = Path(
+            next(WheelBuilder(str(_root())).build(directory=scratch, versions=["standard"]))
+        )
         return wheel.name, wheel.read_bytes()
 
 
 def _root():
     root = Path(__file__).parents[2]
     if not (root / "pyproject.toml").is_file():
-        raise ParameterError(f"{root}: no pyproject.toml, so no source to pack; run this in a checkout of digitlib")
+        raise ParameterError(
+            f"{root}: no pyproject.toml, so no source to pack; run this in a checkout of digitlib"
+        )
     return root
 
 
-# ---- cells ------------------------------------------------------------------------------------------------------------
+# ---- cells
+# ------------------------------------------------------------------------------------------------------------
 
 
 def _alone(cells):
@@ -177,10 +212,23 @@ def _story(books, values):
         prose += [cell.source.split("\n", 1)[-1].strip() for cell in cells[first:at]]
         acts += map(_demoted, cells[:first] + cells[at + 1 :])
     for name in values.keys() & lines.keys():
-        lines[name] = re.sub(r"=.*?(?=\s*#|$)", lambda _, value=values[name]: f"= {json.dumps(value)}", lines[name], count=1)
-    title = "# Handwritten digits: the data, the training, the verdict\n\nOne notebook, from a first look to the evaluation."
+        lines[name] = re.sub(
+            r"=.*?(?=\s*#|$)",
+            lambda _, value=values[name]: f"= {json.dumps(value)}",
+            lines[name],
+            count=1,
+        )
+    title = (
+        "# Handwritten digits: the data, the training, the verdict\n\nOne notebook, from a first"
+        " look to the evaluation."
+    )
     parameters = new_code_cell("\n".join(lines.values()), metadata={"tags": ["parameters"]})
-    return [new_markdown_cell(title), new_markdown_cell("## Parameters\n\n" + "\n\n".join(dict.fromkeys(prose))), parameters, *acts]
+    return [
+        new_markdown_cell(title),
+        new_markdown_cell("## Parameters\n\n" + "\n\n".join(dict.fromkeys(prose))),
+        parameters,
+        *acts,
+    ]
 
 
 def _demoted(cell):
@@ -190,7 +238,9 @@ def _demoted(cell):
 
 
 def _parameters(cells):
-    return next((n for n, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", ())), None)
+    return next(
+        (n for n, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", ())), None
+    )
 
 
 def _at_home(source):
@@ -203,11 +253,15 @@ def _names(source):
 
 
 def _write(folder, stem, cells, install, repo):
-    first = new_code_cell(install, metadata={"cellView": "form", "jupyter": {"source_hidden": True}})
+    first = new_code_cell(
+        install, metadata={"cellView": "form", "jupyter": {"source_hidden": True}}
+    )
     badges = [] if repo is None else [new_markdown_cell(_badges(repo, folder, stem))]
     cells = [*badges, first, *cells]
     for number, cell in enumerate(cells):
-        cell.id = f"cell-{number:02}"  # nbformat would draw them at random: the same source gives the same file
+        cell.id = (  # nbformat would draw them at random: the same source gives the same file
+            f"cell-{number:02}"
+        )
     book = new_notebook(cells=cells)
     book.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -216,7 +270,10 @@ def _write(folder, stem, cells, install, repo):
     }
     text = nbformat.writes(book)
     if len(text.encode()) > MAX_BYTES:
-        raise ParameterError(f"{stem}.ipynb would have {len(text.encode()):,} bytes, more than {MAX_BYTES:,}; make the package smaller")
+        raise ParameterError(
+            f"{stem}.ipynb would have {len(text.encode()):,} bytes, more than {MAX_BYTES:,}; make"
+            " the package smaller"
+        )
     path = folder / f"{stem}.ipynb"
     path.write_text(text + "\n", encoding="utf-8")
     return path
@@ -224,6 +281,12 @@ def _write(folder, stem, cells, install, repo):
 
 def _badges(repo, folder, stem):
     page = f"{repo}/blob/main/{folder.as_posix()}/{stem}.ipynb"
-    colab = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/{page})"
-    kaggle = f"[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/{page})"
+    colab = (
+        "[![Open in"
+        f" Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/{page})"
+    )
+    kaggle = (
+        "[![Open in"
+        f" Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/{page})"
+    )
     return f"{colab} {kaggle}"

@@ -1,4 +1,6 @@
-"""What does a submission say, read with suspicion? Files in memory to arrays and text; nothing is executed, nothing unpickled."""
+"""What does a submission say, read with suspicion? Files in memory to arrays and text; nothing is
+executed, nothing unpickled.
+"""
 
 import io
 import json
@@ -9,7 +11,11 @@ import numpy as np
 
 from digitlib.data import load_digits
 
-SOURCES = {"bundled": "bundled", "uci": "bundled", "sklearn": "sklearn"}  # uci has the rows of bundled; a file of the student's is not here
+SOURCES = {
+    "bundled": "bundled",
+    "uci": "bundled",
+    "sklearn": "sklearn",
+}  # uci has the rows of bundled; a file of the student's is not here
 MAX_HEADER = 1_000_000
 MAX_SPLITS = 200
 
@@ -23,7 +29,9 @@ class CannotBeChecked(Exception):
 
 
 class Unreadable(Exception):
-    """A part is missing or damaged: its own claim does not hold, others that need it cannot be checked."""
+    """A part is missing or damaged: its own claim does not hold, others that need it cannot be
+    checked.
+    """
 
     def __init__(self, part, why):
         super().__init__(f"{part} {why}")
@@ -79,7 +87,9 @@ class Evidence:
 
     @cached_property
     def digits(self):
-        """The rows that the run claims to have used, from this package and never from the submission: X, y, SHA-256."""
+        """The rows that the run claims to have used, from this package and never from the
+        submission: X, y, SHA-256.
+        """
         source = self.stated("data", "source", kind=str)
         if source not in SOURCES:
             raise Unreadable("data", "is a file of the student's own, which is not here")
@@ -91,14 +101,19 @@ class Evidence:
         """Training rows and held-out rows of each claimed fold."""
         from sklearn.model_selection import KFold
 
-        count, seed = self.stated("parameters", "splits", kind=int), self.stated("parameters", "split_seed", kind=int)
+        count, seed = (
+            self.stated("parameters", "splits", kind=int),
+            self.stated("parameters", "split_seed", kind=int),
+        )
         if not 2 <= count <= MAX_SPLITS or not 0 <= seed < 2**32:
             raise Unreadable("run.json", f"says {count} folds and split seed {seed}, out of range")
         return list(KFold(count, shuffle=True, random_state=seed).split(self.digits[0]))
 
     @cached_property
     def table(self):
-        """``predictions.csv`` as a dictionary of columns: ``row``, ``fold``, ``label``, ``predicted`` int64 and ``p`` (n, 10) float64."""
+        """``predictions.csv`` as a dictionary of columns: ``row``, ``fold``, ``label``,
+        ``predicted`` int64 and ``p`` (n, 10) float64.
+        """
         text, part = self.content("predictions.csv"), "predictions.csv"
         header, _, body = text.partition(b"\n")
         names = ["row", "fold", "label", "predicted", *(f"p{digit}" for digit in range(10))]
@@ -123,18 +138,24 @@ class Evidence:
         return self.table["predicted"] == self.digits[1]
 
     def weights_header(self, number):
-        """Metadata of a fold's safetensors file, each value decoded; the layout is checked without loading anything."""
+        """Metadata of a fold's safetensors file, each value decoded; the layout is checked without
+        loading anything.
+        """
         name = f"fold-{number}.safetensors"
         content = self.content(name)
         length = int.from_bytes(content[:8], "little")
         if not 2 <= length <= min(MAX_HEADER, len(content) - 8) or content[8:9] != b"{":
-            raise Unreadable(name, "is not a safetensors file (a pickle or an archive is never opened)")
+            raise Unreadable(
+                name, "is not a safetensors file (a pickle or an archive is never opened)"
+            )
         try:
             header = json.loads(content[8 : 8 + length])
             metadata = {key: json.loads(value) for key, value in header["__metadata__"].items()}
             shapes = [header[f"scaler.{what}"]["shape"] for what in ("mean", "scale")]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise Unreadable(name, f"has a header that digitlib did not write ({type(error).__name__})") from error
+            raise Unreadable(
+                name, f"has a header that digitlib did not write ({type(error).__name__})"
+            ) from error
         if shapes != [[64], [64]] or metadata.get("classes") != list(range(10)):
             raise Unreadable(name, "is not for 64 pixels and 10 classes")
         return metadata
@@ -144,7 +165,11 @@ class Evidence:
         """Every HTML page, parsed: name -> BeautifulSoup."""
         from bs4 import BeautifulSoup
 
-        return {name: BeautifulSoup(self.files[name], "html.parser") for name in sorted(self.files) if name.endswith(".html")}
+        return {
+            name: BeautifulSoup(self.files[name], "html.parser")
+            for name in sorted(self.files)
+            if name.endswith(".html")
+        }
 
     def page(self, name):
         """One parsed page."""
@@ -154,4 +179,12 @@ class Evidence:
     def visible(self, name):
         """Text of a page as a person reads it, runs of white space made one space."""
         hidden = ("script", "style", "template", "title")
-        return re.sub(r"\s+", " ", " ".join(text for text in self.page(name).find_all(string=True) if text.parent.name not in hidden))
+        return re.sub(
+            r"\s+",
+            " ",
+            " ".join(
+                text
+                for text in self.page(name).find_all(string=True)
+                if text.parent.name not in hidden
+            ),
+        )

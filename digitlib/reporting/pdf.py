@@ -1,4 +1,6 @@
-"""How does a report get on paper? Its pages, one after another, printed by an installed Chromium or Chrome."""
+"""How does a report get on paper? Its pages, one after another, printed by an installed Chromium or
+Chrome.
+"""
 
 import os
 import re
@@ -11,10 +13,15 @@ from digitlib.errors import DigitlibError, ParameterError, RunError
 from digitlib.reporting.report import check_name
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-MAC_BROWSERS = ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium")
+MAC_BROWSERS = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
 TIME_LIMIT = 120  # seconds
 MAIN = re.compile(r"<main\b.*?</main>", re.DOTALL)
-ANCHOR = re.compile(r'\b(id|aria-labelledby|href)="(#?)(?!T_)([\w.%-]+)"')  # T_: styled tables, whose style sheets name them
+ANCHOR = re.compile(
+    r'\b(id|aria-labelledby|href)="(#?)(?!T_)([\w.%-]+)"'
+)  # T_: styled tables, whose style sheets name them
 
 
 def find_browser(given=None):
@@ -23,7 +30,8 @@ def find_browser(given=None):
     Parameters
     ----------
     given : str or None
-        What the user named: a path or a command. None: the first one found on PATH, or in a Mac's applications.
+        What the user named: a path or a command. None: the first one found on PATH, or in a Mac's
+        applications.
 
     Returns
     -------
@@ -38,7 +46,8 @@ def find_browser(given=None):
         found = shutil.which(given)
         if not found:
             raise ParameterError(
-                f"browser={given!r}: no such program; give the path of Chromium or Chrome, or leave it out to have it searched"
+                f"browser={given!r}: no such program; give the path of Chromium or Chrome, or leave"
+                " it out to have it searched"
             )
         return found
     for name in (*BROWSERS, *MAC_BROWSERS):
@@ -51,7 +60,8 @@ def find_browser(given=None):
 
 
 def make_pdf(name, reports="reports", browser=None, code=False):
-    """Print ``reports/<name>/`` as one PDF with outline, page numbers and text that can be searched.
+    """Print ``reports/<name>/`` as one PDF with outline, page numbers and text that can be
+    searched.
 
     Parameters
     ----------
@@ -90,7 +100,9 @@ def make_pdf(name, reports="reports", browser=None, code=False):
 
 
 def _one_document(folder, code):
-    """All pages' text in one HTML document: names made unique, links between pages turned into links inside it."""
+    """All pages' text in one HTML document: names made unique, links between pages turned into
+    links inside it.
+    """
     stems = ["index", *sorted(path.stem for path in folder.glob("[0-9]_*.html"))]
     texts = []
     for stem in stems:
@@ -103,7 +115,9 @@ def _one_document(folder, code):
             if mark:
                 return f'href="#{stem}-{name}"'
             other = name.removesuffix(".html")
-            return f'href="#{other}-main"' if other in stems and name.endswith(".html") else match[0]
+            return (
+                f'href="#{other}-main"' if other in stems and name.endswith(".html") else match[0]
+            )
 
         texts.append(ANCHOR.sub(rename, MAIN.search(text)[0]))
         if stem == "index":
@@ -116,22 +130,39 @@ def _one_document(folder, code):
 
 def _print(program, page, target, scratch):
     command = [
-        program, "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-        "--disable-sync", "--disable-quic", f"--user-data-dir={scratch}/profile", "--no-pdf-header-footer",
-        "--generate-pdf-document-outline", f"--print-to-pdf={target}", page.as_uri(),
-    ]  # fmt: skip
+        program,
+        "--headless",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-quic",
+        f"--user-data-dir={scratch}/profile",
+        "--no-pdf-header-footer",
+        "--generate-pdf-document-outline",
+        f"--print-to-pdf={target}",
+        page.as_uri(),
+    ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.insert(2, "--no-sandbox")  # Chromium does not start as root, as in a container, with its sandbox
+        command.insert(
+            2, "--no-sandbox"
+        )  # Chromium does not start as root, as in a container, with its sandbox
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
     except subprocess.TimeoutExpired:
         raise DigitlibError(
-            f"{program}: no PDF within {TIME_LIMIT} s; close other programs and try again, or name another browser"
+            f"{program}: no PDF within {TIME_LIMIT} s; close other programs and try again, or name"
+            " another browser"
         ) from None
     except OSError as error:
-        raise ParameterError(f"browser={program!r}: cannot be started ({error.strerror}); give the path of Chromium or Chrome") from error
+        raise ParameterError(
+            f"browser={program!r}: cannot be started ({error.strerror}); give the path of Chromium"
+            " or Chrome"
+        ) from error
     if not target.is_file() or not target.read_bytes().startswith(b"%PDF"):
         said = done.stderr.strip().splitlines()
         raise DigitlibError(
-            f"{program}: printed no PDF ({said[-1][:200] if said else f'exit code {done.returncode}'}); name another browser"
+            f"{program}: printed no PDF"
+            f" ({said[-1][:200] if said else f'exit code {done.returncode}'}); name another browser"
         )

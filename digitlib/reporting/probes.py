@@ -1,4 +1,6 @@
-"""Checks of an evaluation that need the data or a little training: a Run and the digits in, (passed, detail) out."""
+"""Checks of an evaluation that need the data or a little training: a Run and the digits in,
+(passed, detail) out.
+"""
 
 from unittest import mock
 
@@ -15,7 +17,8 @@ from digitlib.scaling import PixelScaler
 def shuffled_labels(run, digits):
     """With labels shuffled, nothing can be learned: more than chance would mean that answers leak.
 
-    The run's recipe for a few epochs, and 1-nearest-neighbour, which remembers every row and so would betray a row on both sides.
+    The run's recipe for a few epochs, and 1-nearest-neighbour, which remembers every row and so
+    would betray a row on both sides.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -24,14 +27,24 @@ def shuffled_labels(run, digits):
     chance = np.unique(y, return_counts=True)[1].max() / len(y)
     limit = chance + 4 * (chance * (1 - chance) / len(y)) ** 0.5
     found = {}
-    for name, classifier in ((run.info["recipe"]["name"], _brief(run, 2)), ("1-nearest-neighbour", KNeighborsClassifier(1))):
-        found[name] = crossval.cross_validate(classifier, digits.data[rows], y, n_splits=2, n_jobs=1, progress="off").accuracy
+    for name, classifier in (
+        (run.info["recipe"]["name"], _brief(run, 2)),
+        ("1-nearest-neighbour", KNeighborsClassifier(1)),
+    ):
+        found[name] = crossval.cross_validate(
+            classifier, digits.data[rows], y, n_splits=2, n_jobs=1, progress="off"
+        ).accuracy
     words = ", ".join(f"{name} {100 * accuracy:.1f} %" for name, accuracy in found.items())
-    return max(found.values()) < limit, f"{words} on {len(y):,} rows; chance gives up to {100 * limit:.1f} %"
+    return (
+        max(found.values()) < limit,
+        f"{words} on {len(y):,} rows; chance gives up to {100 * limit:.1f} %",
+    )
 
 
 class _Witness(ClassifierMixin, BaseEstimator):
-    """Learns nothing. Its rows are row numbers; its prediction says which of them it was given to learn from."""
+    """Learns nothing. Its rows are row numbers; its prediction says which of them it was given to
+    learn from.
+    """
 
     def fit(self, X, y):
         """Remember the row numbers in `X`; return self."""
@@ -47,9 +60,26 @@ def disjoint_rows(run, digits):
     """No row is trained on and tested in the same fold; and the folds are those of the run."""
     splits, seed = run.info["parameters"]["splits"], run.info["parameters"]["split_seed"]
     numbers = np.arange(len(digits.target))[:, None]
-    seen = crossval.cross_validate(_Witness(), numbers, digits.target, n_splits=splits, random_state=seed, n_jobs=1, progress="off")
-    both, moved = int(seen.probabilities[:, 1].sum()), int((seen.folds != run.folds[np.argsort(run.row, kind="stable")]).sum())
-    return not both and not moved, f"{both} rows both trained on and tested; {moved} rows not in the fold that the split puts them in"
+    seen = crossval.cross_validate(
+        _Witness(),
+        numbers,
+        digits.target,
+        n_splits=splits,
+        random_state=seed,
+        n_jobs=1,
+        progress="off",
+    )
+    both, moved = (
+        int(seen.probabilities[:, 1].sum()),
+        int((seen.folds != run.folds[np.argsort(run.row, kind="stable")]).sum()),
+    )
+    return (
+        not both and not moved,
+        (
+            f"{both} rows both trained on and tested; {moved} rows not in the fold that the split"
+            " puts them in"
+        ),
+    )
 
 
 def blind_scaler(run, digits):
@@ -58,9 +88,14 @@ def blind_scaler(run, digits):
     for number in range(1, run.info["parameters"]["splits"] + 1):
         kept = DigitClassifier.load(run.path / f"fold-{number}.safetensors").scaler_
         blind = PixelScaler(kept.kind).fit(digits.data[run.folds[order] != number])
-        off = max(off, np.abs(kept.mean_ - blind.mean_).max(), np.abs(kept.scale_ - blind.scale_).max())
+        off = max(
+            off, np.abs(kept.mean_ - blind.mean_).max(), np.abs(kept.scale_ - blind.scale_).max()
+        )
     seen = "; it has seen held-out rows (scaling='all' asks for that)" if off > 1e-6 else ""
-    return bool(off <= 1e-6), f"differs from one fitted on training rows alone by at most {off:.1g}{seen}"
+    return (
+        bool(off <= 1e-6),
+        f"differs from one fitted on training rows alone by at most {off:.1g}{seen}",
+    )
 
 
 def better_than_neighbour(run, digits):
@@ -69,32 +104,53 @@ def better_than_neighbour(run, digits):
 
     parameters, right = run.info["parameters"], int((run.y == run.predicted).sum())
     other = crossval.cross_validate(
-        KNeighborsClassifier(1), digits.data, digits.target,
-        n_splits=parameters["splits"], random_state=parameters["split_seed"], n_jobs=1, progress="off",
-    )  # fmt: skip
+        KNeighborsClassifier(1),
+        digits.data,
+        digits.target,
+        n_splits=parameters["splits"],
+        random_state=parameters["split_seed"],
+        n_jobs=1,
+        progress="off",
+    )
     theirs = int((other.predicted == other.y).sum())
     return right > theirs, f"{right:,} right, 1-nearest-neighbour {theirs:,}"
 
 
 def seeds_reach(run, digits):
-    """The seed decides first weights and order of rows: the same seed repeats both, another changes both."""
+    """The seed decides first weights and order of rows: the same seed repeats both, another changes
+    both.
+    """
     rows, y = _sample(digits, 200)
-    (start_a, order_a), (start_b, order_b), (start_c, order_c) = (_watch(_brief(run, 1, seed), digits.data[rows], y) for seed in (1, 1, 2))
-    start, order = start_a == start_b != start_c, order_a == order_b and (order_a != order_c or not order_a)
+    (start_a, order_a), (start_b, order_b), (start_c, order_c) = (
+        _watch(_brief(run, 1, seed), digits.data[rows], y) for seed in (1, 1, 2)
+    )
+    start, order = (
+        start_a == start_b != start_c,
+        order_a == order_b and (order_a != order_c or not order_a),
+    )
     shuffled = "order of rows" if order_a else "order of rows (none is drawn)"
     return (
         start and order,
-        f"first weights: {'as' if start else 'NOT as'} the seed says; {shuffled}: {'as' if order else 'NOT as'} the seed says",
+        (
+            f"first weights: {'as' if start else 'NOT as'} the seed says; {shuffled}:"
+            f" {'as' if order else 'NOT as'} the seed says"
+        ),
     )
 
 
 def _watch(classifier, X, y):
-    """First weights (what comes out, where no network is built) and orders of rows that a fit draws, as lists of bytes."""
+    """First weights (what comes out, where no network is built) and orders of rows that a fit
+    draws, as lists of bytes.
+    """
     starts, orders, build, randperm = [], [], model.build, torch.randperm
 
     def built(*arguments, **options):
         network = build(*arguments, **options)
-        starts.append(b"".join(t.detach().contiguous().numpy().tobytes() for t in network.state_dict().values()))
+        starts.append(
+            b"".join(
+                t.detach().contiguous().numpy().tobytes() for t in network.state_dict().values()
+            )
+        )
         return network
 
     def drawn(*arguments, **options):
@@ -103,7 +159,9 @@ def _watch(classifier, X, y):
 
     with mock.patch.object(model, "build", built), mock.patch.object(torch, "randperm", drawn):
         classifier.fit(X, y)
-    return starts or [classifier.predict_proba(X).tobytes()], [order.numpy().tobytes() for order in orders]
+    return starts or [classifier.predict_proba(X).tobytes()], [
+        order.numpy().tobytes() for order in orders
+    ]
 
 
 def _sample(digits, n):
@@ -116,7 +174,9 @@ def _brief(run, epochs, seed=0):
     """The run's classifier with at most so many epochs, where it has any."""
     classifier = classifier_of(run).set_params(random_state=seed)
     recipe = classifier.settings()
-    return classifier.set_params(epochs=min(epochs, recipe.epochs)) if recipe.learned else classifier
+    return (
+        classifier.set_params(epochs=min(epochs, recipe.epochs)) if recipe.learned else classifier
+    )
 
 
 PROBES = {

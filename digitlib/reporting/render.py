@@ -1,7 +1,8 @@
 """How does an executed notebook become a page?
 
-One HTML file, whole in itself: no address outside it is asked for anything. nbconvert walks the cells with ``template/page.html.j2``;
-what a template cannot do well (numbering, headings, headers of tables) is done here.
+One HTML file, whole in itself: no address outside it is asked for anything. nbconvert walks the
+cells with ``template/page.html.j2``; what a template cannot do well (numbering, headings, headers
+of tables) is done here.
 """
 
 import html
@@ -13,34 +14,57 @@ from nbconvert import HTMLExporter
 from nbconvert.exporters.templateexporter import TemplateExporter
 from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
 
-PAGES = {"1_eda": "Exploration", "2_train": "Training", "3_evaluate": "Evaluation", "4_compare": "Comparison", "5_predict": "Prediction"}
+PAGES = {
+    "1_eda": "Exploration",
+    "2_train": "Training",
+    "3_evaluate": "Evaluation",
+    "4_compare": "Comparison",
+    "5_predict": "Prediction",
+}
 TEMPLATES = Path(__file__).with_name("template")
 HEADING = re.compile(r'<h([1-6])(?: id="([^"]*)")?>(.*?)</h\1>', re.DOTALL)
-NUMBER = re.compile(r"(< )?[+\-−]?[\d,]*\.?\d+(e[+\-]?\d+)?( ?%)?|\d{4}-\d\d-\d\d|nan|NaN|[A-Za-z0-9]?")
+NUMBER = re.compile(
+    r"(< )?[+\-−]?[\d,]*\.?\d+(e[+\-]?\d+)?( ?%)?|\d{4}-\d\d-\d\d|nan|NaN|[A-Za-z0-9]?"
+)
 
 
 class _Exporter(HTMLExporter):
-    """HTMLExporter without its last step, which reads the page again and would put a placeholder where alt text is missing."""
+    """HTMLExporter without its last step, which reads the page again and would put a placeholder
+    where alt text is missing.
+    """
 
     def from_notebook_node(self, nb, resources=None, **options):
         resources = self._init_resources(resources)
         self.register_filter(
-            "filter_data_type", WidgetsDataTypeFilter(notebook_metadata=self._nb_metadata, parent=self, resources=resources)
+            "filter_data_type",
+            WidgetsDataTypeFilter(
+                notebook_metadata=self._nb_metadata, parent=self, resources=resources
+            ),
         )
         return TemplateExporter.from_notebook_node(self, nb, resources, **options)
 
 
 class _Page:
-    """What one page knows while it is written: its links and facts, and what has been numbered so far."""
+    """What one page knows while it is written: its links and facts, and what has been numbered so
+    far.
+    """
 
     def __init__(self, notebook, stems):
         self.stem, self.title, self.toc = notebook.stem, PAGES.get(notebook.stem, notebook.stem), []
         self.links = links(stems)
         self.report, self.facts = _facts(notebook.parent)
-        self._heading, self._level, self._ids, self._figures, self._tables = self.title, 1, set(), 0, 0
+        self._heading, self._level, self._ids, self._figures, self._tables = (
+            self.title,
+            1,
+            set(),
+            0,
+            0,
+        )
 
     def prose(self, text):
-        """HTML of Markdown; its first heading of level 1 becomes the page's title, later ones never skip a level."""
+        """HTML of Markdown; its first heading of level 1 becomes the page's title, later ones never
+        skip a level.
+        """
         return HEADING.sub(self._one_heading, text)
 
     def _one_heading(self, match):
@@ -62,7 +86,9 @@ class _Page:
         return f'<h{level} id="{name}">{inner}</h{level}>'
 
     def picture(self, output, mime):
-        """A figure, numbered, with the description that its function wrote into the output's metadata."""
+        """A figure, numbered, with the description that its function wrote into the output's
+        metadata.
+        """
         import base64
 
         facts = output.metadata.get(mime, {})
@@ -74,15 +100,21 @@ class _Page:
             data = base64.b64encode(data.encode()).decode()
         size = ""
         if "width" in facts:
-            size = f' width="{facts["width"]}" height="{facts["height"]}" style="width: {facts["width"] / 16:g}rem"'
+            size = (
+                f' width="{facts["width"]}" height="{facts["height"]}" style="width:'
+                f' {facts["width"] / 16:g}rem"'
+            )
         self._figures += 1
         return (
-            f'<figure id="figure-{self._figures}"><img src="data:{mime};base64,{data.strip()}" alt="{html.escape(alt)}"{size}>'
-            f'<figcaption><span class="number">Figure {self._figures}.</span> {self._heading}</figcaption></figure>'
+            f'<figure id="figure-{self._figures}"><img src="data:{mime};base64,{data.strip()}"'
+            f' alt="{html.escape(alt)}"{size}><figcaption><span class="number">Figure'
+            f" {self._figures}.</span> {self._heading}</figcaption></figure>"
         )
 
     def tables(self, text):
-        """HTML output, each table in it with scoped headers and a caption, in a region that scrolls."""
+        """HTML output, each table in it with scoped headers and a caption, in a region that
+        scrolls.
+        """
         if "<table" not in text:
             return text
         from bs4 import BeautifulSoup
@@ -102,12 +134,24 @@ class _Page:
                 caption.append(html.unescape(self._heading))
                 table.insert(0, caption)
             label = " ".join(caption.get_text().split())
-            table.wrap(soup.new_tag("div", attrs={"class": "scroll", "role": "region", "tabindex": "0", "aria-label": label}))
+            table.wrap(
+                soup.new_tag(
+                    "div",
+                    attrs={
+                        "class": "scroll",
+                        "role": "region",
+                        "tabindex": "0",
+                        "aria-label": label,
+                    },
+                )
+            )
         return str(soup)
 
 
 def _head(soup, table):
-    """Headers with a scope; the line in which pandas puts the name of the index joins the line above it."""
+    """Headers with a scope; the line in which pandas puts the name of the index joins the line
+    above it.
+    """
     for attribute in ("border", "class"):
         del table[attribute]
     rows = table.thead.find_all("tr") if table.thead else []
@@ -117,7 +161,10 @@ def _head(soup, table):
         if (
             named
             and len(names) == len(above)
-            and all(not a.get_text(strip=True) or not n.get_text(strip=True) for a, n in zip(above, names, strict=True))
+            and all(
+                not a.get_text(strip=True) or not n.get_text(strip=True)
+                for a, n in zip(above, names, strict=True)
+            )
         ):
             for cell, name in zip(above, names, strict=True):
                 if name.get_text(strip=True):
@@ -139,10 +186,14 @@ def _body(table):
     numeric = {}
     for row in rows:
         cells = row.find_all(["th", "td"])
-        for place, cell in enumerate(cells, -len(cells)):  # from the right: a row header may span rows
+        for place, cell in enumerate(
+            cells, -len(cells)
+        ):  # from the right: a row header may span rows
             if cell.name == "th":
                 cell["scope"] = "rowgroup" if int(cell.get("rowspan", 1)) > 1 else "row"
-            numeric[place] = numeric.get(place, True) and NUMBER.fullmatch(cell.get_text(strip=True)) is not None
+            numeric[place] = (
+                numeric.get(place, True) and NUMBER.fullmatch(cell.get_text(strip=True)) is not None
+            )
     heads = table.thead.find_all("tr")[-1:] if table.thead else []
     for row in rows + heads:
         cells = row.find_all(["th", "td"])
@@ -153,7 +204,13 @@ def _body(table):
 
 def _code_label(cell):
     tags = cell.metadata.get("tags", [])
-    what = "Parameters of this run" if "injected-parameters" in tags else "Parameters" if "parameters" in tags else "Code"
+    what = (
+        "Parameters of this run"
+        if "injected-parameters" in tags
+        else "Parameters"
+        if "parameters" in tags
+        else "Code"
+    )
     lines = cell.source.count("\n") + 1
     return f"{what}, {lines} line{'s' * (lines > 1)}"
 
@@ -167,7 +224,9 @@ def _python_code(source):
 
 
 def links(stems):
-    """Pairs of stem and title for the bar: the overview, then each page of `stems` in the order of the notebooks."""
+    """Pairs of stem and title for the bar: the overview, then each page of `stems` in the order of
+    the notebooks.
+    """
     return [("index", "Overview"), *((stem, PAGES.get(stem, stem)) for stem in sorted(stems))]
 
 
@@ -191,7 +250,8 @@ def write_page(notebook, stems=None):
     notebook : Path
         In a run folder that has its ``run.json``.
     stems : iterable of str or None
-        Names, without ending, of all notebooks that get a page in this folder. None: those that are there now.
+        Names, without ending, of all notebooks that get a page in this folder. None: those that are
+        there now.
 
     Returns
     -------
@@ -200,11 +260,18 @@ def write_page(notebook, stems=None):
     stems = [path.stem for path in notebook.parent.glob("*.ipynb")] if stems is None else stems
     page = _Page(notebook, stems)
     exporter = _Exporter(
-        template_name="base", template_file="page.html.j2", extra_template_paths=[str(TEMPLATES)], exclude_anchor_links=True,
+        template_name="base",
+        template_file="page.html.j2",
+        extra_template_paths=[str(TEMPLATES)],
+        exclude_anchor_links=True,
         filters={
-            "prose": page.prose, "picture": page.picture, "tables": page.tables, "code_label": _code_label, "python_code": _python_code,
+            "prose": page.prose,
+            "picture": page.picture,
+            "tables": page.tables,
+            "code_label": _code_label,
+            "python_code": _python_code,
         },
-    )  # fmt: skip
+    )
     exporter.environment.globals["page"] = page
     text, _ = exporter.from_filename(str(notebook))
     target = notebook.with_suffix(".html")

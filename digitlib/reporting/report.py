@@ -21,7 +21,9 @@ from digitlib.reporting import index, kernels, render
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
 
-def check_parameters(*, recipe="coursework", seed="0", splits="4", epochs=None, source="bundled", scaling="train"):
+def check_parameters(
+    *, recipe="coursework", seed="0", splits="4", epochs=None, source="bundled", scaling="train"
+):
     """Check every parameter before anything starts.
 
     Parameters
@@ -53,7 +55,9 @@ def check_parameters(*, recipe="coursework", seed="0", splits="4", epochs=None, 
         settings.changed(epochs=parameters["epochs"])
     if scaling not in ("train", "all"):
         raise ParameterError(f"scaling={scaling!r}: takes train or all")
-    _, y = load_digits(source, return_X_y=True)  # a live fetch fails here, before a kernel starts, and is cached for the notebooks
+    _, y = load_digits(
+        source, return_X_y=True
+    )  # a live fetch fails here, before a kernel starts, and is cached for the notebooks
     check_splits(y, parameters["splits"])
     return parameters
 
@@ -81,7 +85,8 @@ def check_name(name):
     """
     if not NAME.fullmatch(name) or name.endswith("."):
         raise ParameterError(
-            f"name={name!r}: takes one plain folder name under reports/: letters, digits, _ . - (at most 80, not starting with . or -)"
+            f"name={name!r}: takes one plain folder name under reports/: letters, digits, _ . - (at"
+            " most 80, not starting with . or -)"
         )
     return name
 
@@ -126,7 +131,9 @@ def make_report(name, parameters, reports="reports", compare=False):
 
 
 def _run_notebooks(staging, parameters, compare):
-    """Exploration beside training; the rest beside the checks, as soon as training has written ``run.json``, which pages need too."""
+    """Exploration beside training; the rest beside the checks, as soon as training has written
+    ``run.json``, which pages need too.
+    """
     plan = {
         "1_eda": {"source": parameters["source"]},
         "2_train": {**parameters, "run": "."},
@@ -143,7 +150,13 @@ def _run_notebooks(staging, parameters, compare):
     def in_turn(*notebooks):
         for notebook in notebooks:
             output = staging / f"{notebook}.ipynb"
-            kernels.run(kernels.notebook_folder() / f"{notebook}.ipynb", output, plan[notebook], staging, ready=saved)
+            kernels.run(
+                kernels.notebook_folder() / f"{notebook}.ipynb",
+                output,
+                plan[notebook],
+                staging,
+                ready=saved,
+            )
             if notebook == "2_train":
                 checking.append(_start_checks(staging))
             with lock:
@@ -156,7 +169,9 @@ def _run_notebooks(staging, parameters, compare):
         lanes = [["2_train"], ["1_eda", "5_predict"], ["3_evaluate", *["4_compare"] * compare]]
         running = [workers.submit(in_turn, *lane) for lane in lanes]
         try:
-            for future in as_completed(running):  # the first failure ends the other notebooks as well
+            for future in as_completed(
+                running
+            ):  # the first failure ends the other notebooks as well
                 future.result()
             for page in pages:
                 page.result()
@@ -176,18 +191,26 @@ def _start_checks(staging):
 
 
 def _end_checks(process):
-    """Wait for ``checks.json``. A check that did not pass is part of the report; checks that could not run are no report."""
+    """Wait for ``checks.json``. A check that did not pass is part of the report; checks that could
+    not run are no report.
+    """
     _, said = process.communicate()
     if process.returncode not in (0, 1) or not (Path(process.args[-1]) / "checks.json").is_file():
-        raise NotebookFailed(f"the checks could not be run: {said.strip().splitlines()[-1] if said.strip() else process.returncode}")
+        raise NotebookFailed(
+            "the checks could not be run:"
+            f" {said.strip().splitlines()[-1] if said.strip() else process.returncode}"
+        )
 
 
-# ---- one folder, whole or not at all ----------------------------------------------------------------------------------
+# ---- one folder, whole or not at all
+# ----------------------------------------------------------------------------------
 
 
 @contextmanager
 def _staging(target):
-    """The hidden folder in which a report grows; finished folds of an earlier attempt are still in it."""
+    """The hidden folder in which a report grows; finished folds of an earlier attempt are still in
+    it.
+    """
     staging = target.with_name(f".{target.name}.partial")
     staging.mkdir(parents=True, exist_ok=True)
     with open(target.with_name(f".{target.name}.lock"), "w") as lock:
@@ -195,7 +218,8 @@ def _staging(target):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ParameterError(
-                f"name={target.name!r}: another process is making this report; wait for it or choose another name"
+                f"name={target.name!r}: another process is making this report; wait for it or"
+                " choose another name"
             ) from None
         for entry in staging.iterdir():
             if entry.name != ".folds":
@@ -205,7 +229,9 @@ def _staging(target):
 
 
 def _publish(staging, target):
-    """Rename into place. Between the two renames the old report lies under its `.old` name, from where _restore brings it back."""
+    """Rename into place. Between the two renames the old report lies under its `.old` name, from
+    where _restore brings it back.
+    """
     shutil.rmtree(staging / ".folds", ignore_errors=True)
     old = target.with_name(f".{target.name}.old")
     if target.exists():
@@ -222,7 +248,9 @@ def _restore(target):
 
 
 def _keep_failed(staging, target):
-    """Move the executed notebooks of a failed run to where a person finds them; folds stay for the next attempt."""
+    """Move the executed notebooks of a failed run to where a person finds them; folds stay for the
+    next attempt.
+    """
     kept = target.with_name(f"{target.name}-failed")
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir()
@@ -234,7 +262,11 @@ def _keep_failed(staging, target):
 def checks_summary(folder):
     """One line: how many checks passed, and which did not."""
     results = json.loads((folder / "checks.json").read_text(encoding="utf-8"))
-    failed = [f"; NOT passed: {r['code']} {r['title']} ({r['detail']})" for r in results if not r["passed"]]
+    failed = [
+        f"; NOT passed: {r['code']} {r['title']} ({r['detail']})"
+        for r in results
+        if not r["passed"]
+    ]
     return f"checks: {len(results) - len(failed)} of {len(results)} passed{''.join(failed)}"
 
 
@@ -242,4 +274,7 @@ def verdict(folder):
     """One line: recipe, correct, total, accuracy."""
     info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     scores = info["scores"]
-    return f"{info['recipe']['name']}: {scores['correct']:,} of {scores['total']:,} correct, {100 * scores['accuracy']:.2f} %"
+    return (
+        f"{info['recipe']['name']}: {scores['correct']:,} of {scores['total']:,} correct,"
+        f" {100 * scores['accuracy']:.2f} %"
+    )

@@ -1,4 +1,6 @@
-"""Which numbers does a page show a reader, and which scripts could change them? Parsed as text, never opened in a browser."""
+"""Which numbers does a page show a reader, and which scripts could change them? Parsed as text,
+never opened in a browser.
+"""
 
 import json
 import re
@@ -10,7 +12,8 @@ import numpy as np
 NUMBER = r"(\d[\d,]*)"
 # "5,514 of 5,620 correct: 98.11 %" and its kin; the share may be missing.
 _COUNT = re.compile(
-    rf"{NUMBER} of {NUMBER}(?: digits| images| rows)?(?: were)?(?: read)? correct(?:ly)?\b(?:\s?[:,(]\s?(\d+(?:\.\d+)?)\s?%)?"
+    rf"{NUMBER} of {NUMBER}(?: digits| images| rows)?(?: were)?(?: read)?"
+    r" correct(?:ly)?\b(?:\s?[:,(]\s?(\d+(?:\.\d+)?)\s?%)?"
 )
 _SHARE = re.compile(rf"(\d+\.\d+)\s?% of (?:{NUMBER} )?(?:digits|images|rows) read correctly")
 _FOLD = re.compile(r"fold (\d+)/\d+: accuracy (\d+\.\d+) %")
@@ -19,7 +22,8 @@ _FRAMES = ("iframe", "object", "embed", "base", "frame", "applet")
 
 
 def compare(evidence):
-    """Figures shown in ``index.html``, ``2_train.html`` and ``3_evaluate.html``, against recomputed ones.
+    """Figures shown in ``index.html``, ``2_train.html`` and ``3_evaluate.html``, against recomputed
+    ones.
 
     Returns
     -------
@@ -28,9 +32,13 @@ def compare(evidence):
     """
     faults, found = [], {}
     for what, check in (
-        ("headline", _headline), ("confusion cells", _confusion_cells), ("training", _sentences("2_train.html")),
-        ("evaluation", _sentences("3_evaluate.html")), ("per-fold table", _per_fold), ("per-class table", _per_class),
-    ):  # fmt: skip
+        ("headline", _headline),
+        ("confusion cells", _confusion_cells),
+        ("training", _sentences("2_train.html")),
+        ("evaluation", _sentences("3_evaluate.html")),
+        ("per-fold table", _per_fold),
+        ("per-class table", _per_class),
+    ):
         found[what] = 0
         for where, claimed, recomputed in check(evidence):
             found[what] += 1
@@ -40,7 +48,9 @@ def compare(evidence):
 
 
 def agrees(text, value):
-    """Is `text`, such as "5,514", "0.97" or "98.11 %", the number `value` at the precision in which it is written?"""
+    """Is `text`, such as "5,514", "0.97" or "98.11 %", the number `value` at the precision in which
+    it is written?
+    """
     match = re.fullmatch(r"(-?\d[\d,]*(?:\.(\d+))?)\s?(%?)", text.strip())
     if not match:
         return False
@@ -50,12 +60,20 @@ def agrees(text, value):
 
 
 def _headline(evidence):
-    values = {"accuracy": evidence.hits.mean(), "correct": evidence.hits.sum(), "total": len(evidence.hits)}
+    values = {
+        "accuracy": evidence.hits.mean(),
+        "correct": evidence.hits.sum(),
+        "total": len(evidence.hits),
+    }
     for element in evidence.page("index.html").select("[data-claim]"):
         if element["data-claim"] in values:
             text = element.get_text(" ", strip=True)
             share = element["data-claim"] == "accuracy" and "%" not in text
-            yield f"index.html, {element['data-claim']},", f"{text} %" if share else text, values[element["data-claim"]]
+            yield (
+                f"index.html, {element['data-claim']},",
+                f"{text} %" if share else text,
+                values[element["data-claim"]],
+            )
     yield from _sentences("index.html")(evidence)
 
 
@@ -64,7 +82,11 @@ def _confusion_cells(evidence):
     for cell in table.select("[data-true][data-predicted]") if table else ():
         true, predicted = int(cell["data-true"]), int(cell["data-predicted"])
         count = ((evidence.digits[1] == true) & (evidence.table["predicted"] == predicted)).sum()
-        yield f"index.html, {true} read as {predicted},", re.sub(r"[^\d,]", "", cell.get_text()), count
+        yield (
+            f"index.html, {true} read as {predicted},",
+            re.sub(r"[^\d,]", "", cell.get_text()),
+            count,
+        )
 
 
 def _sentences(name):
@@ -85,7 +107,11 @@ def _sentences(name):
                 yield f"{name}, total,", total, len(hits)
         for number, share in _FOLD.findall(text):
             if 1 <= int(number) <= len(folds):
-                yield f"{name}, accuracy of fold {number},", f"{share} %", folds[int(number) - 1].mean()
+                yield (
+                    f"{name}, accuracy of fold {number},",
+                    f"{share} %",
+                    folds[int(number) - 1].mean(),
+                )
 
     return found
 
@@ -98,7 +124,9 @@ def _per_fold(evidence):
     for row, cells in _table(evidence.page("3_evaluate.html"), {"correct", "total", "accuracy"}):
         if row != "all" and not row.isdigit():
             continue  # a line of means or intervals
-        chosen = evidence.hits if row == "all" else evidence.hits[evidence.table["fold"] == int(row)]
+        chosen = (
+            evidence.hits if row == "all" else evidence.hits[evidence.table["fold"] == int(row)]
+        )
         values = {"correct": chosen.sum(), "total": len(chosen), "accuracy": chosen.mean()}
         for column in values:
             yield f"3_evaluate.html, {column} of fold {row},", cells[column], values[column]
@@ -108,7 +136,9 @@ def _per_class(evidence):
     from sklearn.metrics import precision_recall_fscore_support
 
     names = ("precision", "recall", "F1", "support")
-    values = precision_recall_fscore_support(evidence.digits[1], evidence.table["predicted"], labels=np.arange(10), zero_division=0)
+    values = precision_recall_fscore_support(
+        evidence.digits[1], evidence.table["predicted"], labels=np.arange(10), zero_division=0
+    )
     for row, cells in _table(evidence.page("3_evaluate.html"), set(names)):
         for column, of_digit in zip(names, values, strict=True):
             yield f"3_evaluate.html, {column} of digit {row},", cells[column], of_digit[int(row)]
@@ -117,7 +147,11 @@ def _per_class(evidence):
 def _table(page, wanted):
     """Rows of every table that has the columns `wanted`: first heading, cells by column."""
     for table in page.find_all("table"):
-        columns = [cell.get_text(strip=True) for cell in table.find("tr").find_all(["th", "td"])] if table.find("tr") else []
+        columns = (
+            [cell.get_text(strip=True) for cell in table.find("tr").find_all(["th", "td"])]
+            if table.find("tr")
+            else []
+        )
         if not wanted <= set(columns):
             continue
         for row in table.find_all("tr")[1:]:
@@ -126,14 +160,22 @@ def _table(page, wanted):
                 yield cells[0], dict(zip(columns, cells, strict=True))
 
 
-# ---- what could change a page after it was read ------------------------------------------------------------------------
+# ---- what could change a page after it was read
+# ------------------------------------------------------------------------
 
 
 def active_parts(page, allowed):
-    """Scripts, handlers and frames of a parsed page that are not among the `allowed`, one line each."""
-    found = [f"a script that digitlib did not write: {text[:60]!r}" for text in sorted(_scripts(page) - allowed)]
+    """Scripts, handlers and frames of a parsed page that are not among the `allowed`, one line
+    each.
+    """
+    found = [
+        f"a script that digitlib did not write: {text[:60]!r}"
+        for text in sorted(_scripts(page) - allowed)
+    ]
     for element in page.find_all(True):
-        if element.name in _FRAMES or (element.name == "meta" and "refresh" in str(element.get("http-equiv", "")).lower()):
+        if element.name in _FRAMES or (
+            element.name == "meta" and "refresh" in str(element.get("http-equiv", "")).lower()
+        ):
             found.append(f"<{element.name}> brings in another page")
         for name, value in element.attrs.items():
             if _HANDLER.fullmatch(name.lower()) and f"{name}={value}" not in allowed:
@@ -146,13 +188,21 @@ def active_parts(page, allowed):
 def _scripts(page):
     """Text of each script that a browser would run, with where it is fetched from."""
     data = ("application/json", "application/ld+json", "application/vnd.jupyter.widget-state+json")
-    scripts = [script for script in page.find_all("script") if str(script.get("type", "")).lower() not in data]
-    return {" ".join([script.get("src", ""), *script.get_text().split()]).strip() for script in scripts} - {""}
+    scripts = [
+        script
+        for script in page.find_all("script")
+        if str(script.get("type", "")).lower() not in data
+    ]
+    return {
+        " ".join([script.get("src", ""), *script.get_text().split()]).strip() for script in scripts
+    } - {""}
 
 
 @cache
 def known_scripts():
-    """The scripts and handlers in pages that digitlib itself makes: those of an empty notebook, and those of the templates."""
+    """The scripts and handlers in pages that digitlib itself makes: those of an empty notebook, and
+    those of the templates.
+    """
     import tempfile
     from pathlib import Path
 
@@ -163,13 +213,32 @@ def known_scripts():
 
     with tempfile.TemporaryDirectory() as scratch:
         notebook = Path(scratch) / "empty.ipynb"
-        facts = {"recipe": {"name": ""}, "parameters": {"seed": 0}, "data": {"sha256": ""}, "created": "", "versions": {"digitlib": ""}}
+        facts = {
+            "recipe": {"name": ""},
+            "parameters": {"seed": 0},
+            "data": {"sha256": ""},
+            "created": "",
+            "versions": {"digitlib": ""},
+        }
         (Path(scratch) / "run.json").write_text(json.dumps(facts), encoding="utf-8")
-        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Empty")]), notebook)
+        nbformat.write(
+            nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Empty")]), notebook
+        )
         texts = [render.write_page(notebook).read_text(encoding="utf-8")]
-    templates = [path for path in (files("digitlib.reporting") / "template").iterdir() if path.name.endswith((".j2", ".html"))]
-    pages = [BeautifulSoup(text, "html.parser") for text in [*texts, *(path.read_text(encoding="utf-8") for path in templates)]]
+    templates = [
+        path
+        for path in (files("digitlib.reporting") / "template").iterdir()
+        if path.name.endswith((".j2", ".html"))
+    ]
+    pages = [
+        BeautifulSoup(text, "html.parser")
+        for text in [*texts, *(path.read_text(encoding="utf-8") for path in templates)]
+    ]
     handlers = {
-        f"{name}={value}" for page in pages for tag in page.find_all(True) for name, value in tag.attrs.items() if name.startswith("on")
+        f"{name}={value}"
+        for page in pages
+        for tag in page.find_all(True)
+        for name, value in tag.attrs.items()
+        if name.startswith("on")
     }
     return frozenset(handlers.union(*map(_scripts, pages)))

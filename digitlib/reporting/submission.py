@@ -20,11 +20,20 @@ from digitlib.reporting.report import check_name
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
 TITLE_PAGE = ("authors", "course", "title")
-REPORTS = ("1_eda", "2_train", "3_evaluate")  # every hand-in has these; others of the folder come along
+REPORTS = (
+    "1_eda",
+    "2_train",
+    "3_evaluate",
+)  # every hand-in has these; others of the folder come along
 REQUIRED = (
-    "index.html", *(f"{stem}{suffix}" for stem in REPORTS for suffix in (".html", ".ipynb")), f"{colab.COMPLETE}.ipynb",
-    "run.json", "predictions.csv", "history.csv", "requirements.lock",
-)  # fmt: skip
+    "index.html",
+    *(f"{stem}{suffix}" for stem in REPORTS for suffix in (".html", ".ipynb")),
+    f"{colab.COMPLETE}.ipynb",
+    "run.json",
+    "predictions.csv",
+    "history.csv",
+    "requirements.lock",
+)
 _TITLE_PAGE = """
 <header class="title-page" style="margin: 0 0 2rem; padding-bottom: 1rem; border-bottom: 1px solid">
 <p data-title-page="course">{course}</p>
@@ -55,8 +64,9 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
     Raises
     ------
     ParameterError, RunError
-        A part is missing, a notebook failed or did not run in order, the code differs from what is committed, or a text of the title
-        page is empty, too long or not plain. Nothing is written then.
+        A part is missing, a notebook failed or did not run in order, the code differs from what is
+        committed, or a text of the title page is empty, too long or not plain. Nothing is written
+        then.
     """
     _check_title_page(title_page)
     folder = Path(reports) / check_name(name)
@@ -64,7 +74,10 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
     notes = []
     if fault := code_fault(info.get("commit")):
         if not any_code:
-            raise RunError(f"{folder}: {fault}; commit and make the report again (or --any-code, which notes it in the manifest)")
+            raise RunError(
+                f"{folder}: {fault}; commit and make the report again (or --any-code, which notes"
+                " it in the manifest)"
+            )
         notes.append(fault)
     with tempfile.TemporaryDirectory() as scratch:
         staging = Path(scratch) / name
@@ -75,11 +88,19 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
         printed = _write_pdf(staging)
         notes += [] if printed["made"] else [f"no PDF: {printed['why']}"]
         manifest = {
-            "format": FORMAT, "name": name, **{field: title_page[field].strip() for field in TITLE_PAGE}, "digitlib": digitlib.__version__,
-            "commit": info.get("commit"), "created": datetime.now(UTC).isoformat(timespec="seconds"), "pdf": printed, "notes": notes,
+            "format": FORMAT,
+            "name": name,
+            **{field: title_page[field].strip() for field in TITLE_PAGE},
+            "digitlib": digitlib.__version__,
+            "commit": info.get("commit"),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "pdf": printed,
+            "notes": notes,
             "files": {path.name: describe(path.read_bytes()) for path in sorted(staging.iterdir())},
-        }  # fmt: skip
-        (staging / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        }
+        (staging / MANIFEST).write_text(
+            json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         return _zip(staging, Path(out) / f"{name}-submission.zip"), notes
 
 
@@ -88,32 +109,45 @@ def describe(content):
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
-# ---- what a hand-in must be -------------------------------------------------------------------------------------------
+# ---- what a hand-in must be
+# -------------------------------------------------------------------------------------------
 
 
 def _check_title_page(title_page):
     for field in TITLE_PAGE:
         text = title_page[field]
         if not text.strip() or len(text) > 200 or not text.isprintable():
-            raise ParameterError(f"{field}={text[:40]!r}: takes one line of 1 to 200 printable characters")
+            raise ParameterError(
+                f"{field}={text[:40]!r}: takes one line of 1 to 200 printable characters"
+            )
 
 
 def _check_folder(folder):
     """``run.json`` of a report folder in which nothing is missing and every notebook ran in order."""
     if not folder.is_dir():
         raise RunError(f"{folder}: no such report; make it with `make report NAME={folder.name}`")
-    wanted = [part for part in REQUIRED if part not in (f"{colab.COMPLETE}.ipynb", "requirements.lock")]
+    wanted = [
+        part for part in REQUIRED if part not in (f"{colab.COMPLETE}.ipynb", "requirements.lock")
+    ]
     missing = [part for part in wanted if not (folder / part).is_file()]
     if missing:
         raise RunError(f"{folder}: {', '.join(missing)} missing; make the report again")
     try:
         info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        weights = [f"fold-{fold}.safetensors" for fold in range(1, info["parameters"]["splits"] + 1)]
+        weights = [
+            f"fold-{fold}.safetensors" for fold in range(1, info["parameters"]["splits"] + 1)
+        ]
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder}: run.json is damaged ({type(error).__name__}); make the report again") from error
+        raise RunError(
+            f"{folder}: run.json is damaged ({type(error).__name__}); make the report again"
+        ) from error
     if missing := [part for part in weights if not (folder / part).is_file()]:
         raise RunError(f"{folder}: {', '.join(missing)} missing; make the report again")
-    if faults := [fault for path in sorted(folder.glob("*.ipynb")) for fault in executed.faults(path.read_bytes(), path.name)]:
+    if faults := [
+        fault
+        for path in sorted(folder.glob("*.ipynb"))
+        for fault in executed.faults(path.read_bytes(), path.name)
+    ]:
         raise RunError(f"{folder}: {'; '.join(faults)}")
     return info
 
@@ -129,14 +163,20 @@ def code_fault(commit):
         return "run.json names no commit"
 
     def git(*words):
-        return subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            ["git", "-C", root, *words], capture_output=True, text=True, check=False
+        )
 
     if git("diff", "--quiet", commit, "--", "digitlib", "notebooks").returncode:
-        return f"digitlib/ or notebooks/ is not what it was at commit {commit[:9]}, with which the run was made"
+        return (
+            f"digitlib/ or notebooks/ is not what it was at commit {commit[:9]}, with which the run"
+            " was made"
+        )
     return None
 
 
-# ---- the parts --------------------------------------------------------------------------------------------------------
+# ---- the parts
+# --------------------------------------------------------------------------------------------------------
 
 
 def _copy_parts(folder, staging, title_page):
@@ -144,7 +184,9 @@ def _copy_parts(folder, staging, title_page):
         if path.suffix in (".ipynb", ".json", ".csv", ".safetensors") and path.is_file():
             shutil.copyfile(path, staging / path.name)
         elif path.suffix == ".html":
-            (staging / path.name).write_text(add_title_page(path.read_text(encoding="utf-8"), title_page), encoding="utf-8")
+            (staging / path.name).write_text(
+                add_title_page(path.read_text(encoding="utf-8"), title_page), encoding="utf-8"
+            )
 
 
 def add_title_page(page, title_page):
@@ -161,14 +203,18 @@ def add_title_page(page, title_page):
 def _complete_notebook(staging, info, scratch):
     values = {key: info["parameters"].get(key) for key in ("seed", "splits", "scaling", "epochs")}
     values |= {"recipe": info["recipe"]["name"], "source": info["data"]["source"]}
-    written = colab.build(scratch / "colab", values={key: value for key, value in values.items() if value is not None})
+    written = colab.build(
+        scratch / "colab", values={key: value for key, value in values.items() if value is not None}
+    )
     shutil.copyfile(written[-1], staging / written[-1].name)
 
 
 def _lock_file(staging):
     """Exact versions: the checkout's lock file, or what is installed if it has none."""
     lock = Path(digitlib.__file__).parents[1] / "requirements.lock"
-    installed = sorted({f"{found.name}=={found.version}" for found in distributions()}, key=str.lower)
+    installed = sorted(
+        {f"{found.name}=={found.version}" for found in distributions()}, key=str.lower
+    )
     text = (
         lock.read_text(encoding="utf-8")
         if lock.is_file()

@@ -1,10 +1,14 @@
-"""What is in a zip file that a stranger sent? Read into memory, or refused; nothing is ever written where the archive says."""
+"""What is in a zip file that a stranger sent? Read into memory, or refused; nothing is ever written
+where the archive says.
+"""
 
 import re
 import stat
 import zipfile
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # a hand-in is flat: no folder, so no way out of one
+NAME = re.compile(
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
+)  # a hand-in is flat: no folder, so no way out of one
 MAX_ARCHIVE = 200_000_000
 MAX_FILES = 500
 MAX_FILE = 64_000_000
@@ -30,7 +34,8 @@ def read(path):
     Raises
     ------
     Unsafe
-        No zip file, more or larger files than a hand-in has, a name that is a path, a link, a name twice, encryption, damage.
+        No zip file, more or larger files than a hand-in has, a name that is a path, a link, a name
+        twice, encryption, damage.
     """
     if (size := path.stat().st_size) > MAX_ARCHIVE:
         raise Unsafe(f"the file has {size:,} bytes, more than {MAX_ARCHIVE:,}")
@@ -39,9 +44,18 @@ def read(path):
             entries = archive.infolist()
             _check(entries)
             return {entry.filename: _content(archive, entry) for entry in entries}
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        EOFError,
+        ValueError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
         raise Unsafe(f"not a readable zip file ({error})") from error
-    except Exception as error:  # zlib.error, struct.error, MemoryError: whatever a damaged archive provokes
+    except (
+        Exception
+    ) as error:  # zlib.error, struct.error, MemoryError: whatever a damaged archive provokes
         if isinstance(error, Unsafe):
             raise
         raise Unsafe(f"not a readable zip file ({type(error).__name__})") from error
@@ -55,7 +69,9 @@ def _check(entries):
     for entry in entries:
         name, mode = entry.filename, entry.external_attr >> 16
         if not NAME.fullmatch(name):
-            raise Unsafe(f"{name[:80]!r} is no plain file name; it could be written outside the folder")
+            raise Unsafe(
+                f"{name[:80]!r} is no plain file name; it could be written outside the folder"
+            )
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise Unsafe(f"{name} is a {'symbolic link' if stat.S_ISLNK(mode) else 'special file'}")
         if name.lower() in seen:
@@ -65,7 +81,9 @@ def _check(entries):
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise Unsafe(f"{name} is packed by an unusual method")
         if entry.file_size > MAX_FILE:
-            raise Unsafe(f"{name} would unpack to {entry.file_size:,} bytes, more than {MAX_FILE:,}")
+            raise Unsafe(
+                f"{name} would unpack to {entry.file_size:,} bytes, more than {MAX_FILE:,}"
+            )
         seen.add(name.lower())
     if (total := sum(entry.file_size for entry in entries)) > MAX_TOTAL:
         raise Unsafe(f"it would unpack to {total:,} bytes, more than {MAX_TOTAL:,}")
@@ -73,7 +91,9 @@ def _check(entries):
 
 def _content(archive, entry):
     with archive.open(entry) as file:
-        content = file.read(entry.file_size + 1)  # never more than was declared and found small enough
+        content = file.read(
+            entry.file_size + 1
+        )  # never more than was declared and found small enough
     if len(content) != entry.file_size:
         raise Unsafe(f"{entry.filename} is not as long as the archive says")
     return content

@@ -1,4 +1,6 @@
-"""Does what a submission claims hold? One line per claim, for one file or a whole class; nothing in a file is trusted or run."""
+"""Does what a submission claims hold? One line per claim, for one file or a whole class; nothing in
+a file is trusted or run.
+"""
 
 import csv
 import hashlib
@@ -18,7 +20,16 @@ from digitlib.reporting import claims, unpack
 from digitlib.reporting.evidence import Evidence, Unreadable
 from digitlib.reporting.submission import TITLE_PAGE
 
-MARKS = ("file", *TITLE_PAGE, "verdict", "accuracy", "does_not_hold", "cannot_be_checked", "identical_to", "sha256")
+MARKS = (
+    "file",
+    *TITLE_PAGE,
+    "verdict",
+    "accuracy",
+    "does_not_hold",
+    "cannot_be_checked",
+    "identical_to",
+    "sha256",
+)
 
 
 def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
@@ -32,7 +43,8 @@ def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
     marks : str or path-like or None
         CSV file to write, one line per submission.
     out : str or path-like
-        For one submission, the folder of the two files; for several, the folder of a folder for each.
+        For one submission, the folder of the two files; for several, the folder of a folder for
+        each.
     jobs : int or None
         Submissions at once; None: one per core.
 
@@ -44,14 +56,19 @@ def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
     Raises
     ------
     ParameterError
-        A file is not there, is given twice, `jobs` is not positive, or there is no place for what is written.
+        A file is not there, is given twice, `jobs` is not positive, or there is no place for what
+        is written.
     """
     paths, out = [Path(path) for path in paths], Path(out)
     for path in paths:
         if path.is_dir():
-            raise ParameterError(f"{path}: a folder; give the zip file that `digitlib submission` wrote")
+            raise ParameterError(
+                f"{path}: a folder; give the zip file that `digitlib submission` wrote"
+            )
         if not path.is_file():
-            raise ParameterError(f"{path}: no such file; give the zip files that `digitlib submission` wrote")
+            raise ParameterError(
+                f"{path}: no such file; give the zip files that `digitlib submission` wrote"
+            )
     if len({path.resolve() for path in paths}) < len(paths):
         raise ParameterError("a file is given twice")
     if jobs is not None and jobs < 1:
@@ -81,8 +98,9 @@ def verify(path, retrain=False):
     Returns
     -------
     dict
-        ``file``, ``sha256``, ``authors``, ``course``, ``title``, ``verdict`` (the worst of its claims), ``claims`` (list of ``claim``,
-        ``verdict``, ``why``), ``accuracy`` (recomputed, or None), ``identity`` (digests of weights and predictions), ``seconds``.
+        ``file``, ``sha256``, ``authors``, ``course``, ``title``, ``verdict`` (the worst of its
+        claims), ``claims`` (list of ``claim``, ``verdict``, ``why``), ``accuracy`` (recomputed, or
+        None), ``identity`` (digests of weights and predictions), ``seconds``.
     """
     path, start = Path(path), time.perf_counter()
     lines, evidence = [], None
@@ -93,21 +111,46 @@ def verify(path, retrain=False):
         lines.append(("archive", "does not hold", str(error)))
     for name in claims.CLAIMS:
         if name != "retraining" or retrain:
-            lines.append((name, *(claims.check(name, evidence) if evidence else ("cannot be checked", "the archive was not opened"))))
-    worst = max((line[1] for line in lines), key=("holds", "cannot be checked", "does not hold").index)
+            lines.append(
+                (
+                    name,
+                    *(
+                        claims.check(name, evidence)
+                        if evidence
+                        else ("cannot be checked", "the archive was not opened")
+                    ),
+                )
+            )
+    worst = max(
+        (line[1] for line in lines), key=("holds", "cannot be checked", "does not hold").index
+    )
     return {
-        "file": path.name, "sha256": _digest(path), **_who(evidence), "verdict": worst,
-        "claims": [{"claim": claim, "verdict": verdict, "why": _plain(why)} for claim, verdict, why in lines],
-        "accuracy": _accuracy(evidence), "identity": _identity(evidence), "identical_to": [], "retrained": retrain,
-        "digitlib": digitlib.__version__, "checked": datetime.now(UTC).isoformat(timespec="seconds"),
+        "file": path.name,
+        "sha256": _digest(path),
+        **_who(evidence),
+        "verdict": worst,
+        "claims": [
+            {"claim": claim, "verdict": verdict, "why": _plain(why)}
+            for claim, verdict, why in lines
+        ],
+        "accuracy": _accuracy(evidence),
+        "identity": _identity(evidence),
+        "identical_to": [],
+        "retrained": retrain,
+        "digitlib": digitlib.__version__,
+        "checked": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - start, 1),
-    }  # fmt: skip
+    }
 
 
 def table(verdict):
     """Lines of text for a terminal."""
     width = max(len(line["claim"]) for line in verdict["claims"])
-    yield f"{_plain(verdict['file'])}: {verdict['title']} by {verdict['authors']}" if verdict["authors"] else _plain(verdict["file"])
+    yield (
+        f"{_plain(verdict['file'])}: {verdict['title']} by {verdict['authors']}"
+        if verdict["authors"]
+        else _plain(verdict["file"])
+    )
     for line in verdict["claims"]:
         yield f"  {line['claim']:{width}}  {line['verdict']:17}  {line['why']}"
     for other in verdict["identical_to"]:
@@ -115,7 +158,8 @@ def table(verdict):
     yield f"  {'=> ':>{width}}{verdict['verdict']}  ({verdict['seconds']} s)"
 
 
-# ---- one submission ---------------------------------------------------------------------------------------------------
+# ---- one submission
+# ---------------------------------------------------------------------------------------------------
 
 
 def _digest(path):
@@ -143,11 +187,15 @@ def _accuracy(evidence):
 
 
 def _identity(evidence):
-    """Digests of what two students cannot share by chance: each fold's numbers, whatever the header says, and all probabilities."""
+    """Digests of what two students cannot share by chance: each fold's numbers, whatever the header
+    says, and all probabilities.
+    """
     found = {}
     for name, content in sorted(evidence.files.items()) if evidence else ():
         if name.endswith(".safetensors"):
-            found[hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()] = "weights"
+            found[
+                hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+            ] = "weights"
     try:
         found[hashlib.sha256(evidence.table["p"].round(5).tobytes()).hexdigest()] = "predictions"
     except Exception:  # there are no predictions that could be the same
@@ -155,7 +203,8 @@ def _identity(evidence):
     return found
 
 
-# ---- a class ----------------------------------------------------------------------------------------------------------
+# ---- a class
+# ----------------------------------------------------------------------------------------------------------
 
 
 def _all(paths, retrain, jobs):
@@ -169,23 +218,36 @@ def _all(paths, retrain, jobs):
 def _flag_identical(verdicts):
     for verdict in verdicts:
         for other in verdicts:
-            shared = {verdict["identity"][digest] for digest in verdict["identity"].keys() & other["identity"].keys()}
+            shared = {
+                verdict["identity"][digest]
+                for digest in verdict["identity"].keys() & other["identity"].keys()
+            }
             if other is not verdict and shared:
                 verdict["identical_to"].append(f"{other['file']} ({' and '.join(sorted(shared))})")
 
 
 def _folders(paths, out):
-    """`out` itself for a single file; else a folder each, numbered where two files have the same name."""
+    """`out` itself for a single file; else a folder each, numbered where two files have the same
+    name.
+    """
     if len(paths) == 1:
         return [out]
     names = [path.stem for path in paths]
-    return [out / "verdicts" / (name if names.count(name) == 1 else f"{name}-{n}") for n, name in enumerate(names, 1)]
+    return [
+        out / "verdicts" / (name if names.count(name) == 1 else f"{name}-{n}")
+        for n, name in enumerate(names, 1)
+    ]
 
 
 def _write(verdict, folder):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "verdict.json").write_text(json.dumps(verdict, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    environment = Environment(loader=PackageLoader("digitlib.reporting", "template"), autoescape=select_autoescape(("html", "j2")))
+    (folder / "verdict.json").write_text(
+        json.dumps(verdict, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    environment = Environment(
+        loader=PackageLoader("digitlib.reporting", "template"),
+        autoescape=select_autoescape(("html", "j2")),
+    )
     page = environment.get_template("verdict.html.j2").render(v=verdict)
     (folder / "verdict.html").write_text(page, encoding="utf-8")
 
@@ -200,8 +262,18 @@ def _write_marks(verdicts, path):
                 for kind in ("does not hold", "cannot be checked")
             }
             share = "" if verdict["accuracy"] is None else f"{verdict['accuracy']:.4f}"
-            row = [verdict["file"], *(verdict[field] for field in TITLE_PAGE), verdict["verdict"], share]
-            row += [by["does not hold"], by["cannot be checked"], "; ".join(verdict["identical_to"]), verdict["sha256"]]
+            row = [
+                verdict["file"],
+                *(verdict[field] for field in TITLE_PAGE),
+                verdict["verdict"],
+                share,
+            ]
+            row += [
+                by["does not hold"],
+                by["cannot be checked"],
+                "; ".join(verdict["identical_to"]),
+                verdict["sha256"],
+            ]
             writer.writerow([_no_formula(cell) for cell in row])
 
 
