@@ -3,7 +3,7 @@
 
     python benchmarks/handwriting.py reports/handwriting [benchmarks/tuning.jpg]
 
-Forms and ranges of :mod:`digitlib.strokes` were chosen on the second sheet, 400 digits in 10 other
+Forms and ranges of :mod:`digitlib.augmentation` were chosen on the second sheet, 400 digits in 10 other
 fonts; the first confirms.
 """
 

@@ -10,7 +10,7 @@ _HOMES = {
     "load_digits": "data",
     "DigitClassifier": "classifier",
     "cross_validate": "crossval",
-    "load_model": "ensemble",
+    "load_model": "runs",
     "prepare_image": "handwriting",
     "find_digits": "handwriting",
 }

@@ -121,7 +121,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         )
         with training.one_thread(), training.own_stream(device):
             if recipe.rewrites:
-                from digitlib.enlarging import (
+                from digitlib.augmentation import (
                     enlarge,
                 )  # scipy and Pillow, which other recipes do without
 
@@ -170,8 +170,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         tags.non_deterministic = self.random_state is None
         return tags
 
-    # ---- settings
-    # -------------------------------------------------------------------------------------------------
+    # ---- settings --------------------------------------------------------------------------------
 
     def settings(self):
         """The :class:`Recipe` with this estimator's overrides applied; raises ParameterError for a
@@ -208,8 +207,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             )
         return self._images(X, side, device), torch.from_numpy(targets).to(device)
 
-    # ---- weights on disk
-    # ------------------------------------------------------------------------------------------
+    # ---- weights on disk -------------------------------------------------------------------------
 
     def save(self, path, **metadata):
         """Write weights, scaler and settings as safetensors: numbers and text only, nothing that

@@ -152,7 +152,7 @@ def _add_colab(commands):
 
 
 def _colab(arguments):
-    from digitlib.reporting import colab
+    from digitlib.handin import colab
 
     for path in colab.build(arguments.out, arguments.repo):
         print(f"{path}  {path.stat().st_size:,} bytes")
@@ -181,7 +181,7 @@ def _add_submission(commands):
 
 
 def _submission(arguments):
-    from digitlib.reporting import submission
+    from digitlib.handin import submission
 
     title_page = {field: getattr(arguments, field) for field in submission.TITLE_PAGE}
     path, notes = submission.make_submission(
@@ -216,7 +216,7 @@ def _add_verify(commands):
 
 
 def _verify(arguments):
-    from digitlib.reporting import verify
+    from digitlib.handin import verify
 
     return verify.verify_files(
         arguments.files,
@@ -240,7 +240,7 @@ def _report(arguments):
 
 
 def _check(arguments):
-    from digitlib.reporting import checks
+    from digitlib import checks
 
     results = checks.check_folder(arguments.folder, everything=arguments.all)
     print(*results, sep="\n")
@@ -265,9 +265,9 @@ def _pdf(arguments):
 
 
 def _predict(arguments):
-    from digitlib import predict
+    from digitlib import reading
 
-    predict.run(arguments)
+    reading.run(arguments)
 
 
 def main(arguments=None):

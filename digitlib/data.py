@@ -185,7 +185,7 @@ def read_bundled():
 
 
 def _read_uci():
-    from digitlib.uci import fetch
+    from digitlib.sources import fetch
 
     return fetch(read_bundled())
 
@@ -198,7 +198,7 @@ def _read_sklearn():
 
 
 def _read_user_file(source):
-    from digitlib.userfile import read_table
+    from digitlib.sources import read_table
 
     return read_table(source)
 

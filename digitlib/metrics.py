@@ -289,8 +289,7 @@ def label_suspects(y_true, probabilities, classes):
     )
 
 
-# ---- two classifiers on the same rows
-# ---------------------------------------------------------------------------------
+# ---- two classifiers on the same rows ------------------------------------------------------------
 
 
 def mcnemar(right_a, right_b):

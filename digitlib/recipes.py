@@ -59,10 +59,10 @@ class Recipe:
         How often each image is added again, changed by `augmentation`, before the readout of random
         filters is fitted.
     rewrites : int or None
-        How often each image is added in another hand, see :mod:`digitlib.rewriting`; images other
+        How often each image is added in another hand, see :mod:`digitlib.augmentation`; images other
         than 8x8 of 0..16 are added unchanged.
     drawn : int or None
-        How many pictures of each form of each digit are added, see :mod:`digitlib.strokes`; to 8x8
+        How many pictures of each form of each digit are added, see :mod:`digitlib.augmentation`; to 8x8
         images of 0..16, labels 0..9.
     """
 

@@ -1,4 +1,4 @@
-"""What does a run leave behind? The run folder: written whole, read back, recomputed from."""
+"""The run folder: written whole, read back; its fold networks as one classifier."""
 
 import hashlib
 import json
@@ -10,14 +10,18 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import confusion_matrix
+from sklearn.utils.validation import validate_data
 
 import digitlib
+from digitlib.classifier import DigitClassifier
 from digitlib.errors import RunError
 
 LIBRARIES = (
@@ -283,7 +287,6 @@ class FoldStore:
 
     def __init__(self, folder, classifier, X, y, **decisive):
         self.folder = Path(folder)
-        code = [Path(digitlib.__file__).with_name(f"{name}.py").read_bytes() for name in CODE]
         # All parameters: the repr of an estimator leaves out what is default, and the middle of
         # what is long.
         settings = sorted(classifier.get_params().items())
@@ -291,7 +294,7 @@ class FoldStore:
             repr(settings),
             repr(decisive),
             _version("torch"),
-            *code,
+            code_hash(),
             np.asarray(X).tobytes(),
             np.asarray(y).tobytes(),
         ]
@@ -341,21 +344,13 @@ class FoldStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-# A change in one of these modules may change a fold's result, so folds kept by other code are not
-# picked up.
-CODE = (
-    "model",
-    "training",
-    "classifier",
-    "recipes",
-    "augmentation",
-    "enlarging",
-    "rewriting",
-    "strokes",
-    "normalisation",
-    "scaling",
-    "crossval",
-)
+@cache
+def code_hash():
+    """SHA-256 over the sources of the package: any change of code gives another one."""
+    root, digest = Path(digitlib.__file__).parent, hashlib.sha256()
+    for path in sorted([*root.rglob("*.py"), *root.glob("*.json")]):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def where_am_i():
@@ -365,4 +360,81 @@ def where_am_i():
     return (
         f"digitlib {digitlib.__version__}, Python {sys.version.split()[0]}, torch"
         f" {facts['versions']['torch']}, commit {commit}"
+    )
+
+
+class FoldEnsemble(ClassifierMixin, BaseEstimator):
+    """Fitted classifiers that vote with their probabilities.
+
+    Parameters
+    ----------
+    estimators : list of DigitClassifier
+        Fitted, on the same classes.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    n_features_in_ : int
+    """
+
+    def __init__(self, estimators):
+        self.estimators = estimators
+
+    @property
+    def classes_(self):
+        return self.estimators[0].classes_
+
+    @property
+    def n_features_in_(self):
+        return self.estimators[0].n_features_in_
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def predict_proba(self, X):
+        """Mean of the networks' probabilities, shape (n, n_classes), float32; each row sums to 1."""
+        X = validate_data(self, X, dtype="numeric", reset=False)
+        return np.mean([estimator.predict_proba(X) for estimator in self.estimators], axis=0)
+
+    def predict(self, X):
+        """The most probable class of each row, shape (n,)."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+def load_model(folder):
+    """The networks of a run as one fitted classifier with scikit-learn's interface.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Such as ``reports/coursework``: a folder with ``run.json`` and ``fold-1.safetensors`` ...
+        Only numbers and text are read from it, nothing in it is executed.
+
+    Returns
+    -------
+    FoldEnsemble
+
+    Raises
+    ------
+    RunError
+        The folder is no complete run, or a file in it is damaged.
+    """
+    folder = Path(folder)
+    try:
+        splits = json.loads((folder / "run.json").read_text(encoding="utf-8"))["parameters"][
+            "splits"
+        ]
+    except FileNotFoundError:
+        raise RunError(
+            f"{folder}: no run.json, so no complete run; make one with `digitlib report`"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{folder}: damaged run.json ({type(error).__name__}: {error}); make the run again"
+        ) from error
+    return FoldEnsemble(
+        [
+            DigitClassifier.load(folder / f"fold-{number}.safetensors")
+            for number in range(1, splits + 1)
+        ]
     )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from digitlib import cache
+from digitlib import compare as cache
 
 
 @pytest.fixture(autouse=True)

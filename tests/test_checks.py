@@ -8,10 +8,9 @@ import pytest
 import torch
 from sklearn.model_selection import KFold
 
-from digitlib import DigitClassifier, crossval, load_digits, model, runs
+from digitlib import DigitClassifier, checks, crossval, load_digits, model, runs
 from digitlib.cli import main
 from digitlib.errors import RunError
-from digitlib.reporting import checks, probes
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +53,7 @@ def change_info(folder, change):
     (folder / "run.json").write_text(json.dumps(info))
 
 
-# ---- nothing wrong
-# ----------------------------------------------------------------------------------------------------
+# ---- nothing wrong -------------------------------------------------------------------------------
 
 
 def test_a_sound_run_fails_only_where_it_is_weak(sound, digits):
@@ -102,8 +100,7 @@ def test_what_is_written(sound, tmp_path):
     )
 
 
-# ---- spoilt folders
-# ---------------------------------------------------------------------------------------------------
+# ---- spoilt folders ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -189,8 +186,7 @@ def test_what_is_wrong_with_the_folder_is_found(fixture, code, request):
     assert not verdicts(request.getfixturevalue(fixture))[code].passed
 
 
-# ---- spoilt experiments
-# -----------------------------------------------------------------------------------------------
+# ---- spoilt experiments --------------------------------------------------------------------------
 
 
 class _OverlappingFolds(KFold):
@@ -208,21 +204,21 @@ def held_out_rows_are_trained_on(monkeypatch):
 
 @pytest.mark.usefixtures("held_out_rows_are_trained_on")
 def test_shuffled_labels_betray_an_overlap(sound, digits):
-    passed, detail = probes.shuffled_labels(runs.load(sound), digits)
+    passed, detail = checks.shuffled_labels(runs.load(sound), digits)
     assert not passed
     assert "1-nearest-neighbour 100.0 %" in detail
 
 
 @pytest.mark.usefixtures("held_out_rows_are_trained_on")
 def test_rows_on_both_sides_are_found(sound, digits):
-    passed, detail = probes.disjoint_rows(runs.load(sound), digits)
+    passed, detail = checks.disjoint_rows(runs.load(sound), digits)
     assert not passed
     assert detail.startswith("5620 rows")
 
 
 def test_a_run_in_other_folds_than_it_says_is_found(spoilt, digits):
     change_info(spoilt, lambda info: info["parameters"].update(split_seed=31))
-    assert not probes.disjoint_rows(runs.load(spoilt), digits)[0]
+    assert not checks.disjoint_rows(runs.load(spoilt), digits)[0]
 
 
 def test_a_scaler_that_has_seen_all_rows_is_found(spoilt, digits):
@@ -230,16 +226,16 @@ def test_a_scaler_that_has_seen_all_rows_is_found(spoilt, digits):
         digits.data[:300], digits.target[:300], scale_on=digits.data
     )
     leaky.save(spoilt / "fold-2.safetensors")
-    passed, detail = probes.blind_scaler(runs.load(spoilt), digits)
+    passed, detail = checks.blind_scaler(runs.load(spoilt), digits)
     assert not passed
     assert "has seen held-out rows" in detail
 
 
 def test_worse_than_a_neighbour_is_found(sound, digits):
     run = runs.load(sound)
-    assert probes.better_than_neighbour(replace(run, predicted=run.y), digits)[0]
+    assert checks.better_than_neighbour(replace(run, predicted=run.y), digits)[0]
     often_wrong = np.where(np.arange(len(run.y)) < 600, (run.y + 1) % 10, run.y)
-    assert not probes.better_than_neighbour(replace(run, predicted=often_wrong), digits)[0]
+    assert not checks.better_than_neighbour(replace(run, predicted=often_wrong), digits)[0]
 
 
 def test_first_weights_that_ignore_the_seed_are_found(sound, digits, monkeypatch):
@@ -247,7 +243,7 @@ def test_first_weights_that_ignore_the_seed_are_found(sound, digits, monkeypatch
     monkeypatch.setattr(
         model, "build", lambda *settings: build(*settings[:-1], torch.Generator().manual_seed(0))
     )
-    passed, detail = probes.seeds_reach(runs.load(sound), digits)
+    passed, detail = checks.seeds_reach(runs.load(sound), digits)
     assert not passed
     assert "first weights: NOT" in detail
 
@@ -264,7 +260,7 @@ def test_an_order_that_ignores_the_seed_is_found(sound, digits, monkeypatch, see
         )
 
     monkeypatch.setattr(torch, "randperm", deaf)
-    passed, detail = probes.seeds_reach(runs.load(sound), digits)
+    passed, detail = checks.seeds_reach(runs.load(sound), digits)
     assert not passed
     assert "order of rows: NOT" in detail
 
@@ -276,8 +272,7 @@ def test_a_check_that_breaks_has_not_passed(spoilt):
     assert "could not be completed" in result.detail
 
 
-# ---- in a report
-# ------------------------------------------------------------------------------------------------------
+# ---- in a report ---------------------------------------------------------------------------------
 
 
 def test_a_report_carries_its_checks(small_report):

@@ -91,8 +91,7 @@ def test_checks_of_scikit_learn_on_square_images(estimator, check):
     check(estimator)
 
 
-# ---- beside scikit-learn's tools
-# --------------------------------------------------------------------------------------
+# ---- beside scikit-learn's tools -----------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -207,8 +206,7 @@ def test_type_of_the_pixels_changes_no_weight(kind, fitted, rows):
     assert equal(weights(clone(fitted).fit(same, y)), weights(fitted))
 
 
-# ---- seeds
-# ------------------------------------------------------------------------------------------------------------
+# ---- seeds ---------------------------------------------------------------------------------------
 
 
 def test_same_seed_gives_bit_identical_weights(fitted, rows):
@@ -226,8 +224,7 @@ def test_other_seed_or_none_gives_other_weights(fitted, rows):
         assert not equal(weights(other), weights(fitted))
 
 
-# ---- parameters
-# -------------------------------------------------------------------------------------------------------
+# ---- parameters ----------------------------------------------------------------------------------
 
 WRONG = [
     ({"recipe": "courswork"}, "recipe 'courswork' is unknown; choose one of: "),
@@ -347,8 +344,7 @@ def test_every_recipe_learns_from_larger_images_of_0_to_255(recipe, times, rows)
     assert classifier.fit(large[:200], y[:200]).score(large[200:], y[200:]) > 0.6
 
 
-# ---- weights on disk
-# --------------------------------------------------------------------------------------------------
+# ---- weights on disk -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -378,9 +374,8 @@ def test_file_holds_numbers_and_text_only(fitted, tmp_path):
     with safe_open(tmp_path / "it.safetensors", "np") as file:
         assert json.loads(file.metadata()["recipe"])["name"] == "coursework"
         assert (
-            sum(file.get_tensor(key).size for key in file.keys() if key.startswith("network."))
-            == 151_306
-        )  # noqa: SIM118
+            sum(file.get_tensor(key).size for key in file if key.startswith("network.")) == 151_306
+        )
         assert file.get_tensor("scaler.mean").shape == (64,)
 
 

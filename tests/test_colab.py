@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from digitlib import DigitClassifier, cross_validate, load_digits
 from digitlib.errors import ParameterError
-from digitlib.reporting import colab
+from digitlib.handin import colab
 
 COLAB_SHIPS = (
     "torch",

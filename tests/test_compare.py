@@ -5,7 +5,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from digitlib import DigitClassifier, compare, competitors, cross_validate, load_digits, runs
+from digitlib import DigitClassifier, compare, cross_validate, load_digits, runs
 from digitlib.cli import main
 from digitlib.errors import DataError, ParameterError
 from digitlib.recipes import RECIPES
@@ -23,8 +23,7 @@ def _own_cache(tmp_path_factory):
         yield
 
 
-# ---- the protocol by writers
-# ------------------------------------------------------------------------------------------
+# ---- the protocol by writers ---------------------------------------------------------------------
 
 
 def test_writers_are_never_on_both_sides(digits):
@@ -69,12 +68,11 @@ def test_a_protocol_that_cannot_be(digits, options, error, says):
         )
 
 
-# ---- competitors
-# ------------------------------------------------------------------------------------------------------
+# ---- competitors ---------------------------------------------------------------------------------
 
 
 def test_the_svc_is_the_one_line_svc(digits):
-    measured = competitors.measure(competitors.competitors()["RBF SVC"], digits)
+    measured = compare.measure(compare.competitors()["RBF SVC"], digits)
     expected = cross_val_predict(
         SVC(C=10, gamma=0.2),
         digits.data / 16,
@@ -88,42 +86,41 @@ def test_the_svc_is_the_one_line_svc(digits):
 
 
 def test_measured_once(digits, monkeypatch):
-    first = competitors.measure(KNeighborsClassifier(1), digits, "writers")
+    first = compare.measure(KNeighborsClassifier(1), digits, "writers")
 
     def never(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(competitors, "cross_validate", never)
-    again = competitors.measure(KNeighborsClassifier(1), digits, "writers")
+    monkeypatch.setattr("cross_validate", never)
+    again = compare.measure(KNeighborsClassifier(1), digits, "writers")
     assert (again.predicted == first.predicted).all()
     assert (again.seconds, again.created) == (first.seconds, first.created)
     with pytest.raises(AssertionError, match="trained again"):
-        competitors.measure(KNeighborsClassifier(2), digits, "writers")
+        compare.measure(KNeighborsClassifier(2), digits, "writers")
     with pytest.raises(AssertionError, match="trained again"):
-        competitors.measure(KNeighborsClassifier(1), digits, "folds")
+        compare.measure(KNeighborsClassifier(1), digits, "folds")
 
 
 def test_versions_code_and_seed_are_decisive(monkeypatch):
-    plain = competitors.decisive(DigitClassifier(random_state=0))
-    assert competitors.decisive(DigitClassifier(random_state=1)) != plain
-    assert competitors.decisive(DigitClassifier(random_state=0, epochs=3)) != plain
-    monkeypatch.setattr(competitors, "version", lambda name: "99")
-    assert competitors.decisive(DigitClassifier(random_state=0)) != plain
+    plain = compare.decisive(DigitClassifier(random_state=0))
+    assert compare.decisive(DigitClassifier(random_state=1)) != plain
+    assert compare.decisive(DigitClassifier(random_state=0, epochs=3)) != plain
+    monkeypatch.setattr("version", lambda name: "99")
+    assert compare.decisive(DigitClassifier(random_state=0)) != plain
 
 
 def test_recipes_are_chosen_by_budget(digits):
-    names, left_out = competitors.choose_recipes("quick", 0.001, digits)
+    names, left_out = compare.choose_recipes("quick", 0.001, digits)
     assert names == []
     assert set(left_out) == set(RECIPES)
-    assert competitors.choose_recipes("quick", 1e9, digits)[0] == list(RECIPES)
-    assert competitors.choose_recipes("all", 0, digits) == (list(RECIPES), {})
-    assert competitors.choose_recipes("coursework", 0, digits) == (["coursework"], {})
+    assert compare.choose_recipes("quick", 1e9, digits)[0] == list(RECIPES)
+    assert compare.choose_recipes("all", 0, digits) == (list(RECIPES), {})
+    assert compare.choose_recipes("coursework", 0, digits) == (["coursework"], {})
     with pytest.raises(ParameterError, match="choose one of"):
-        competitors.choose_recipes("coursework,none-such", 0, digits)
+        compare.choose_recipes("coursework,none-such", 0, digits)
 
 
-# ---- the comparison
-# ---------------------------------------------------------------------------------------------------
+# ---- the comparison ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +138,7 @@ def run(tmp_path_factory, digits):
 @pytest.fixture(scope="module")
 def comparison(run, digits):
     few = {
-        name: competitors.competitors()[name]
+        name: compare.competitors()[name]
         for name in ("majority class", "1-nearest-neighbour", "RBF SVC")
     }
     with pytest.MonkeyPatch.context() as patch:

@@ -53,8 +53,7 @@ def same_bits(first, second):
         )
 
 
-# ---- the result
-# -------------------------------------------------------------------------------------------------------
+# ---- the result ----------------------------------------------------------------------------------
 
 
 def test_each_row_is_held_out_once_by_the_published_split(result, rows):
@@ -108,8 +107,7 @@ def test_random_state_decides_the_folds_alone(classifier, rows):
     np.testing.assert_array_equal(other.folds, expected)
 
 
-# ---- the same bits however it is run
-# ----------------------------------------------------------------------------------
+# ---- the same bits however it is run -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_jobs", [2, 4, None])
@@ -166,8 +164,7 @@ def test_threads_of_the_process_are_restored(n_jobs, classifier, rows):
         torch.set_num_threads(before)
 
 
-# ---- any classifier
-# ---------------------------------------------------------------------------------------------------
+# ---- any classifier ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -224,8 +221,7 @@ def test_class_whose_rows_are_all_held_out_has_probability_0(other, rows):
     np.testing.assert_allclose(result.probabilities.sum(axis=1), 1, rtol=1e-6)
 
 
-# ---- refused
-# ----------------------------------------------------------------------------------------------------------
+# ---- refused -------------------------------------------------------------------------------------
 
 
 def test_wrong_arguments_get_one_line(classifier, rows):
@@ -285,8 +281,7 @@ def test_scaling_that_has_no_effect_is_refused(rows):
             cross_validate(other, *rows, scaling="all")
 
 
-# ---- stopped, and gone on with
-# ----------------------------------------------------------------------------------------
+# ---- stopped, and gone on with -------------------------------------------------------------------
 
 
 class StopsOneFold(DigitClassifier):
@@ -420,8 +415,7 @@ def test_nothing_is_kept_of_a_run_that_cannot_be_repeated(tmp_path, rows):
     assert not (tmp_path / "kept").exists()
 
 
-# ---- progress
-# ---------------------------------------------------------------------------------------------------------
+# ---- progress ------------------------------------------------------------------------------------
 
 
 def test_log_file_is_readable(classifier, rows, capfd, monkeypatch):

@@ -9,9 +9,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
 from digitlib import DigitClassifier, load_digits, strokes
-from digitlib.enlarging import enlarge, examples
+from digitlib.augmentation import enlarge, examples, rewrite
 from digitlib.recipes import RECIPES
-from digitlib.rewriting import rewrite
 
 X, Y = load_digits(return_X_y=True)
 DIGITS = np.arange(10)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from digitlib import find_digits, load_digits, normalisation, prepare_image
 from digitlib.errors import ImageError
-from digitlib.pictures import read_picture
+from digitlib.handwriting import read_picture
 
 HERE = Path(__file__).parent
 DRAWINGS = HERE.parent / "digitlib" / "drawings"

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from digitlib import cross_validate, learning, load_digits
+from digitlib import compare as learning
+from digitlib import cross_validate, load_digits
 
 
 @pytest.fixture(autouse=True)

@@ -127,8 +127,7 @@ def test_exchange_of_pooling_and_relu_changes_no_value():
     torch.testing.assert_close(ours(x), published(x), rtol=1e-5, atol=1e-5)
 
 
-# ---- dropout
-# ----------------------------------------------------------------------------------------------------------
+# ---- dropout -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

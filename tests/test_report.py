@@ -31,10 +31,9 @@ def test_folder_holds_every_part_of_a_run(small_report):
     weights = {f"fold-{k}.safetensors" for k in (1, 2, 3, 4)}
     assert names >= FILES | pages | weights
     beside = sorted(path.name for path in small_report.parent.iterdir())
-    assert beside == [
-        "index.html",
-        "small",
-    ], "nothing is left beside the report and the list of reports"
+    assert beside == ["index.html", "small"], (
+        "nothing is left beside the report and the list of reports"
+    )
 
 
 def test_run_json_records_what_was_asked_for(small_report):
@@ -155,8 +154,7 @@ def test_the_paper_wing_imports_no_torch():
     assert done.stdout.strip() == "False"
 
 
-# ---- failures
-# ---------------------------------------------------------------------------------------------------------
+# ---- failures ------------------------------------------------------------------------------------
 
 
 @pytest.fixture

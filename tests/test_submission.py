@@ -9,7 +9,8 @@ import nbformat
 import pytest
 
 from digitlib.errors import ParameterError, RunError
-from digitlib.reporting import executed, submission
+from digitlib.handin import evidence as executed
+from digitlib.handin import submission
 
 TITLE_PAGE = {
     "authors": "Ada <script>alert(1)</script> & O'Neil",

@@ -34,8 +34,7 @@ def equal(first, second):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-# ---- threads
-# ----------------------------------------------------------------------------------------------------------
+# ---- threads -------------------------------------------------------------------------------------
 
 
 def test_one_thread_restores_the_number_before_also_after_an_error(two_threads):
@@ -96,8 +95,7 @@ def test_weights_do_not_depend_on_the_threads_of_the_process(two_threads, rows, 
     assert equal(weights(digitlib.DigitClassifier(epochs=1, random_state=0).fit(*rows)), expected)
 
 
-# ---- what training may see
-# --------------------------------------------------------------------------------------------
+# ---- what training may see -----------------------------------------------------------------------
 
 
 def test_held_out_data_never_influences_the_weights(rows):
@@ -130,8 +128,7 @@ def test_the_generator_of_the_process_is_left_alone(rows):
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)
 
 
-# ---- what training records
-# --------------------------------------------------------------------------------------------
+# ---- what training records -----------------------------------------------------------------------
 
 
 def test_history_has_loss_learning_rate_and_held_out_figures_of_each_epoch(rows):

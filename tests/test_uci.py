@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import digitlib
-from digitlib import cache, uci
+from digitlib import sources as uci
 from digitlib.data import read_bundled
 from digitlib.errors import DataError
 
@@ -149,12 +149,11 @@ def failure():
         '; try again later, or use source="bundled", which has the same rows and needs no network'
     )
     assert len(message) < 450
-    assert not list(cache.folder().glob("*"))
+    assert not list(uci.cache_folder().glob("*"))
     return message
 
 
-# ---- good
-# -------------------------------------------------------------------------------------------------------------
+# ---- good ----------------------------------------------------------------------------------------
 
 
 def test_good_fetch_is_served_from_the_cache_afterwards(archive, tmp_path, monkeypatch):
@@ -228,8 +227,7 @@ def test_cache_folder_that_cannot_be_made_costs_the_cache_only(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-# ---- broken
-# -----------------------------------------------------------------------------------------------------------
+# ---- broken --------------------------------------------------------------------------------------
 
 
 def test_server_down(archive):

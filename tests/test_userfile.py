@@ -37,8 +37,7 @@ def write(path, content):
     return path
 
 
-# ---- right
-# ------------------------------------------------------------------------------------------------------------
+# ---- right ---------------------------------------------------------------------------------------
 
 HEADER = (
     ",".join([f"pixel_{row}_{column}" for row in range(8) for column in range(8)] + ["target"])
@@ -85,8 +84,7 @@ def test_own_file_with_the_published_rows_has_the_published_hash(tmp_path):
     assert digitlib.load_digits(path).sha256 == digits.sha256
 
 
-# ---- wrong
-# ------------------------------------------------------------------------------------------------------------
+# ---- wrong ---------------------------------------------------------------------------------------
 
 
 def with_cell(row, column, cell):
@@ -252,7 +250,7 @@ def test_forbidden_file(tmp_path, rows):
 
 
 def test_file_of_more_than_the_limit(tmp_path, rows, monkeypatch):
-    monkeypatch.setattr("digitlib.userfile.MAX_BYTES", 1_000_000)
+    monkeypatch.setattr("digitlib.sources.MAX_BYTES", 1_000_000)
     path = write(tmp_path / "bomb.csv.gz", b"0" * 5_000_000)
     assert message_for(path) == "more than 1 MB of text; give a smaller table"
 

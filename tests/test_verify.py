@@ -14,8 +14,9 @@ import pytest
 
 from digitlib import DigitClassifier, cross_validate, load_digits, runs
 from digitlib.errors import ParameterError
-from digitlib.reporting import submission, unpack, verify
-from digitlib.reporting.evidence import Evidence
+from digitlib.handin import evidence as unpack
+from digitlib.handin import submission, verify
+from digitlib.handin.evidence import Evidence
 
 TITLE_PAGE = {"authors": "Ada Lovelace", "course": "Learning 1", "title": "Digits, read"}
 
@@ -130,8 +131,7 @@ def test_training_of_other_recipes_holds(parts, forge, tmp_path, recipe):
     assert "the same probabilities" in lines["retraining"][1]
 
 
-# ---- the forged ones
-# --------------------------------------------------------------------------------------------------
+# ---- the forged ones -----------------------------------------------------------------------------
 
 
 def test_one_digit_changed_in_predictions(parts, forge):
@@ -315,8 +315,7 @@ def test_script_in_the_name_of_the_authors(parts, forge, tmp_path):
     assert "<script" not in page
 
 
-# ---- beyond the twelve
-# ------------------------------------------------------------------------------------------------
+# ---- beyond the twelve ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -380,8 +379,7 @@ def test_damaged_part(parts, tmp_path, name, content, line):
     assert "\n" not in why
 
 
-# ---- a class
-# ----------------------------------------------------------------------------------------------------------
+# ---- a class -------------------------------------------------------------------------------------
 
 
 def test_class_is_checked_side_by_side_and_copies_are_flagged(

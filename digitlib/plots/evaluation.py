@@ -155,8 +155,7 @@ def recall_by_class(y_true, y_predicted):
     return described(ax, alt, table)
 
 
-# ---- images on show
-# ---------------------------------------------------------------------------------------------------
+# ---- images on show ------------------------------------------------------------------------------
 
 
 def gallery(images, titles, columns=10, alt=None):
@@ -246,8 +245,7 @@ def _mosaic(cells, columns):
     return ax
 
 
-# ---- calibration
-# ------------------------------------------------------------------------------------------------------
+# ---- calibration ---------------------------------------------------------------------------------
 
 
 def reliability(y_true, probabilities, classes, n_bins=10):

@@ -202,8 +202,7 @@ def _end_checks(process):
         )
 
 
-# ---- one folder, whole or not at all
-# ----------------------------------------------------------------------------------
+# ---- one folder, whole or not at all -------------------------------------------------------------
 
 
 @contextmanager

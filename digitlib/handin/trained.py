@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from digitlib.handin.evidence import CannotBeChecked, DoesNotHold
 from digitlib.recipes import RECIPES
-from digitlib.reporting.evidence import CannotBeChecked, DoesNotHold
 
 SAME_PROBABILITY = 1e-4  # another processor or torch rounds differently: seen up to 1e-6; another run differs by 0.1 and more
 SAME_SCALER = 1e-9

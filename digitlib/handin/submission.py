@@ -14,7 +14,9 @@ from pathlib import Path
 
 import digitlib
 from digitlib.errors import DigitlibError, ParameterError, RunError
-from digitlib.reporting import colab, executed, pdf
+from digitlib.handin import colab
+from digitlib.handin.evidence import faults as notebook_faults
+from digitlib.reporting import pdf
 from digitlib.reporting.report import check_name
 
 MANIFEST = "MANIFEST.json"
@@ -109,8 +111,7 @@ def describe(content):
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
-# ---- what a hand-in must be
-# -------------------------------------------------------------------------------------------
+# ---- what a hand-in must be ----------------------------------------------------------------------
 
 
 def _check_title_page(title_page):
@@ -146,7 +147,7 @@ def _check_folder(folder):
     if faults := [
         fault
         for path in sorted(folder.glob("*.ipynb"))
-        for fault in executed.faults(path.read_bytes(), path.name)
+        for fault in notebook_faults(path.read_bytes(), path.name)
     ]:
         raise RunError(f"{folder}: {'; '.join(faults)}")
     return info
@@ -175,8 +176,7 @@ def code_fault(commit):
     return None
 
 
-# ---- the parts
-# --------------------------------------------------------------------------------------------------------
+# ---- the parts -----------------------------------------------------------------------------------
 
 
 def _copy_parts(folder, staging, title_page):

@@ -1,22 +1,155 @@
-"""Are the bundled rows the published ones? A live fetch from the UCI archive, with a time limit and
-a cache.
-
-``ucimlrepo`` sets no time limit, so it runs in a child process (``python -m digitlib.uci OUT.csv``)
-that can be stopped for good however slowly the server drips.
-"""
+"""Digits that are not bundled: a CSV file of the user's, a live fetch from the UCI archive."""
 
 import contextlib
+import csv
+import gzip
+import io
 import os
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-from digitlib import cache
 from digitlib.errors import DataError
+
+FORM = "each row needs 64 integer pixels 0..16 and a class 0..9, separated by commas"
+MAX_BYTES = 500_000_000  # about 3 million digits; more is a mistake (or a compression bomb), not a table for this package
+
+
+def read_table(path):
+    """Read and check a ``.csv`` or ``.csv.gz`` file of digits.
+
+    Parameters
+    ----------
+    path : str or path-like
+        64 integer pixels 0..16, then a class 0..9 per line; a header line is allowed.
+
+    Returns
+    -------
+    ndarray of shape (n, 65), uint8
+
+    Raises
+    ------
+    DataError
+        The first thing that is wrong, with its row (line of the file) and column counted from 1.
+    """
+    lines, rows = _rows(path)
+    if rows and _is_header(rows[0]):
+        lines, rows = lines[1:], rows[1:]
+    if not rows:
+        raise DataError(f"{path}: no rows of data; {FORM}")
+    for line, row in zip(lines, rows, strict=True):
+        if len(row) != 65:
+            raise DataError(f"{path}: row {line} has {len(row)} columns instead of 65; {FORM}")
+    try:
+        values = np.array(rows, dtype=float)
+    except ValueError:
+        values = np.array(
+            [[float(cell) if _is_number(cell) else np.inf for cell in row] for row in rows]
+        )
+    _check(values, rows, lines, path)
+    return values.astype(np.uint8)
+
+
+def _rows(path):
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise DataError(
+                f"{path}: is a folder; source takes bundled, uci, sklearn or the path of a .csv or"
+                " .csv.gz file"
+            )
+        data = _contents(path)
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such file; source takes bundled, uci, sklearn or the path of a .csv or"
+            " .csv.gz file"
+        ) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path}: cannot be read ({error}); check the file and its permissions"
+        ) from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: not a text file (byte {error.start}); save it as CSV in UTF-8"
+        ) from error
+    try:
+        reader = csv.reader(io.StringIO(text))
+        # An empty line is no row, but it counts: the lines in messages are those that an editor
+        # shows.
+        numbered = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+    except csv.Error as error:
+        raise DataError(f"{path}: not a CSV file ({error}); {FORM}") from error
+    return [line for line, _ in numbered], [row for _, row in numbered]
+
+
+def _contents(path):
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise DataError(
+            f"{path}: more than {MAX_BYTES // 1_000_000} MB of text; give a smaller table"
+        )
+    return data
+
+
+def _is_header(row):
+    """No cell is a number, or the pixels are numbered as pandas names columns: both cannot be a
+    digit.
+    """
+    counted = [[str(i) for i in range(start, start + 64)] for start in (0, 1)]
+    return len(row) == 65 and (row[:64] in counted or not any(map(_is_number, row)))
+
+
+def _is_number(cell):
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _check(values, rows, lines, path):
+    """Raise for the first bad cell, each kind with its own words."""
+    upper = np.r_[np.full(64, 16), 9]
+    bad = ~(
+        (values >= 0) & (values <= upper) & (values == np.floor(values))
+    )  # NaN compares false, so it is bad too
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        cell, value = rows[row][column], values[row, column]
+        kind, kinds = ("pixel", "pixels") if column < 64 else ("class", "classes")
+        allowed = f"{kinds} are integers 0..{upper[column]}"
+        if cell == "" or np.isnan(value):
+            problem = f"the {kind} is missing ({cell or 'empty cell'})"
+        elif not _is_number(cell):
+            problem = f"{cell[:20]!r} is not a number"
+        elif value != np.floor(value):
+            problem = f"{cell[:20]} is a fraction"
+        else:
+            problem = f"{cell[:20]} is out of range"
+        raise DataError(f"{path}: row {lines[row]}, column {column + 1}: {problem}; {allowed}")
+    missing = sorted(set(range(10)) - set(values[:, 64].astype(int)))
+    if missing:
+        raise DataError(
+            f"{path}: column 65: no row of class {missing[0]}; every class 0..9 needs rows"
+        )
+
+
+def cache_folder():
+    """The cache folder: what ``DIGITLIB_CACHE`` says, else the platform's folder for this user."""
+    from platformdirs import user_cache_path
+
+    override = os.environ.get("DIGITLIB_CACHE")
+    return Path(override) if override else user_cache_path("digitlib")
+
 
 DATASET_ID = 80
 TIME_LIMIT = (
@@ -49,7 +182,7 @@ def fetch(expected):
     place of the archive's ``/api/dataset``), ``DIGITLIB_CACHE`` (folder in place of the user's
     cache folder).
     """
-    cached = cache.folder() / f"uci-{DATASET_ID}.npy"
+    cached = cache_folder() / f"uci-{DATASET_ID}.npy"
     try:
         table = np.load(cached, allow_pickle=False)
         if np.array_equal(table, expected):
@@ -100,7 +233,7 @@ def _fetch_in_child():
         out = Path(folder, "table.csv")
         try:
             child = subprocess.run(
-                [sys.executable, "-m", "digitlib.uci", str(out)],
+                [sys.executable, "-m", "digitlib.sources", str(out)],
                 timeout=limit,
                 capture_output=True,
                 text=True,

@@ -16,9 +16,10 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 import digitlib
 from digitlib.errors import ParameterError
-from digitlib.reporting import claims, unpack
-from digitlib.reporting.evidence import Evidence, Unreadable
-from digitlib.reporting.submission import TITLE_PAGE
+from digitlib.handin import claims
+from digitlib.handin import evidence as hand_in
+from digitlib.handin.evidence import Evidence, Unreadable
+from digitlib.handin.submission import TITLE_PAGE
 
 MARKS = (
     "file",
@@ -105,9 +106,9 @@ def verify(path, retrain=False):
     path, start = Path(path), time.perf_counter()
     lines, evidence = [], None
     try:
-        evidence = Evidence(unpack.read(path))
+        evidence = Evidence(hand_in.read(path))
         lines.append(("archive", "holds", f"{len(evidence.files)} plain files"))
-    except unpack.Unsafe as error:
+    except hand_in.Unsafe as error:
         lines.append(("archive", "does not hold", str(error)))
     for name in claims.CLAIMS:
         if name != "retraining" or retrain:
@@ -158,8 +159,7 @@ def table(verdict):
     yield f"  {'=> ':>{width}}{verdict['verdict']}  ({verdict['seconds']} s)"
 
 
-# ---- one submission
-# ---------------------------------------------------------------------------------------------------
+# ---- one submission ------------------------------------------------------------------------------
 
 
 def _digest(path):
@@ -203,8 +203,7 @@ def _identity(evidence):
     return found
 
 
-# ---- a class
-# ----------------------------------------------------------------------------------------------------------
+# ---- a class -------------------------------------------------------------------------------------
 
 
 def _all(paths, retrain, jobs):
@@ -245,7 +244,7 @@ def _write(verdict, folder):
         json.dumps(verdict, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     environment = Environment(
-        loader=PackageLoader("digitlib.reporting", "template"),
+        loader=PackageLoader("digitlib.handin", "template"),
         autoescape=select_autoescape(("html", "j2")),
     )
     page = environment.get_template("verdict.html.j2").render(v=verdict)

@@ -1,15 +1,165 @@
-"""What does a submission say, read with suspicion? Files in memory to arrays and text; nothing is
-executed, nothing unpickled.
-"""
+"""What a hand-in says, read with suspicion: archive, notebooks, files become arrays; nothing runs."""
 
 import io
+import itertools
 import json
 import re
+import stat
+import zipfile
 from functools import cached_property
 
 import numpy as np
 
 from digitlib.data import load_digits
+
+NAME = re.compile(
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
+)  # a hand-in is flat: no folder, so no way out of one
+MAX_ARCHIVE = 200_000_000
+MAX_FILES = 500
+MAX_FILE = 64_000_000
+MAX_TOTAL = 400_000_000
+
+
+class Unsafe(Exception):
+    """The archive is not one that may be unpacked; the message says what is wrong with it."""
+
+
+def read(path):
+    """Content of every file of the zip archive `path`.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    dict of str to bytes
+        Names are plain file names.
+
+    Raises
+    ------
+    Unsafe
+        No zip file, more or larger files than a hand-in has, a name that is a path, a link, a name
+        twice, encryption, damage.
+    """
+    if (size := path.stat().st_size) > MAX_ARCHIVE:
+        raise Unsafe(f"the file has {size:,} bytes, more than {MAX_ARCHIVE:,}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _check(entries)
+            return {entry.filename: _content(archive, entry) for entry in entries}
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        EOFError,
+        ValueError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
+        raise Unsafe(f"not a readable zip file ({error})") from error
+    except (
+        Exception
+    ) as error:  # zlib.error, struct.error, MemoryError: whatever a damaged archive provokes
+        if isinstance(error, Unsafe):
+            raise
+        raise Unsafe(f"not a readable zip file ({type(error).__name__})") from error
+
+
+def _check(entries):
+    """Look at names and sizes before a single byte is unpacked."""
+    if len(entries) > MAX_FILES:
+        raise Unsafe(f"{len(entries):,} files, more than {MAX_FILES}")
+    seen = set()
+    for entry in entries:
+        name, mode = entry.filename, entry.external_attr >> 16
+        if not NAME.fullmatch(name):
+            raise Unsafe(
+                f"{name[:80]!r} is no plain file name; it could be written outside the folder"
+            )
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise Unsafe(f"{name} is a {'symbolic link' if stat.S_ISLNK(mode) else 'special file'}")
+        if name.lower() in seen:
+            raise Unsafe(f"{name} is in it twice")
+        if entry.flag_bits & 1:
+            raise Unsafe(f"{name} is encrypted")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Unsafe(f"{name} is packed by an unusual method")
+        if entry.file_size > MAX_FILE:
+            raise Unsafe(
+                f"{name} would unpack to {entry.file_size:,} bytes, more than {MAX_FILE:,}"
+            )
+        seen.add(name.lower())
+    if (total := sum(entry.file_size for entry in entries)) > MAX_TOTAL:
+        raise Unsafe(f"it would unpack to {total:,} bytes, more than {MAX_TOTAL:,}")
+
+
+def _content(archive, entry):
+    with archive.open(entry) as file:
+        content = file.read(
+            entry.file_size + 1
+        )  # never more than was declared and found small enough
+    if len(content) != entry.file_size:
+        raise Unsafe(f"{entry.filename} is not as long as the archive says")
+    return content
+
+
+def faults(content, name):
+    """What is wrong with an executed notebook.
+
+    Parameters
+    ----------
+    content : bytes
+        The ``.ipynb`` file; it is read, never run.
+    name : str
+        What to call it.
+
+    Returns
+    -------
+    list of str
+        One line per fault; empty if every code cell ran, in order, without an error.
+    """
+    try:
+        cells = json.loads(content)["cells"]
+        code = [
+            cell
+            for cell in cells
+            if cell["cell_type"] == "code" and "".join(cell["source"]).strip()
+        ]
+        counts = [cell["execution_count"] for cell in code]
+        errors = [
+            (cell, output)
+            for cell in code
+            for output in cell["outputs"]
+            if output["output_type"] == "error"
+        ]
+        # papermill adds a cell of injected parameters and numbers it like any other.
+        said = [
+            f"{name}: cell [{cell['execution_count']}] ended in {output['ename']}; mend it and run"
+            " again"
+            for cell, output in errors
+        ]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return [f"{name}: not a readable notebook ({type(error).__name__})"]
+    if not code:
+        return [f"{name}: no code was run"]
+    if not all(isinstance(count, int) for count in counts):
+        return [
+            *said,
+            (
+                f"{name}: {sum(not isinstance(count, int) for count in counts)} of {len(code)}"
+                " cells were never run; run all of it"
+            ),
+        ]
+    if counts != sorted(set(counts)):
+        at = next(count for count, following in itertools.pairwise(counts) if following <= count)
+        return [
+            *said,
+            f"{name}: cells did not run in order (after [{at}]); restart the kernel and run all",
+        ]
+    return said
+
 
 SOURCES = {
     "bundled": "bundled",
@@ -44,7 +194,7 @@ class Evidence:
     Parameters
     ----------
     files : dict of str to bytes
-        From :func:`digitlib.reporting.unpack.read`.
+        From :func:`digitlib.handin.evidence.read`.
     """
 
     def __init__(self, files):

@@ -1,1 +1,0 @@
-"""Pictures drawn by ourselves, for the notebook and the tests; ``make.py`` draws them."""
