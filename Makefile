@@ -10,6 +10,7 @@ DEV_STAMP := $(VENV)/installed-dev
 # A virtual environment whose interpreter has gone (a Python that was upgraded away) counts as not installed.
 GONE := $(if $(wildcard $(BIN)/python),,gone)
 
+comma := ,
 # A quote in a value must not end the quotes around it.
 option = $(if $($(1)),--$(2) '$(subst ','\'',$($(1)))')
 
@@ -56,7 +57,7 @@ format: $(DEV_STAMP) ## format the code, strip the notebooks
 
 lock: ## write requirements.lock anew: newest versions that pyproject.toml allows (torch stays)
 	$(PYTHON) -m venv --clear $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)" '.[dev]'
+	$(VENV)-lock/bin/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)" '.[report,picture,dev]'
 	(echo '# Exact versions, used as pip constraints. Made by `make lock`.'; \
 		$(VENV)-lock/bin/python -m pip freeze --exclude digitlib | sed 's/+cpu$$//') > requirements.new
 	mv requirements.new requirements.lock; rm -rf $(VENV)-lock
@@ -91,9 +92,9 @@ install = @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	&& rm $(VENV)/installing && touch $(2)
 
 $(STAMP): requirements.lock pyproject.toml $(GONE)
-	$(call install,.,$(STAMP))
+	$(call install,'.[report$(comma)picture]',$(STAMP))
 
 $(DEV_STAMP): $(STAMP)
-	$(call install,'.[dev]',$(DEV_STAMP))
+	$(call install,'.[report$(comma)picture$(comma)dev]',$(DEV_STAMP))
 
 .PHONY: report test lab pdf colab submission lint bench format lock clean help gone

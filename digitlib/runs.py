@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -198,11 +199,24 @@ def predictions_frame(result):
     )
 
 
+@contextmanager
+def replacing(path):
+    """A path beside `path` to write to, which takes its place when the block ends well.
+
+    A reader never sees half a file; if the block raises, `path` is as it was before.
+    """
+    part = Path(path).with_name(f".{Path(path).name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def write_text(path, text):
-    """Write under a temporary name, then rename, so that a reader never sees half a file."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    """Write `text` to `path`, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def load(folder, consistent=True):
@@ -349,7 +363,9 @@ def code_hash():
     """SHA-256 over the sources of the package: any change of code gives another one."""
     root, digest = Path(digitlib.__file__).parent, hashlib.sha256()
     for path in sorted([*root.rglob("*.py"), *root.glob("*.json")]):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(
+            path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
+        )
     return digest.hexdigest()
 
 

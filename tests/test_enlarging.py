@@ -8,7 +8,8 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from digitlib import DigitClassifier, load_digits, strokes
+from digitlib import DigitClassifier, load_digits
+from digitlib import augmentation as strokes
 from digitlib.augmentation import enlarge, examples, rewrite
 from digitlib.recipes import RECIPES
 
