@@ -362,7 +362,7 @@ class FoldStore:
 def code_hash():
     """SHA-256 over the sources of the package: any change of code gives another one."""
     root, digest = Path(digitlib.__file__).parent, hashlib.sha256()
-    for path in sorted([*root.rglob("*.py"), *root.glob("*.json")]):
+    for path in sorted([*root.rglob("*.py"), *root.glob("*.toml")]):
         digest.update(
             path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
         )
