@@ -267,7 +267,7 @@ def _pdf(arguments):
 def _predict(arguments):
     from digitlib import reading
 
-    reading.run(arguments)
+    reading.predict(arguments.pictures, arguments.run_folder, arguments.json, arguments.images, arguments.labels)
 
 
 def main(arguments=None):
