@@ -1,294 +1,166 @@
 """The commands that ``make`` calls: ``python -m digitlib``."""
 
-import argparse
 import os
 import signal
 import sys
 
+import click
+
 import digitlib
-from digitlib.errors import DigitlibError, NotebookFailed, ParameterError
+from digitlib.errors import DigitlibError, NotebookFailed
 from digitlib.recipes import RECIPES
 
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, where argparse would print the usage as well."""
-
-    def error(self, message):
-        raise ParameterError(f"{message} (see {self.prog} --help)")
+# A command imports its room when it is called: help and bad input are answered without torch.
 
 
-def _parser():
-    parser = _Parser(prog="digitlib", description=digitlib.__doc__, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"digitlib {digitlib.__version__}")
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", parser_class=_Parser
-    )
-
-    report = commands.add_parser(
-        "report", help="run the notebooks and write reports/NAME/", allow_abbrev=False
-    )
-    report.add_argument(
-        "--name", metavar="NAME", help="folder under reports/ (default: the recipe's name)"
-    )
-    report.add_argument(
-        "--recipe",
-        default="coursework",
-        metavar="RECIPE",
-        help=f"{', '.join(RECIPES)} (default: %(default)s)",
-    )
-    report.add_argument(
-        "--seed",
-        default="0",
-        metavar="N",
-        help="seed of weights, order and dropout (default: %(default)s)",
-    )
-    report.add_argument("--splits", default="4", metavar="N", help="folds (default: %(default)s)")
-    report.add_argument(
-        "--epochs", metavar="N", help="passes over the training images (default: the recipe's)"
-    )
-    report.add_argument(
-        "--source",
-        default="bundled",
-        metavar="SOURCE",
-        help="bundled, uci, sklearn or a CSV file (default: %(default)s)",
-    )
-    report.add_argument(
-        "--scaling",
-        default="train",
-        metavar="ROWS",
-        help="rows the scaler may see: train, or all (leaky; default: %(default)s)",
-    )
-    report.add_argument(
-        "--compare",
-        action="store_true",
-        help="also run 4_compare: competitors, new writers, learning curve",
-    )
-    report.set_defaults(run=_report)
-
-    check = commands.add_parser(
-        "check", help="check a finished report from its own files", allow_abbrev=False
-    )
-    check.add_argument("folder", metavar="FOLDER", help="such as reports/coursework")
-    check.add_argument(
-        "--all",
-        action="store_true",
-        help="also what needs data and a little training; writes checks.json",
-    )
-    check.set_defaults(run=_check)
-
-    compare = commands.add_parser(
-        "compare", help="recipes and competitors on the same rows", allow_abbrev=False
-    )
-    compare.add_argument(
-        "--run", dest="folder", metavar="FOLDER", help="a finished report to set against the others"
-    )
-    compare.add_argument(
-        "--recipes",
-        default="quick",
-        metavar="NAMES",
-        help="quick, all, or names with commas between (default: %(default)s)",
-    )
-    compare.add_argument(
-        "--source", metavar="SOURCE", help="as for report (default: the run's, else bundled)"
-    )
-    compare.set_defaults(run=_compare)
-
-    pdf = commands.add_parser(
-        "pdf", help="print a finished report as reports/NAME/NAME.pdf", allow_abbrev=False
-    )
-    pdf.add_argument("--name", required=True, metavar="NAME", help="folder under reports/")
-    pdf.add_argument("--browser", metavar="PATH", help="Chromium or Chrome (default: searched for)")
-    pdf.add_argument("--code", action="store_true", help="print the code too")
-    pdf.set_defaults(run=_pdf)
-
-    predict = commands.add_parser(
-        "predict", help="read handwritten digits in pictures", allow_abbrev=False
-    )
-    predict.add_argument(
-        "pictures",
-        nargs="*",
-        metavar="PICTURE",
-        help="PNG, JPEG, ...: one digit, or several in a line",
-    )
-    predict.add_argument(
-        "--run",
-        dest="run_folder",
-        metavar="FOLDER",
-        help="the run, such as reports/best (default: the newest)",
-    )
-    predict.add_argument("--json", action="store_true", help="print JSON")
-    predict.add_argument(
-        "--images",
-        metavar="FILE",
-        help="a labelled set in MNIST's format, with --labels: accuracy and confusions",
-    )
-    predict.add_argument("--labels", metavar="FILE", help="its labels")
-    predict.set_defaults(run=_predict)
-
-    _add_colab(commands)
-    _add_submission(commands)
-    _add_verify(commands)
-    return parser
+@click.group(no_args_is_help=False, help=digitlib.__doc__)
+@click.version_option(digitlib.__version__, prog_name="digitlib", message="%(prog)s %(version)s")
+def main_group():
+    """Handwritten-digit recognition with reports that can be recomputed."""
 
 
-def _add_colab(commands):
-    colab = commands.add_parser(
-        "colab",
-        help="write notebooks that carry digitlib with them: Colab, Kaggle, any Jupyter",
-        allow_abbrev=False,
-    )
-    colab.add_argument(
-        "--out",
-        default="dist/colab",
-        metavar="FOLDER",
-        help="where to write them (default: %(default)s)",
-    )
-    colab.add_argument(
-        "--repo",
-        metavar="OWNER/NAME",
-        help="install from this GitHub repository instead, with badges",
-    )
-    colab.set_defaults(run=_colab)
+def _option(name, default=None, **attributes):
+    shown = {"show_default": default is not None} | attributes
+    return click.option(f"--{name}", default=default, **shown)
 
 
-def _colab(arguments):
-    from digitlib.handin import colab
+@main_group.command()
+@_option("name", metavar="NAME", help="Folder under reports/ (the recipe's name if not given).")
+@_option("recipe", "coursework", metavar="RECIPE", help=f"One of {', '.join(RECIPES)}.")
+@_option("seed", "0", metavar="N", help="Seed of weights, order and dropout.")
+@_option("splits", "4", metavar="N", help="Folds.")
+@_option("epochs", metavar="N", help="Passes over the training images (else the recipe's).")
+@_option("source", "bundled", metavar="SOURCE", help="bundled, uci, sklearn or a CSV file.")
+@_option("scaling", "train", metavar="ROWS", help="Rows for the scaler: train, or all (leaky).")
+@click.option("--compare", is_flag=True, help="Also competitors, new writers, learning curve.")
+def report(name, compare, **parameters):
+    """Run the notebooks and write reports/NAME/."""
+    from digitlib.reporting import report as reports
 
-    for path in colab.build(arguments.out, arguments.repo):
-        print(f"{path}  {path.stat().st_size:,} bytes")
-
-
-def _add_submission(commands):
-    submission = commands.add_parser(
-        "submission", help="pack reports/NAME into one file to hand in", allow_abbrev=False
-    )
-    submission.add_argument("--name", required=True, metavar="NAME", help="folder under reports/")
-    for field, help_ in (
-        ("authors", "as they shall stand on the title page"),
-        ("course", "the course"),
-        ("title", "the title"),
-    ):
-        submission.add_argument(f"--{field}", required=True, metavar=field.upper(), help=help_)
-    submission.add_argument(
-        "--out", default="dist", metavar="FOLDER", help="where to write it (default: %(default)s)"
-    )
-    submission.add_argument(
-        "--any-code",
-        action="store_true",
-        help="hand in although the run's code is not what is committed; the manifest notes it",
-    )
-    submission.set_defaults(run=_submission)
+    name = parameters["recipe"] if name is None else name
+    folder = reports.make_report(name, reports.check_parameters(**parameters), compare=compare)
+    click.echo(reports.summary(folder))
+    click.echo(f"open {folder / 'index.html'}")
 
 
-def _submission(arguments):
-    from digitlib.handin import submission
-
-    title_page = {field: getattr(arguments, field) for field in submission.TITLE_PAGE}
-    path, notes = submission.make_submission(
-        arguments.name, title_page, out=arguments.out, any_code=arguments.any_code
-    )
-    for note in notes:
-        print(f"note: {note}")
-    print(f"hand in {path}")
-
-
-def _add_verify(commands):
-    verify = commands.add_parser(
-        "verify", help="does what a submission claims hold? for graders", allow_abbrev=False
-    )
-    verify.add_argument("files", nargs="+", metavar="FILE.zip", help="submissions")
-    verify.add_argument(
-        "--retrain",
-        action="store_true",
-        help="train again with our own code and the recorded seeds, and compare",
-    )
-    verify.add_argument("--csv", metavar="MARKS.csv", help="write one line per submission")
-    verify.add_argument(
-        "--out",
-        default=".",
-        metavar="FOLDER",
-        help="where verdict.html and verdict.json go (default: here)",
-    )
-    verify.add_argument(
-        "--jobs", type=int, metavar="N", help="submissions at once (default: one per core)"
-    )
-    verify.set_defaults(run=_verify)
-
-
-def _verify(arguments):
-    from digitlib.handin import verify
-
-    return verify.verify_files(
-        arguments.files,
-        retrain=arguments.retrain,
-        marks=arguments.csv,
-        out=arguments.out,
-        jobs=arguments.jobs,
-    )
-
-
-def _report(arguments):
-    from digitlib.reporting import report
-
-    names = ("recipe", "seed", "splits", "epochs", "source", "scaling")
-    parameters = report.check_parameters(**{name: getattr(arguments, name) for name in names})
-    name = arguments.recipe if arguments.name is None else arguments.name
-    folder = report.make_report(name, parameters, compare=arguments.compare)
-    print(report.verdict(folder))
-    print(report.checks_summary(folder))
-    print(f"open {folder / 'index.html'}")
-
-
-def _check(arguments):
+@main_group.command()
+@click.argument("folder")
+@click.option("--all", "everything", is_flag=True, help="Also with data; writes checks.json.")
+def check(folder, everything):
+    """Check a finished report from its own files."""
     from digitlib import checks
 
-    results = checks.check_folder(arguments.folder, everything=arguments.all)
-    print(*results, sep="\n")
-    if arguments.all:
-        checks.write(arguments.folder, results)
+    results = checks.check_folder(folder, everything=everything)
+    click.echo("\n".join(map(str, results)))
+    if everything:
+        checks.write(folder, results)
     return int(not all(result.passed for result in results))
 
 
-def _compare(arguments):
-    from digitlib import compare, load_digits, runs
+@main_group.command()
+@_option("run", metavar="FOLDER", help="A finished report to set against the others.")
+@_option("recipes", "quick", metavar="NAMES", help="quick, all, or names with commas between.")
+@_option("source", metavar="SOURCE", help="As for report (the run's, else bundled).")
+def compare(run, recipes, source):
+    """Measure recipes and competitors on the same rows."""
+    from digitlib import compare as comparisons
+    from digitlib import load_digits, runs
 
-    run = None if arguments.folder is None else runs.load(arguments.folder)
-    source = arguments.source or ("bundled" if run is None else run.info["data"]["source"])
-    comparison = compare.compare(load_digits(source), run, arguments.recipes)
-    print(compare.as_text(comparison), *compare.conclude(comparison), sep="\n")
+    run = None if run is None else runs.load(run)
+    source = source or ("bundled" if run is None else run.info["data"]["source"])
+    comparison = comparisons.compare(load_digits(source), run, recipes)
+    lines = [comparisons.as_text(comparison), *comparisons.conclude(comparison)]
+    click.echo("\n".join(lines))
 
 
-def _pdf(arguments):
-    from digitlib.reporting import pdf
+@main_group.command()
+@_option("name", required=True, metavar="NAME", help="Folder under reports/.")
+@_option("browser", metavar="PATH", help="Chromium or Chrome (searched for if not given).")
+@click.option("--code", is_flag=True, help="Print the code too.")
+def pdf(name, browser, code):
+    """Print a finished report as reports/NAME/NAME.pdf."""
+    from digitlib.reporting import pdf as printing
 
-    print(pdf.make_pdf(arguments.name, browser=arguments.browser, code=arguments.code))
+    click.echo(printing.make_pdf(name, browser=browser, code=code))
 
 
-def _predict(arguments):
+@main_group.command()
+@click.argument("pictures", nargs=-1)
+@_option("run", metavar="FOLDER", help="The run, such as reports/best (the newest if not given).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_option("images", metavar="FILE", help="A labelled set in MNIST's format, with --labels.")
+@_option("labels", metavar="FILE", help="Its labels.")
+def predict(**options):
+    """Read handwritten digits in PICTURES: PNG, JPEG, ..., one digit or several in a line."""
     from digitlib import reading
 
-    reading.predict(arguments.pictures, arguments.run_folder, arguments.json, arguments.images, arguments.labels)
+    reading.predict(**options)
+
+
+@main_group.command()
+@_option("out", "dist/colab", metavar="FOLDER", help="Where to write them.")
+@_option("repo", metavar="OWNER/NAME", help="Install from this GitHub repository, with badges.")
+def colab(out, repo):
+    """Write notebooks that carry digitlib with them: for Colab, Kaggle, any Jupyter."""
+    from digitlib.handin import colab as carried
+
+    for path in carried.build(out, repo):
+        click.echo(f"{path}  {path.stat().st_size:,} bytes")
+
+
+@main_group.command()
+@_option("name", required=True, metavar="NAME", help="Folder under reports/.")
+@_option("authors", required=True, metavar="AUTHORS", help="As they shall stand on the title page.")
+@_option("course", required=True, metavar="COURSE", help="The course.")
+@_option("title", required=True, metavar="TITLE", help="The title.")
+@_option("out", "dist", metavar="FOLDER", help="Where to write it.")
+@click.option("--any-code", is_flag=True, help="Although the code is not what is committed.")
+def submission(name, out, any_code, **title_page):
+    """Pack reports/NAME into one file to hand in."""
+    from digitlib.handin import submission as packing
+
+    path, notes = packing.make_submission(name, title_page, out=out, any_code=any_code)
+    click.echo("\n".join([*(f"note: {note}" for note in notes), f"hand in {path}"]))
+
+
+@main_group.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE.zip...")
+@click.option("--retrain", is_flag=True, help="Train again with the recorded seeds, and compare.")
+@_option("csv", metavar="MARKS.csv", help="Write one line per submission.")
+@_option("out", ".", metavar="FOLDER", help="Where verdict.html and verdict.json go.")
+@_option("jobs", type=int, metavar="N", help="Submissions at once (one per core if not given).")
+def verify(files, retrain, csv, out, jobs):
+    """Tell graders whether what a submission claims holds."""
+    from digitlib.handin import verify as verdicts
+
+    return verdicts.verify_files(files, retrain=retrain, marks=csv, out=out, jobs=jobs)
 
 
 def main(arguments=None):
-    """Run one command; exit code 0, 1 (a run failed), 2 (bad input), 130 (interrupted) or 141
-    (nobody reads the output).
+    """Run one command and end the process.
+
+    Exit code 0; 1: a run failed; 2: bad input; 130: interrupted; 141: nobody reads the output.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` cleans up as Ctrl-C does
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    code, said = 2, None
     try:
-        parsed = _parser().parse_args(arguments)
-        sys.exit(parsed.run(parsed))
+        with main_group.make_context("digitlib", words) as context:
+            code = main_group.invoke(context)
+    except click.exceptions.Exit as end:  # of --help and --version
+        code = end.exit_code
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "digitlib"
+        said = f"{error.format_message().rstrip('.')} (see {command} --help)"
     except DigitlibError as error:
-        print(f"digitlib: {error}", file=sys.stderr)
-        sys.exit(2)
+        said = error
     except NotebookFailed as error:
-        print(f"digitlib: {error}", file=sys.stderr)
-        sys.exit(1)
+        code, said = 1, error
     except KeyboardInterrupt:
-        print(
-            "digitlib: interrupted; finished folds are kept, the same command goes on from them",
-            file=sys.stderr,
-        )
-        sys.exit(130)
+        code = 130
+        said = "interrupted; finished folds are kept, the same command goes on from them"
     except BrokenPipeError:  # whoever read the output has gone; what a shell calls SIGPIPE
         os._exit(141)
+    if said is not None:
+        print(f"digitlib: {said}", file=sys.stderr)
+    sys.exit(code)

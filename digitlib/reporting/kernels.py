@@ -1,12 +1,10 @@
-"""How is a notebook run? By papermill, always on the Python that runs this, with errors a person
-can act on.
-"""
+"""Notebooks are run: by papermill, on the Python that runs this, those of a report side by side."""
 
-import asyncio
 import os
 import sys
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,17 +15,16 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from digitlib.errors import NotebookFailed
+from digitlib import checks, runs
+from digitlib.errors import DigitlibError, NotebookFailed
+from digitlib.reporting import render
 
-# What a kernel of a batch run finds in its environment. IPYTHONDIR: a user's IPython start-up files
-# must not change a report.
+# What a kernel of a batch run finds in its environment.
 ENVIRONMENT = {"DIGITLIB_PROGRESS": "log", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-
-READS = ("runs.load(", "Reader(")
 
 
 class _ThisPython(AsyncKernelManager):
-    """Starts the interpreter of this process, whatever kernels are installed under whatever name."""
+    """Starts the interpreter of this process, whatever kernels are installed by what name."""
 
     running: ClassVar = set()
     _lock = threading.Lock()
@@ -35,21 +32,14 @@ class _ThisPython(AsyncKernelManager):
     def __init__(self, **options):
         # No network socket, not even on this machine. Socket paths must be short: about 100
         # characters.
-        super().__init__(
-            transport="ipc", ip=f"{os.environ['IPYTHONDIR']}/{uuid.uuid4().hex[:8]}", **options
-        )
+        folder = os.environ["IPYTHONDIR"]
+        super().__init__(transport="ipc", ip=f"{folder}/{uuid.uuid4().hex[:8]}", **options)
 
     @property
     def kernel_spec(self):
         """The specification that is always used."""
-        argv = [
-            sys.executable,
-            "-m",
-            "ipykernel_launcher",
-            "-f",
-            "{connection_file}",
-            "--log-level=50",
-        ]
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv += ["--log-level=50"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
     async def _async_start_kernel(self, **options):
@@ -68,7 +58,7 @@ def kill_all():
             process.kill()
 
 
-def run(notebook, output, parameters, folder, ready=None):
+def run(notebook, output, parameters, folder):
     """Execute `notebook` with `folder` as its working directory.
 
     Parameters
@@ -78,20 +68,12 @@ def run(notebook, output, parameters, folder, ready=None):
     parameters : dict
         Values for names in the cell tagged ``parameters``.
     folder : Path
-    ready : callable or None
-        Asked until it is true before a cell that reads a run (`READS`) is executed; the kernel
-        starts and imports in the meantime.
 
     Raises
     ------
     NotebookFailed
         A cell raised an error, or the kernel died.
     """
-
-    async def wait(cell, cell_index):
-        while ready is not None and any(call in cell.source for call in READS) and not ready():
-            await asyncio.sleep(0.05)
-
     try:
         executed = papermill.execute_notebook(
             str(notebook),
@@ -103,12 +85,11 @@ def run(notebook, output, parameters, folder, ready=None):
             kernel_manager_class=_ThisPython,
             resources={"metadata": {"path": str(folder)}},
             start_timeout=120,
-            on_cell_start=wait,
         )
     except PapermillExecutionError as error:
-        said = str(error.evalue).strip().splitlines()
+        said = [*str(error.evalue).strip().splitlines(), ""][0]
         raise NotebookFailed(
-            f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {said[0] if said else ''}"
+            f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {said}"
         ) from error
     except DeadKernelError as error:
         raise NotebookFailed(
@@ -119,27 +100,79 @@ def run(notebook, output, parameters, folder, ready=None):
             f"{notebook.name}: its kernel did not start ({error}); try `python -m"
             " ipykernel_launcher --help`"
         ) from error
-    executed.metadata.papermill.update(
-        input_path=notebook.name, output_path=output.name
-    )  # no paths of this machine
+    # No paths of this machine.
+    executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)
     nbformat.write(executed, output)
 
 
-def notebook_folder():
-    """Where the notebooks are: beside the package in a checkout, inside it when it was installed
-    from a wheel.
+def run_all(plan, folder):
+    """Execute the notebooks of a report, write their pages and the checks.
+
+    Exploration runs beside training. The others start beside it too, import what they need, and
+    wait in :func:`digitlib.runs.load` until training has written the run; so do pages and checks.
+
+    Parameters
+    ----------
+    plan : dict of str to dict
+        Name of a notebook -> its parameters.
+    folder : Path
+
+    Raises
+    ------
+    NotebookFailed
+        The first failure; it ends the other notebooks as well.
     """
+    coming, trained = folder / runs.COMING, threading.Event()
+    coming.touch()
+
+    def page(name):
+        trained.wait()  # pages show facts of the run
+        if not coming.exists():
+            render.write_page(folder / f"{name}.ipynb", plan)
+
+    def in_turn(*names):
+        for name in names:
+            notebook = f"{name}.ipynb"
+            run(notebook_folder() / notebook, folder / notebook, plan[name], folder)
+            pages.append(renderer.submit(page, name))
+            if name == "2_train":
+                coming.unlink()
+                trained.set()
+                _check(folder)
+
+    lanes = [["2_train"], ["1_eda", "5_predict"], ["3_evaluate", *{"4_compare"} & plan.keys()]]
+    pages = []
+    with ThreadPoolExecutor(len(lanes)) as workers, ThreadPoolExecutor(1) as renderer:
+        try:
+            for done in as_completed([workers.submit(in_turn, *lane) for lane in lanes]):
+                done.result()
+            for done in pages:
+                done.result()
+        except BaseException:
+            kill_all()
+            trained.set()
+            raise
+
+
+def _check(folder):
+    """Write ``checks.json``. A check that did not pass is part of the report."""
+    try:
+        checks.write(folder, checks.check_folder(folder, everything=True))
+    except DigitlibError as error:
+        raise NotebookFailed(f"the checks could not be run: {error}") from error
+
+
+def notebook_folder():
+    """Where the notebooks are: beside the package in a checkout, inside it in a wheel."""
     package = Path(__file__).parents[1]
     beside = package.parent / "notebooks"
     return beside if (beside / "1_eda.ipynb").is_file() else package / "notebooks"
 
 
 def prepare_environment(scratch):
-    """Set what kernels inherit: an empty folder in place of the user's own settings, and the
-    digitlib that runs now.
-    """
+    """Set what kernels inherit: `scratch` for a user's own settings, and this digitlib."""
     home = str(Path(__file__).parents[2])
     path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-    os.environ.update(
-        ENVIRONMENT, IPYTHONDIR=str(scratch), JUPYTER_RUNTIME_DIR=str(scratch), PYTHONPATH=path
-    )
+    # A user's IPython start-up files must not change a report.
+    own = {"IPYTHONDIR": str(scratch), "JUPYTER_RUNTIME_DIR": str(scratch), "PYTHONPATH": path}
+    os.environ.update(ENVIRONMENT | own)

@@ -1,18 +1,23 @@
-"""How does an executed notebook become a page?
+"""Pages: an executed notebook becomes one HTML file, whole in itself.
 
-One HTML file, whole in itself: no address outside it is asked for anything. nbconvert walks the
-cells with ``template/page.html.j2``; what a template cannot do well (numbering, headings, headers
-of tables) is done here.
+No address outside the file is asked for anything. nbconvert walks the cells with
+``template/page.html.j2``; what a template cannot do well (headings, table headers) is done here.
 """
 
+import base64
 import html
-import json
 import re
 from pathlib import Path
 
+from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 from nbconvert.exporters.templateexporter import TemplateExporter
 from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers.python import PythonLexer
+
+from digitlib import runs
 
 PAGES = {
     "1_eda": "Exploration",
@@ -45,21 +50,13 @@ class _Exporter(HTMLExporter):
 
 
 class _Page:
-    """What one page knows while it is written: its links and facts, and what has been numbered so
-    far.
-    """
+    """What one page knows while it is written: its links and facts, and the headings so far."""
 
     def __init__(self, notebook, stems):
-        self.stem, self.title, self.toc = notebook.stem, PAGES.get(notebook.stem, notebook.stem), []
-        self.links = links(stems)
+        self.stem, self.title = notebook.stem, PAGES.get(notebook.stem, notebook.stem)
+        self.links, self.toc = links(stems), []
         self.report, self.facts = _facts(notebook.parent)
-        self._heading, self._level, self._ids, self._figures, self._tables = (
-            self.title,
-            1,
-            set(),
-            0,
-            0,
-        )
+        self._heading, self._level, self._ids = self.title, 1, set()
 
     def prose(self, text):
         """HTML of Markdown; its first heading of level 1 becomes the page's title, later ones never
@@ -86,89 +83,55 @@ class _Page:
         return f'<h{level} id="{name}">{inner}</h{level}>'
 
     def picture(self, output, mime):
-        """A figure, numbered, with the description that its function wrote into the output's
-        metadata.
-        """
-        import base64
-
-        facts = output.metadata.get(mime, {})
+        """A figure with the description that its function wrote into the output's metadata."""
+        facts, data = output.metadata.get(mime, {}), output.data[mime]
         alt = facts.get("alt") or output.data.get("text/plain", "")
         if not alt or alt.startswith("<"):
             alt = f"Picture without a description, under the heading {html.unescape(self._heading)}"
-        data = output.data[mime]
         if mime == "image/svg+xml":
             data = base64.b64encode(data.encode()).decode()
         size = ""
         if "width" in facts:
-            size = (
-                f' width="{facts["width"]}" height="{facts["height"]}" style="width:'
-                f' {facts["width"] / 16:g}rem"'
-            )
-        self._figures += 1
+            width, height = facts["width"], facts["height"]
+            size = f' width="{width}" height="{height}" style="width: {width / 16:g}rem"'
         return (
-            f'<figure id="figure-{self._figures}"><img src="data:{mime};base64,{data.strip()}"'
-            f' alt="{html.escape(alt)}"{size}><figcaption><span class="number">Figure'
-            f" {self._figures}.</span> {self._heading}</figcaption></figure>"
+            f'<figure><img src="data:{mime};base64,{data.strip()}" alt="{html.escape(alt)}"{size}>'
+            f"<figcaption>{self._heading}</figcaption></figure>"
         )
 
     def tables(self, text):
-        """HTML output, each table in it with scoped headers and a caption, in a region that
-        scrolls.
-        """
+        """HTML output, each table in it with scoped headers and a caption, in its own scroller."""
         if "<table" not in text:
             return text
-        from bs4 import BeautifulSoup
-
         soup = BeautifulSoup(text, "html.parser")
         for style in soup.select("style[scoped]"):
             style.decompose()
         for table in soup.find_all("table"):
-            self._tables += 1
-            _head(soup, table)
+            _head(table)
             _body(table)
-            caption = table.caption or soup.new_tag("caption")
-            number = soup.new_tag("span", attrs={"class": "number"})
-            number.string = f"Table {self._tables}."
-            caption.insert(0, number, " ")
             if not table.caption:
+                caption = soup.new_tag("caption")
                 caption.append(html.unescape(self._heading))
                 table.insert(0, caption)
-            label = " ".join(caption.get_text().split())
-            table.wrap(
-                soup.new_tag(
-                    "div",
-                    attrs={
-                        "class": "scroll",
-                        "role": "region",
-                        "tabindex": "0",
-                        "aria-label": label,
-                    },
-                )
-            )
+            label = " ".join(table.caption.get_text().split())
+            region = {"class": "scroll", "role": "region", "tabindex": "0", "aria-label": label}
+            table.wrap(soup.new_tag("div", attrs=region))
         return str(soup)
 
 
-def _head(soup, table):
-    """Headers with a scope; the line in which pandas puts the name of the index joins the line
-    above it.
-    """
+def _head(table):
+    """Headers with a scope; the line in which pandas names the index joins the line above it."""
     for attribute in ("border", "class"):
         del table[attribute]
     rows = table.thead.find_all("tr") if table.thead else []
     if len(rows) > 1:
-        names, above = rows[-1].find_all(["th", "td"]), rows[-2].find_all(["th", "td"])
-        named = [cell for cell in names if cell.get_text(strip=True)]
-        if (
-            named
-            and len(names) == len(above)
-            and all(
-                not a.get_text(strip=True) or not n.get_text(strip=True)
-                for a, n in zip(above, names, strict=True)
-            )
-        ):
-            for cell, name in zip(above, names, strict=True):
-                if name.get_text(strip=True):
-                    cell.string = name.get_text(strip=True)
+        named, above = (row.find_all(["th", "td"]) for row in (rows[-1], rows[-2]))
+        texts = [[cell.get_text(strip=True) for cell in cells] for cells in (named, above)]
+        free = len(named) == len(above) and not any(map(all, zip(*texts, strict=True)))
+        if free and any(texts[0]):
+            for cell, name in zip(above, texts[0], strict=True):
+                if name:
+                    cell.string = name
             rows.pop().decompose()
     for row in rows:
         row.attrs.pop("style", None)
@@ -216,10 +179,6 @@ def _code_label(cell):
 
 
 def _python_code(source):
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers.python import PythonLexer
-
     return highlight(source, PythonLexer(stripnl=True), HtmlFormatter(nowrap=True)).rstrip("\n")
 
 
@@ -232,7 +191,7 @@ def links(stems):
 
 def _facts(folder):
     """Name of the report and pairs for a page's header, from ``run.json``."""
-    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    info = runs.load(folder, consistent=False).info
     return info["recipe"]["name"], [
         ("Recipe", info["recipe"]["name"]),
         ("Seed", info["parameters"]["seed"]),
@@ -274,6 +233,4 @@ def write_page(notebook, stems=None):
     )
     exporter.environment.globals["page"] = page
     text, _ = exporter.from_filename(str(notebook))
-    target = notebook.with_suffix(".html")
-    target.write_text(text, encoding="utf-8")
-    return target
+    return runs.write_text(notebook.with_suffix(".html"), text)

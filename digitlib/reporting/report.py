@@ -1,22 +1,17 @@
-"""From parameters to a finished report folder: whole under its name, or not there at all."""
+"""Reports: from parameters to a finished folder, whole under its name or not there at all."""
 
 import fcntl
 import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
-import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
-from digitlib.data import check_splits, load_digits
+from digitlib.data import SOURCES, check_splits, load_digits
 from digitlib.errors import NotebookFailed, ParameterError
 from digitlib.recipes import get_recipe
-from digitlib.reporting import index, kernels, render
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
@@ -73,7 +68,7 @@ def _integer(name, value, least, most):
 
 
 def _absolute(source):
-    return source if source in ("bundled", "uci", "sklearn") else str(Path(source).resolve())
+    return source if source in SOURCES else str(Path(source).resolve())
 
 
 def check_name(name):
@@ -116,90 +111,24 @@ def make_report(name, parameters, reports="reports", compare=False):
     NotebookFailed
         A notebook failed; it is kept in ``reports/<name>-failed/``.
     """
+    # Here, not at the top: a bad parameter is told in a moment, without all that runs notebooks.
+    from digitlib.reporting import index, kernels
+
     target = Path(reports).resolve() / check_name(name)
+    here = {"run": "."}
+    plan = {"1_eda": {"source": parameters["source"]}, "2_train": {**parameters, **here}}
+    plan |= {"3_evaluate": here, **({"4_compare": here} if compare else {}), "5_predict": here}
     _restore(target)
     with _staging(target) as staging, tempfile.TemporaryDirectory() as scratch:
         kernels.prepare_environment(scratch)
         try:
-            _run_notebooks(staging, parameters, compare)
+            kernels.run_all(plan, staging)
         except NotebookFailed as error:
             raise NotebookFailed(f"{error} (kept: {_keep_failed(staging, target)})") from error
         index.write_index(staging, name)
         _publish(staging, target)
         index.write_overview(target.parent)
     return target
-
-
-def _run_notebooks(staging, parameters, compare):
-    """Exploration beside training; the rest beside the checks, as soon as training has written
-    ``run.json``, which pages need too.
-    """
-    plan = {
-        "1_eda": {"source": parameters["source"]},
-        "2_train": {**parameters, "run": "."},
-        "3_evaluate": {"run": "."},
-        **({"4_compare": {"run": "."}} if compare else {}),
-        "5_predict": {"run": "."},
-    }
-
-    def saved():
-        if stopped.is_set():
-            raise NotebookFailed("stopped")
-        return (staging / "run.json").is_file()
-
-    def in_turn(*notebooks):
-        for notebook in notebooks:
-            output = staging / f"{notebook}.ipynb"
-            kernels.run(
-                kernels.notebook_folder() / f"{notebook}.ipynb",
-                output,
-                plan[notebook],
-                staging,
-                ready=saved,
-            )
-            if notebook == "2_train":
-                checking.append(_start_checks(staging))
-            with lock:
-                executed.append(output)
-                while executed and saved():
-                    pages.append(renderer.submit(render.write_page, executed.pop(), plan))
-
-    executed, pages, checking, lock, stopped = [], [], [], threading.Lock(), threading.Event()
-    with ThreadPoolExecutor(3) as workers, ThreadPoolExecutor(1) as renderer:
-        lanes = [["2_train"], ["1_eda", "5_predict"], ["3_evaluate", *["4_compare"] * compare]]
-        running = [workers.submit(in_turn, *lane) for lane in lanes]
-        try:
-            for future in as_completed(
-                running
-            ):  # the first failure ends the other notebooks as well
-                future.result()
-            for page in pages:
-                page.result()
-            _end_checks(*checking)
-        except BaseException:
-            stopped.set()
-            kernels.kill_all()
-            for process in checking:
-                process.kill()
-            raise
-
-
-def _start_checks(staging):
-    """The checks in a process of their own: they need torch, which this one does without."""
-    command = [sys.executable, "-m", "digitlib", "check", "--all", str(staging)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-def _end_checks(process):
-    """Wait for ``checks.json``. A check that did not pass is part of the report; checks that could
-    not run are no report.
-    """
-    _, said = process.communicate()
-    if process.returncode not in (0, 1) or not (Path(process.args[-1]) / "checks.json").is_file():
-        raise NotebookFailed(
-            "the checks could not be run:"
-            f" {said.strip().splitlines()[-1] if said.strip() else process.returncode}"
-        )
 
 
 # ---- one folder, whole or not at all -------------------------------------------------------------
@@ -258,22 +187,20 @@ def _keep_failed(staging, target):
     return os.path.relpath(kept)
 
 
-def checks_summary(folder):
-    """One line: how many checks passed, and which did not."""
-    results = json.loads((folder / "checks.json").read_text(encoding="utf-8"))
+def summary(folder):
+    """Two lines: recipe, correct, total, accuracy; how many checks passed, and which did not."""
+    info, results = (
+        json.loads((folder / name).read_text(encoding="utf-8"))
+        for name in ("run.json", "checks.json")
+    )
+    scores = info["scores"]
     failed = [
         f"; NOT passed: {r['code']} {r['title']} ({r['detail']})"
         for r in results
         if not r["passed"]
     ]
-    return f"checks: {len(results) - len(failed)} of {len(results)} passed{''.join(failed)}"
-
-
-def verdict(folder):
-    """One line: recipe, correct, total, accuracy."""
-    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    scores = info["scores"]
     return (
         f"{info['recipe']['name']}: {scores['correct']:,} of {scores['total']:,} correct,"
-        f" {100 * scores['accuracy']:.2f} %"
+        f" {100 * scores['accuracy']:.2f} %\n"
+        f"checks: {len(results) - len(failed)} of {len(results)} passed{''.join(failed)}"
     )
