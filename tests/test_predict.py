@@ -117,9 +117,9 @@ def test_a_scribble_is_warned_of_and_held_out_digits_are_not(reader):
         "unlike the data" in warning
         for warning in reader.read(DRAWINGS / "scribble.png")[0].warnings
     )
-    sure = np.genfromtxt(reader.run.path / "predictions.csv", delimiter=",", skip_header=1)[:, 4:].max(
-        axis=1
-    )
+    sure = np.genfromtxt(reader.run.path / "predictions.csv", delimiter=",", skip_header=1)[
+        :, 4:
+    ].max(axis=1)
     assert 0.005 < (sure < reader.limits.probability).mean() < 0.015
     assert 15 < reader.limits.distance < 40
 
