@@ -110,8 +110,8 @@ def test_every_source_has_its_own_description(tmp_path):
 @pytest.fixture
 def package_folder(tmp_path, monkeypatch):
     """A copy of the bundled file that may be spoilt, read in place of the package's."""
-    shutil.copytree(data.files("digitlib") / "optdigits", tmp_path / "optdigits")
-    monkeypatch.setattr(data, "files", lambda package: tmp_path)
+    shutil.copytree(data.BUNDLED, tmp_path / "optdigits")
+    monkeypatch.setattr(data, "BUNDLED", tmp_path / "optdigits")
     assert digitlib.load_digits().sha256 == SHA256
     return tmp_path / "optdigits"
 
