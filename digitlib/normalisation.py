@@ -1,5 +1,6 @@
-"""From the ink of a digit to 64 counts, as the data's authors did it: for photos, and for training
-images that are written anew.
+"""From the ink of a digit to 64 counts, as the data's authors did it.
+
+For photos, and for training images that are written anew.
 
 The authors took their bitmaps from NIST's form-based handprint recognition system, which stretches
 a character to a box, evens its weight and straightens it. The data show it: 98 % of the images hold
@@ -9,12 +10,11 @@ row begin within one column of each other.
 References
 ----------
 .. [1] M. D. Garris et al. (1994). NIST Form-Based Handprint Recognition System. NISTIR 5469:
-   normalisation and shear of characters. The
-   numbers are those of ``normaliz.c``, ``morphchr.c`` and ``shear.c`` in its release 2.2 (2003).
+   normalisation and shear of characters. The numbers are those of ``normaliz.c``, ``morphchr.c``
+   and ``shear.c`` in its release 2.2 (2003).
 .. [2] E. Alpaydin and C. Kaynak (1998). Optical Recognition of Handwritten Digits.
-   https://doi.org/10.24432/C50P49: "32x32 bitmaps
-   are divided into nonoverlapping blocks of 4x4 and the number of on pixels are counted in each
-   block".
+   https://doi.org/10.24432/C50P49: "32x32 bitmaps are divided into nonoverlapping blocks of 4x4
+   and the number of on pixels are counted in each block".
 """
 
 import numpy as np
@@ -22,14 +22,11 @@ from scipy import ndimage
 
 BITMAP = 32  # rows and columns of the authors' bitmaps
 BOX_COLUMNS = 20  # a character is stretched to all rows and to these columns [1]
-THIN, VERY_THIN = (
-    256,
-    108,
-)  # ink pixels of 1,024 below which a character is thickened once, twice [1]
-THICK, VERY_THICK = 412, 560  # above which it is thinned once, twice [1]
-CROSS = ndimage.generate_binary_structure(2, 1)[
-    None
-]  # a pixel's neighbours in the same bitmap: above, below, left, right
+# Ink pixels of 1,024 below which a character is thickened once and twice, above which thinned [1].
+THIN, VERY_THIN = 256, 108
+THICK, VERY_THICK = 412, 560
+# A pixel's neighbours in the same bitmap: above, below, left, right.
+CROSS = ndimage.generate_binary_structure(2, 1)[None]
 
 
 def steps(ink):
@@ -52,9 +49,7 @@ def steps(ink):
 
 
 def stretch(ink):
-    """Stretch each digit, from edge to edge of its ink, to 32 rows and 20 columns in the middle of
-    32x32 [1]_.
-    """
+    """Stretch each digit, from edge to edge of its ink, to 20 columns of 32x32 pixels [1]_."""
     index = np.arange(len(ink))
     across = _sample(ink.any(axis=1), BOX_COLUMNS)  # (n, 20) columns
     down = _sample(ink.any(axis=2), BITMAP)  # (n, 32) rows
@@ -64,17 +59,16 @@ def stretch(ink):
 
 
 def _sample(used, count):
-    """Indices of `count` evenly spaced places from first to last True of each row of `used` (n,
-    length).
-    """
+    """`count` evenly spaced indices from first to last True of each row of `used` (n, length)."""
     first = used.argmax(axis=1)[:, None]
     length = used.shape[1] - used[:, ::-1].argmax(axis=1)[:, None] - first
     return first + ((np.arange(count) + 0.5) * length / count).astype(int)
 
 
 def even_weight(bitmaps):
-    """Thicken thin strokes, thin thick ones, by a pixel or two on every side [1]_; bool (n, 32, 32)
-    in and out.
+    """Thicken thin strokes, thin thick ones, by a pixel or two on every side [1]_.
+
+    bool (n, 32, 32) in and out.
     """
     ink = bitmaps.sum(axis=(1, 2))
     even = bitmaps.copy()
@@ -90,20 +84,19 @@ def even_weight(bitmaps):
 
 
 def straighten(bitmaps):
-    """Shift rows sideways until the third row and the third last begin below each other [1]_; bool
-    (n, 32, 32) in and out.
+    """Shift rows sideways until the third row and the third last begin below each other [1]_.
+
+    bool (n, 32, 32) in and out.
     """
     index = np.arange(len(bitmaps))
     used = bitmaps.any(axis=2)
     top = (used.argmax(axis=1) + 2).clip(max=BITMAP - 1)
     bottom = (BITMAP - 1 - used[:, ::-1].argmax(axis=1) - 2).clip(0)
-    whole = (
-        used[index, top] & used[index, bottom] & (bottom - top > 1)
-    )  # shorter or broken there: left as it is
+    # Digits that are shorter or broken there are left as they are.
+    whole = used[index, top] & used[index, bottom] & (bottom - top > 1)
     begins = bitmaps.argmax(axis=2)
-    slope = np.where(
-        whole, (begins[index, top] - begins[index, bottom]) / np.where(whole, bottom - top, 1), 0
-    )
+    lean = (begins[index, top] - begins[index, bottom]) / np.where(whole, bottom - top, 1)
+    slope = np.where(whole, lean, 0)
     shifts = np.rint((np.arange(BITMAP) - BITMAP // 2) * slope[:, None]).astype(int)  # (n, 32)
     columns = np.arange(BITMAP) - shifts[:, :, None]  # (n, 32, 32)
     kept = (columns >= 0) & (columns < BITMAP)

@@ -85,8 +85,21 @@ def with_cell(row, column, cell, rows=ROWS):
     return lines_of(rows)
 
 
-FORM = "; each row needs 64 integer pixels 0..16 and a class 0..9, separated by commas"
-NOT_TEXT = "save it as CSV in UTF-8"
+FORM = "each row needs 64 integer pixels 0..16 and a class 0..9, separated by commas"
+
+
+def columns(row, count):
+    return f"row {row} has {count} columns instead of 65; {FORM}"
+
+
+def not_text(byte):
+    return f"not a text file (byte {byte}); save it as CSV in UTF-8"
+
+
+def not_a_pixel(row, column, problem="'abc' is not a number"):
+    return f"row {row}, column {column}: {problem}; pixels are integers 0..16"
+
+
 # A cell that is wrong: (row, column, cell, what the message says after row and column)
 CELLS = {
     "text.csv": (3, 7, "abc", "'abc' is not a number"),
@@ -103,55 +116,33 @@ CELLS = {
     "pixel_infinite.csv": (9, 12, "inf", "inf is out of range"),
     "class_10.csv": (6, 65, "10", "10 is out of range"),
 }
-# name of the file: (what to write, what the message says after the path; None: which row is short)
-NOT_ABC = "'abc' is not a number; pixels are integers 0..16"
+NO_ROWS = f"no rows of data; {FORM}"
+TWO_LINES = HEADER.replace("target", '"the\nclass"')
+TEXT_THEN_17 = with_cell(3, 7, "abc", ROWS[:3]) + with_cell(1, 2, "17", ROWS[3:])
+GAP = "\n" + lines_of(ROWS[:2]) + "\n"
+EMPTY = "the pixel is missing (empty cell)"
+NO_3 = "column 65: no row of class 3; every class 0..9 needs rows"
+# name of the file: (what to write, what the message says after the path)
 WRONG = {
-    "text_and_pixel_17.csv": (
-        with_cell(3, 7, "abc", ROWS[:3]) + with_cell(1, 2, "17", ROWS[3:]),
-        f"row 3, column 7: {NOT_ABC}",
-    ),
-    "header_then_text.csv": (HEADER + with_cell(1, 2, "abc"), f"row 2, column 2: {NOT_ABC}"),
-    "blank_line_then_text.csv": (
-        "\n" + lines_of(ROWS[:2]) + "\n" + with_cell(1, 7, "abc", ROWS[2:]),
-        f"row 5, column 7: {NOT_ABC}",
-    ),
-    "header_of_two_lines_then_text.csv": (
-        HEADER.replace("target", '"the\nclass"') + with_cell(1, 2, "abc"),
-        f"row 3, column 2: {NOT_ABC}",
-    ),
-    "header_in_the_middle.csv": (
-        GOOD + HEADER,
-        "row 41, column 1: 'pixel_0_0' is not a number; pixels are integers 0..16",
-    ),
-    "first_row_missing.csv": (
-        "," * 64 + "\n" + GOOD,
-        "row 1, column 1: the pixel is missing (empty cell); pixels are integers 0..16",
-    ),
-    "64_columns.csv": (
-        lines_of([row[:64] for row in ROWS]),
-        f"row 1 has 64 columns instead of 65{FORM}",
-    ),
-    "66_columns_in_row_4.csv": (
-        lines_of([*ROWS[:3], [*ROWS[3], "0"], *ROWS[4:]]),
-        f"row 4 has 66 columns instead of 65{FORM}",
-    ),
-    "cut_off.csv": (GOOD[:-20], None),
-    "semicolons.csv": (GOOD.replace(",", ";"), f"row 1 has 1 columns instead of 65{FORM}"),
-    "quote_left_open.csv": (with_cell(2, 3, '"5'), None),
-    "no_bytes.csv": (b"", f"no rows of data{FORM}"),
-    "blank_lines_only.csv": ("\n\n", f"no rows of data{FORM}"),
-    "header_only.csv": (HEADER, f"no rows of data{FORM}"),
-    "class_3_missing.csv": (
-        lines_of([row for row in ROWS if row[64] != "3"]),
-        "column 65: no row of class 3; every class 0..9 needs rows",
-    ),
-    "picture.csv": (b"\x89PNG\r\n\x1a\n\x00\x00", f"not a text file (byte 0); {NOT_TEXT}"),
-    "utf_16.csv": (GOOD.encode("utf-16"), f"not a text file (byte 0); {NOT_TEXT}"),
-    "packed_without_gz.csv": (
-        gzip.compress(GOOD.encode()),
-        f"not a text file (byte 1); {NOT_TEXT}",
-    ),
-    "zero_bytes.csv": (b"\x00" * 100, f"row 1 has 1 columns instead of 65{FORM}"),
+    "text_and_pixel_17.csv": (TEXT_THEN_17, not_a_pixel(3, 7)),
+    "header_then_text.csv": (HEADER + with_cell(1, 2, "abc"), not_a_pixel(2, 2)),
+    "blank_line_then_text.csv": (GAP + with_cell(1, 7, "abc"), not_a_pixel(5, 7)),
+    "header_of_two_lines_then_text.csv": (TWO_LINES + with_cell(1, 2, "abc"), not_a_pixel(3, 2)),
+    "header_in_the_middle.csv": (GOOD + HEADER, not_a_pixel(41, 1, "'pixel_0_0' is not a number")),
+    "first_row_missing.csv": ("," * 64 + "\n" + GOOD, not_a_pixel(1, 1, EMPTY)),
+    "64_columns.csv": (lines_of([row[:64] for row in ROWS]), columns(1, 64)),
+    "66_columns_in_row_4.csv": (lines_of([*ROWS[:3], [*ROWS[3], "0"], *ROWS[4:]]), columns(4, 66)),
+    "cut_off.csv": (GOOD[:-20], columns(40, 57)),
+    "semicolons.csv": (GOOD.replace(",", ";"), columns(1, 1)),
+    "quote_left_open.csv": (with_cell(2, 3, '"5'), columns(40, 3)),
+    "no_bytes.csv": (b"", NO_ROWS),
+    "blank_lines_only.csv": ("\n\n", NO_ROWS),
+    "header_only.csv": (HEADER, NO_ROWS),
+    "class_3_missing.csv": (lines_of([row for row in ROWS if row[64] != "3"]), NO_3),
+    "picture.csv": (b"\x89PNG\r\n\x1a\n\x00\x00", not_text(0)),
+    "utf_16.csv": (GOOD.encode("utf-16"), not_text(0)),
+    "packed_without_gz.csv": (gzip.compress(GOOD.encode()), not_text(1)),
+    "zero_bytes.csv": (b"\x00" * 100, columns(1, 1)),
 }
 
 
@@ -177,12 +168,7 @@ def test_wrong_cell_is_named_by_row_and_column(name, tmp_path):
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_file_gets_its_own_line(name, tmp_path):
     content, expected = WRONG[name]
-    said = message_for(write(tmp_path / name, content))
-    if expected is None:
-        assert said.startswith("row ")
-        assert "columns instead of 65" in said
-    else:
-        assert said == expected
+    assert message_for(write(tmp_path / name, content)) == expected
 
 
 PACKED = gzip.compress(GOOD.encode())
@@ -395,6 +381,10 @@ def changed(row, column):
     return csv_of(table)
 
 
+WITHDRAWN = {"status": 404, "message": "Dataset not found"}
+WHOLE = csv_of(TABLE)
+PART = "sent 3000 rows of 65 columns instead of 5620 of 65 (cut off or changed)"
+DIFFERS = "differs from the published one in"
 # What the archive does: (attributes that it gets, what the message says)
 BROKEN = {
     "bad gateway": ({"api_status": 502, "api_body": HTML}, "502"),
@@ -402,29 +392,14 @@ BROKEN = {
         {"api_body": HTML},
         "something other than JSON, perhaps an error page",
     ),
-    "JSON of another form": (
-        {"answer": {"status": 200}},
-        "its answer has an unexpected form, KeyError: 'data'",
-    ),
-    "data set withdrawn": (
-        {"answer": {"status": 404, "message": "Dataset not found"}},
-        "Dataset not found",
-    ),
+    "JSON of another form": ({"answer": {"status": 200}}, "unexpected form, KeyError: 'data'"),
+    "data set withdrawn": ({"answer": WITHDRAWN}, "Dataset not found"),
     "HTML instead of CSV": ({"csv": HTML}, "its answer has an unexpected form"),
     "CSV gone": ({"csv_status": 404}, "404"),
-    "CSV cut off at a line": (
-        {"csv": csv_of(TABLE[:3000])},
-        "sent 3000 rows of 65 columns instead of 5620 of 65 (cut off or changed)",
-    ),
-    "CSV cut off inside a row": ({"csv": csv_of(TABLE)[:100_000]}, "is not a table of numbers"),
-    "connection cut while the CSV is sent": (
-        {"csv": csv_of(TABLE)[:100_000], "csv_length": len(csv_of(TABLE))},
-        "IncompleteRead",
-    ),
-    "a changed row": (
-        {"csv": changed(4321, 10)},
-        "differs from the published one in 1 rows, first in row 4322",
-    ),
+    "CSV cut off at a line": ({"csv": csv_of(TABLE[:3000])}, PART),
+    "CSV cut off inside a row": ({"csv": WHOLE[:100_000]}, "is not a table of numbers"),
+    "connection cut": ({"csv": WHOLE[:100_000], "csv_length": len(WHOLE)}, "IncompleteRead"),
+    "a changed row": ({"csv": changed(4321, 10)}, f"{DIFFERS} 1 rows, first in row 4322"),
     "rows in another order": ({"csv": csv_of(np.roll(TABLE, 1, axis=0))}, "first in row 1"),
 }
 
@@ -438,7 +413,7 @@ def test_broken_archive_gets_its_own_line(name, archive):
 
 def test_columns_in_another_order_are_noticed(archive):
     archive.variables[18:20] = archive.variables[19:17:-1]
-    assert "differs from the published one in" in failure()
+    assert DIFFERS in failure()
 
 
 def test_server_that_is_down_is_said_to_be(archive):
