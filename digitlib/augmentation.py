@@ -1,6 +1,13 @@
-"""What training images go through: small changes, other hands, digits drawn from strokes."""
+"""Augmentation: what training images go through, small changes, other hands, drawn digits.
+
+Rewriting and drawing end in ink that goes the way the data's authors sent theirs
+(:mod:`digitlib.normalisation`): to bend the 8x8 images themselves as strongly would make pictures
+that this preprocessing never leaves, digits that lean or do not fill their box.
+"""
 
 import math
+import tomllib
+from importlib.resources import files
 
 import numpy as np
 import torch
@@ -10,13 +17,22 @@ from torch.nn import functional as F
 
 from digitlib import normalisation
 
-SHIFT, ROTATION, SCALE, SHEAR, ELASTIC = (
-    0.5,
-    math.radians(10),
-    0.1,
-    0.1,
-    0.3,
-)  # pixels of an 8x8 image, radians, shares, pixels
+# Ranges of small changes: pixels of an 8x8 image, radians, shares, shares, pixels.
+SHIFT, ROTATION, SCALE, SHEAR, ELASTIC = 0.5, math.radians(10), 0.1, 0.1, 0.3
+# Ranges of another hand, either way: degrees, columns per row, logarithm of the width.
+TURN, SLANT, STRETCH = 18.0, 0.35, 0.35
+BEND = 0.3  # blocks that the knots of a 4x4 grid move, standard deviation
+BEND_SIDE = 40  # pixels of the picture that is bent, 10 by 10 blocks of 4: a turned digit fits
+DARKNESS = (0.3, 0.65)  # from which a pixel is ink, 0..1
+DRAW_SIDE = 64  # pixels of the picture in which a digit is drawn
+PEN = (2.0, 10.0)  # pixels
+TREMBLE = 0.05  # standard deviation of a point's place, of the box
+FORMS = {
+    int(digit): forms
+    for digit, forms in tomllib.loads(
+        files("digitlib").joinpath("strokes.toml").read_text(encoding="utf-8")
+    ).items()
+}
 
 
 def augment(x, strength, generator):
@@ -41,24 +57,18 @@ def augment(x, strength, generator):
     if strength == 0:
         return x
     n = len(x)
-    dx, dy, angle, scale_x, scale_y, shear = (
-        torch.rand(6, n, generator=generator) * 2 - 1
-    ) * strength
+    drawn = (torch.rand(6, n, generator=generator) * 2 - 1) * strength
+    dx, dy, angle, scale_x, scale_y, shear = drawn
     cos, sin = torch.cos(ROTATION * angle), torch.sin(ROTATION * angle)
     scale_x, scale_y, shear = 1 + SCALE * scale_x, 1 + SCALE * scale_y, SHEAR * shear
-    theta = torch.stack(
-        [
-            torch.stack([cos * scale_x, (shear * cos - sin) * scale_y, dx * SHIFT / 4], 1),
-            torch.stack([sin * scale_x, (shear * sin + cos) * scale_y, dy * SHIFT / 4], 1),
-        ],
-        1,
-    )  # (n, 2, 3): grid_sample counts from -1 to 1, so a pixel of an 8x8 image is 1/4
+    # grid_sample counts from -1 to 1, so a pixel of an 8x8 image is 1/4.
+    across = torch.stack([cos * scale_x, (shear * cos - sin) * scale_y, dx * SHIFT / 4], 1)
+    down = torch.stack([sin * scale_x, (shear * sin + cos) * scale_y, dy * SHIFT / 4], 1)
+    theta = torch.stack([across, down], 1)  # (n, 2, 3)
     grid = F.affine_grid(theta.to(x.device), x.shape, align_corners=False)
     bend = (torch.rand(n, 2, 3, 3, generator=generator) * 2 - 1) * (strength * ELASTIC / 4)
-    grid = grid + F.interpolate(
-        bend.to(x.device), x.shape[2:], mode="bilinear", align_corners=True
-    ).permute(0, 2, 3, 1)
-    return F.grid_sample(x, grid, align_corners=False)
+    bend = F.interpolate(bend.to(x.device), x.shape[2:], mode="bilinear", align_corners=True)
+    return F.grid_sample(x, grid + bend.permute(0, 2, 3, 1), align_corners=False)
 
 
 def shifted(x, distance):
@@ -71,25 +81,12 @@ def shifted(x, distance):
     if distance == 0:
         return [x]
     steps = (-distance / 4, 0.0, distance / 4)
-    thetas = torch.tensor(
-        [[[1, 0, dx], [0, 1, dy]] for dy in steps for dx in steps], dtype=x.dtype, device=x.device
-    )
-    return [
-        F.grid_sample(
-            x,
-            F.affine_grid(theta.expand(len(x), 2, 3), x.shape, align_corners=False),
-            align_corners=False,
-        )
-        for theta in thetas
+    thetas = [[[1, 0, dx], [0, 1, dy]] for dy in steps for dx in steps]
+    grids = [
+        F.affine_grid(theta.expand(len(x), 2, 3), x.shape, align_corners=False)
+        for theta in torch.tensor(thetas, dtype=x.dtype, device=x.device)
     ]
-
-
-BEND_SIDE = 40  # pixels of the picture in which strokes are bent, 4 to a block; it shows 10 by 10 blocks, so that a turned digit stays inside
-TURN = 18.0  # degrees, either way
-SLANT = 0.35  # columns per row, either way
-STRETCH = 0.35  # of the logarithm of the width, either way
-BEND = 0.3  # blocks that the knots of a 4x4 grid move, standard deviation
-DARKNESS = (0.3, 0.65)  # darkness from which a pixel is ink, 0..1
+    return [F.grid_sample(x, grid, align_corners=False) for grid in grids]
 
 
 def rewrite(X, generator, chunk=1024):
@@ -135,79 +132,14 @@ def _bend(images, generator):
     across = torch.stack([turn.cos() * stretch, turn.cos() * slant - turn.sin(), torch.zeros(n)], 1)
     down = torch.stack([turn.sin() * stretch, turn.sin() * slant + turn.cos(), torch.zeros(n)], 1)
     # Coordinates of grid_sample: -1..1 is the 8x8 image.
-    places = (
-        10
-        / 8
-        * F.affine_grid(
-            torch.stack([across, down], 1), (n, 1, BEND_SIDE, BEND_SIDE), align_corners=False
-        )
-    )
+    theta, side = torch.stack([across, down], 1), (BEND_SIDE, BEND_SIDE)
+    places = 10 / 8 * F.affine_grid(theta, (n, 1, *side), align_corners=False)
     knots = torch.randn(n, 2, 4, 4, generator=generator) * BEND / 4
-    places = places + F.interpolate(
-        knots, (BEND_SIDE, BEND_SIDE), mode="bicubic", align_corners=True
-    ).permute(0, 2, 3, 1)
+    bent = F.interpolate(knots, side, mode="bicubic", align_corners=True)
+    places = places + bent.permute(0, 2, 3, 1)
     grey = F.grid_sample(images, places, mode="bicubic", align_corners=False)[:, 0]
     darkness = DARKNESS[0] + (DARKNESS[1] - DARKNESS[0]) * torch.rand(n, 1, 1, generator=generator)
     return grey > darkness
-
-
-DRAW_SIDE = 64  # pixels of the picture in which a digit is drawn
-PEN = (2.0, 10.0)  # pixels
-TREMBLE = 0.05  # standard deviation of a point's place, of the box
-
-FORMS = {
-    0: [
-        ["~ .5 0 .1 .2 0 .5 .1 .8 .5 1 .9 .8 1 .5 .9 .2 .5 0"],
-        ["~ .6 0 .2 .15 0 .5 .1 .85 .4 1 .8 .85 1 .5 .9 .15 .45 .02"],
-        ["~ .5 0 .1 .2 0 .5 .1 .8 .5 1 .9 .8 1 .5 .9 .2 .5 0", "- .95 .05 .05 .95"],
-    ],
-    1: [
-        ["- .5 0 .5 1"],
-        ["- .2 .25 .5 0 .5 1"],
-        ["- .1 .4 .6 0 .6 1"],
-        ["- .25 .08 .5 0 .5 1"],
-        ["- .2 .25 .5 0 .5 1", "- .15 1 .85 1"],
-        ["- .3 .12 .5 0 .5 1", "- .25 1 .75 1"],
-    ],
-    2: [
-        ["~ 0 .25 .2 .03 .6 0 .95 .25 .7 .6 0 1", "- 0 1 1 1"],
-        ["~ 0 .2 .3 0 .8 .05 .9 .35 .5 .75 .1 .98 .1 .8 .4 .85 1 1"],
-        ["~ .05 .25 .4 0 .9 .25 .6 .6 .05 .95", "~ .05 .95 .4 .9 .7 1 1 .93"],
-    ],
-    3: [
-        ["~ 0 .12 .4 0 .9 .2 .7 .42 .35 .48", "~ .35 .48 .8 .52 1 .75 .6 1 0 .9"],
-        ["- 0 0 .95 0 .45 .4", "~ .45 .4 .9 .5 1 .78 .6 1 0 .92"],
-    ],
-    4: [
-        ["- .3 0 0 .6 1 .6", "- .75 .25 .75 1"],
-        ["- .75 1 .75 0 0 .7 1 .7"],
-        ["- .65 1 .65 0 0 .65 .95 .65"],
-        ["- .1 0 .05 .5 .9 .5", "- .85 0 .85 1"],
-    ],
-    5: [
-        ["- 1 0 .15 0 .1 .45", "~ .1 .45 .5 .36 .95 .6 .8 .92 .4 1 0 .9"],
-        ["~ .95 0 .25 .03 .15 .42 .6 .42 .95 .65 .7 .97 0 .93"],
-    ],
-    6: [
-        ["~ .8 0 .3 .25 .02 .65 .2 .95 .6 1 .95 .75 .7 .52 .3 .55 .05 .75"],
-        ["~ .5 0 .15 .35 0 .7 .3 1 .8 .95 .95 .7 .6 .5 .15 .65"],
-    ],
-    7: [
-        ["- 0 0 1 0 .35 1"],
-        ["- 0 0 1 0 .35 1", "- .25 .5 .9 .5"],
-        ["- 0 .18 0 0 1 0 .4 1"],
-        ["~ 0 .05 .5 .06 1 0", "~ 1 0 .6 .45 .45 1"],
-    ],
-    8: [
-        ["~ .9 .15 .5 0 .1 .2 .5 .48 .95 .75 .5 1 .05 .75 .5 .48 .9 .2 .85 .1"],
-        ["~ .5 0 .1 .22 .5 .46 .9 .22 .5 0", "~ .5 .46 0 .73 .5 1 1 .73 .5 .46"],
-    ],
-    9: [
-        ["~ .9 .2 .5 0 .05 .25 .4 .5 .88 .3", "- .9 .1 .85 1"],
-        ["~ .95 .25 .5 0 .05 .25 .4 .52 .95 .25 .85 .7 .35 1"],
-        ["~ .9 .25 .5 0 .1 .28 .5 .5 .9 .25", "~ .9 .25 .9 .8 .5 1 .1 .9"],
-    ],
-}
 
 
 def draw(count, seed):
@@ -224,25 +156,19 @@ def draw(count, seed):
     y : ndarray of shape (n,), int64, 0..9
     """
     random = np.random.default_rng(seed)
-    jobs = [
-        (digit, strokes)
-        for digit, forms in FORMS.items()
-        for strokes in forms
-        for _ in range(count)
-    ]
+    forms = [(digit, strokes) for digit, several in FORMS.items() for strokes in several]
+    jobs = [form for form in forms for _ in range(count)]
     ink = np.stack([_picture(strokes, random) for _, strokes in jobs])
-    return normalisation.steps(ink)["counts"].reshape(-1, 64), np.array(
-        [digit for digit, _ in jobs]
-    )
+    digits = np.array([digit for digit, _ in jobs])
+    return normalisation.steps(ink)["counts"].reshape(-1, 64), digits
 
 
 def _picture(strokes, random):
     """Ink of one digit: bool (DRAW_SIDE, DRAW_SIDE)."""
     turn, slant = np.deg2rad(random.uniform(-TURN, TURN)), random.uniform(-SLANT, SLANT)
     width = 0.6 * np.exp(random.uniform(-STRETCH, STRETCH))
-    change = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.array(
-        [[width, -slant], [0, 1]]
-    )
+    turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    change = turned @ np.array([[width, -slant], [0, 1]])
     picture = Image.new("1", (DRAW_SIDE, DRAW_SIDE))
     canvas, pen = ImageDraw.Draw(picture), random.uniform(*PEN)
     for stroke in strokes:
@@ -289,19 +215,15 @@ def enlarge(X, targets, classes, recipe, generator):
         return np.tile(X, (times, 1)), np.tile(targets, times)
     X = np.vstack([X, *(rewrite(X, generator) for _ in range(recipe.rewrites))])
     targets = np.tile(targets, times)
-    if (
-        recipe.drawn is None
-        or classes.dtype.kind not in "iu"
-        or not np.array_equal(classes, np.arange(10))
-    ):
+    digits_only = classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(10))
+    if recipe.drawn is None or not digits_only:
         return X, targets
     drawn, digits = draw(recipe.drawn, _seed(generator))
     return np.vstack([X, drawn]), np.concatenate([targets, digits])
 
 
 def examples(images, recipe, seed, copies=3):
-    """Images as they are, followed by `copies` versions of all of them as `recipe` trains on them,
-    to be judged by eye.
+    """Images as they are, then `copies` versions of them that `recipe` trains on: to be judged.
 
     Parameters
     ----------
@@ -322,16 +244,14 @@ def examples(images, recipe, seed, copies=3):
     if recipe.drawn:
         drawn, digits = draw(len(flat), _seed(generator))
         pick = np.random.default_rng(seed)
-        versions[-1] = np.stack(
-            [drawn[pick.choice(np.flatnonzero(digits == i % 10))] for i in range(len(flat))]
-        )
-    stored, *pictures = (
+        of_digit = [np.flatnonzero(digits == i % 10) for i in range(len(flat))]
+        versions[-1] = np.stack([drawn[pick.choice(rows)] for rows in of_digit])
+    pictures = [
         torch.as_tensor(version, dtype=torch.float32).view(-1, 1, 8, 8)
         for version in (flat, *versions)
-    )
-    return torch.cat(
-        [stored, *(augment(picture, recipe.augmentation, generator) for picture in pictures)]
-    )[:, 0].numpy()
+    ]
+    changed = [augment(picture, recipe.augmentation, generator) for picture in pictures[1:]]
+    return torch.cat([pictures[0], *changed])[:, 0].numpy()
 
 
 def _seed(generator):

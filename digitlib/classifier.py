@@ -13,9 +13,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from digitlib import model, training
+from digitlib.augmentation import enlarge
 from digitlib.errors import ParameterError, RunError
 from digitlib.recipes import from_dict, get_recipe
 from digitlib.scaling import PixelScaler
+
+OVERRIDES = ("epochs", "batch_size", "learning_rate")  # settings that are parameters too
 
 
 class DigitClassifier(ClassifierMixin, BaseEstimator):
@@ -121,22 +124,11 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         )
         with training.one_thread(), training.own_stream(device):
             if recipe.rewrites:
-                from digitlib.augmentation import (
-                    enlarge,
-                )  # scipy and Pillow, which other recipes do without
-
                 X, targets = enlarge(X, targets, self.classes_, recipe, generator)
             network = model.build(recipe, side, len(self.classes_), generator).to(device)
             held_out = None if eval_set is None else self._held_out(*eval_set, side, device)
-            self.history_ = training.train(
-                network,
-                self._images(X, side, device),
-                torch.from_numpy(targets).to(device),
-                recipe,
-                generator,
-                held_out,
-                on_epoch,
-            )
+            x, y = self._images(X, side, device), torch.from_numpy(targets).to(device)
+            self.history_ = training.train(network, x, y, recipe, generator, held_out, on_epoch)
         self.network_ = network.cpu()
         for layer in (
             network.modules()
@@ -173,15 +165,10 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
     # ---- settings --------------------------------------------------------------------------------
 
     def settings(self):
-        """The :class:`Recipe` with this estimator's overrides applied; raises ParameterError for a
-        value out of range.
-        """
-        overrides = {
-            name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate")
-        }
-        return get_recipe(self.recipe).changed(
-            **{name: value for name, value in overrides.items() if value is not None}
-        )
+        """The :class:`Recipe` with this estimator's overrides applied, checked."""
+        overrides = {name: getattr(self, name) for name in OVERRIDES}
+        given = {name: value for name, value in overrides.items() if value is not None}
+        return get_recipe(self.recipe).changed(**given)
 
     def _device(self):
         if self.device == "auto":
@@ -224,16 +211,10 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             f"network.{name}": value.contiguous()
             for name, value in self.network_.state_dict().items()
         }
-        tensors |= {
-            "scaler.mean": torch.tensor(self.scaler_.mean_),
-            "scaler.scale": torch.tensor(self.scaler_.scale_),
-        }
-        header = {
-            "recipe": self.recipe_.as_dict(),
-            "classes": self.classes_.tolist(),
-            "history": self.history_,
-            **metadata,
-        }
+        for name in ("mean", "scale"):
+            tensors[f"scaler.{name}"] = torch.tensor(getattr(self.scaler_, f"{name}_"))
+        header = {"recipe": self.recipe_.as_dict(), "classes": self.classes_.tolist()}
+        header |= {"history": self.history_, **metadata}
         save_file(tensors, path, {key: json.dumps(value) for key, value in header.items()})
 
     @classmethod
@@ -252,28 +233,21 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             classifier = cls(recipe=from_dict(header["recipe"]))
             classifier._restore(header, tensors)
         except Exception as error:
-            said = " ".join(
-                f"{type(error).__name__}: {error}".split()
-            )  # torch lists what does not fit on lines of their own
+            # torch lists what does not fit on lines of their own.
+            said = " ".join(f"{type(error).__name__}: {error}".split())
             raise RunError(f"{path}: not a digitlib weights file ({said}); train again") from error
         classifier.metadata_ = header
         return classifier
 
     def _restore(self, header, tensors):
-        self.recipe_, self.classes_, self.history_ = (
-            self.recipe,
-            np.array(header["classes"]),
-            header["history"],
-        )
+        self.recipe_, self.history_ = self.recipe, header["history"]
+        self.classes_ = np.array(header["classes"])
         self.scaler_ = PixelScaler(self.recipe_.scaling)
-        self.scaler_.mean_, self.scaler_.scale_ = (
-            tensors.pop(f"scaler.{name}").numpy() for name in ("mean", "scale")
-        )
+        for name in ("mean", "scale"):
+            setattr(self.scaler_, f"{name}_", tensors.pop(f"scaler.{name}").numpy())
         self.n_features_in_ = len(self.scaler_.mean_)
-        self.network_ = model.build(
-            self.recipe_, math.isqrt(self.n_features_in_), len(self.classes_)
-        )
-        self.network_.load_state_dict(
-            {key.removeprefix("network."): value for key, value in tensors.items()}
-        )
+        side = math.isqrt(self.n_features_in_)
+        self.network_ = model.build(self.recipe_, side, len(self.classes_))
+        weights = {key.removeprefix("network."): value for key, value in tensors.items()}
+        self.network_.load_state_dict(weights)
         self.network_.to(memory_format=torch.channels_last)

@@ -104,7 +104,7 @@ class Recipe:
     drawn: int = _setting(
         "drawn pictures of each form of each digit", 1, 10_000, of="rewritten", needed=False
     )
-    seconds: float = None
+    seconds: float = field(default=None, compare=False, repr=False)
 
     def __post_init__(self):
         for name, setting in SETTINGS.items():
@@ -129,7 +129,8 @@ class Recipe:
     def _without_effect(self, name, value):
         used = [name for name, s in SETTINGS.items() if APPLIES[s.metadata["of"]](self)]
         return ParameterError(
-            f"{name}={value!r} has no effect on recipe {self.name}; change one of: {', '.join(used)}"
+            f"{name}={value!r} has no effect on recipe {self.name}; change one of:"
+            f" {', '.join(used)}"
         )
 
     def as_dict(self):
