@@ -18,10 +18,10 @@ from digitlib.errors import ImageError
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 MOST_MEGAPIXELS = 64  # a phone's largest photos have 50; more is refused before a pixel is unpacked
 MOST_BYTES = 100_000_000
-WORKING_SIDES = (
-    160,
-    1400,
-)  # a picture is brought between these, by its longer side: smooth edges, bounded work
+# A picture is brought between these, by its longer side: smooth edges, bounded work.
+WORKING_SIDES = (160, 1400)
+FAINTEST = 0.08  # ink must differ from its paper by this share of the range from black to white
+MOST_DIGITS = 100
 
 
 def read_picture(image):
@@ -76,26 +76,22 @@ def _file_to_grey(source):
             f"{name}: {size / 1e6:.0f} MB; takes at most {MOST_BYTES // 10**6}; save it smaller"
         )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Pillow's warning about large pictures; ours is the limit below
-            with Image.open(stream, formats=FORMATS) as picture:
-                return _pillow_to_grey(picture, name)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        if isinstance(error, Image.DecompressionBombError):
-            raise ImageError(
-                f"{name}: far more than {MOST_MEGAPIXELS} megapixels; crop it or save it smaller"
-            ) from None
-        raise ImageError(f"{name}: not a picture; takes {', '.join(FORMATS)}") from None
+        # The warning is Pillow's, about size; our limit is lower.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(stream, formats=FORMATS) as picture,
+        ):
+            return _pillow_to_grey(picture, name)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError:
+        said = f"far more than {MOST_MEGAPIXELS} megapixels; crop it or save it smaller"
+    except UnidentifiedImageError:
+        said = f"not a picture; takes {', '.join(FORMATS)}"
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError(
-            f"{name}: damaged picture"
-            f" ({str(error).splitlines()[0] if str(error) else type(error).__name__}); save it"
-            " again"
-        ) from None
+        reason = [*str(error).splitlines(), type(error).__name__][0]
+        said = f"damaged picture ({reason}); save it again"
+    raise ImageError(f"{name}: {said}")
 
 
 def _pillow_to_grey(picture, name="picture"):
@@ -104,46 +100,37 @@ def _pillow_to_grey(picture, name="picture"):
             f"{name}: {picture.format} of {picture.n_frames} frames; takes one: save the frame you"
             " mean as PNG"
         )
-    pixels = picture.width * picture.height
-    if pixels > MOST_MEGAPIXELS * 1e6:
+    megapixels = picture.width * picture.height / 1e6
+    if megapixels > MOST_MEGAPIXELS:
         raise ImageError(
-            f"{name}: {pixels / 1e6:.0f} megapixels; takes at most {MOST_MEGAPIXELS}; crop it or"
-            " save it smaller"
+            f"{name}: {megapixels:.0f} megapixels; takes at most {MOST_MEGAPIXELS}; crop it or save"
+            " it smaller"
         )
-    picture.draft(
-        None, (2 * WORKING_SIDES[1],) * 2
-    )  # JPEG only: unpack at a half, quarter or eighth of the size
+    # JPEG only: unpack at a half, quarter or eighth of the size.
+    picture.draft(None, (2 * WORKING_SIDES[1],) * 2)
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith(("I", "F")):
-        array = np.asarray(picture)
-        return _array_to_grey(
-            array if picture.mode == "F" else array.clip(0, 65535).astype(np.uint16)
-        )
-    return _array_to_grey(
-        np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "L"))
-    )
+    if picture.mode.startswith("I"):
+        return _array_to_grey(np.asarray(picture).clip(0, 65535).astype(np.uint16))
+    if not picture.mode.startswith("F"):
+        picture = picture.convert("RGBA" if picture.has_transparency_data else "L")
+    return _array_to_grey(np.asarray(picture))
 
 
 def _array_to_grey(array):
-    kind = array.dtype.kind
-    if (
-        array.ndim not in (2, 3)
-        or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
-        or 0 in array.shape
-        or kind not in "bufi"
-    ):
+    kind, shape = array.dtype.kind, array.shape
+    layered = len(shape) == 3 and shape[2] in (1, 3, 4)
+    if not (len(shape) == 2 or layered) or 0 in shape or kind not in "bufi":
         raise ImageError(
-            f"array of shape {array.shape}, {array.dtype}: not a picture; takes (rows, columns) or"
-            " (rows, columns, 3 or 4) of numbers"
+            f"array of shape {shape}, {array.dtype}: not a picture; takes (rows, columns) or (rows,"
+            " columns, 3 or 4) of numbers"
         )
-    if array.shape[0] * array.shape[1] > MOST_MEGAPIXELS * 1e6:
+    if shape[0] * shape[1] > MOST_MEGAPIXELS * 1e6:
         raise ImageError(
-            f"array of shape {array.shape}: takes at most {MOST_MEGAPIXELS} megapixels; crop it"
+            f"array of shape {shape}: takes at most {MOST_MEGAPIXELS} megapixels; crop it"
         )
-    if min(array.shape[:2]) < 8:
+    if min(shape[:2]) < 8:
         raise ImageError(
-            f"picture of {array.shape[1]} by {array.shape[0]} pixels: too small; takes at least 8"
-            " by 8"
+            f"picture of {shape[1]} by {shape[0]} pixels: too small; takes at least 8 by 8"
         )
     values = array.astype(np.float32)
     if kind == "f" or (kind == "i" and array.min() < 0):
@@ -153,23 +140,16 @@ def _array_to_grey(array):
             )
         values /= 1.0 if values.max() <= 1 else 255.0
     else:
-        values /= {"b": 1, "u": np.iinfo(array.dtype).max if kind == "u" else 1}.get(kind) or 255
-    if array.ndim == 2:
+        values /= {"b": 1, "i": 255}.get(kind) or np.iinfo(array.dtype).max
+    if len(shape) == 2:
         return values
-    colour = (
-        values[..., :3] @ np.float32([0.299, 0.587, 0.114])
-        if array.shape[2] >= 3
-        else values[..., 0]
-    )  # ITU-R BT.601 luma
-    if array.shape[2] < 4:
+    luma = np.float32([0.299, 0.587, 0.114])  # ITU-R BT.601
+    colour = values[..., :3] @ luma if shape[2] >= 3 else values[..., 0]
+    if shape[2] < 4:
         return colour
     opacity = values[..., 3]
-    behind = 0.0 if opacity.min() < 0.5 and (colour * opacity).sum() > 0.5 * opacity.sum() else 1.0
-    return colour * opacity + behind * (1 - opacity)
-
-
-FAINTEST = 0.08  # ink must differ from its paper by this share of the range from black to white
-MOST_DIGITS = 100
+    light = opacity.min() < 0.5 and (colour * opacity).sum() > 0.5 * opacity.sum()
+    return colour * opacity + (0.0 if light else 1.0) * (1 - opacity)
 
 
 @dataclass
@@ -340,21 +320,17 @@ def split_digits(ink):
             members.append([region.label])
     for region in inside:
         if region not in tall and region.area > 0.002 * size * size:
-            near = [
-                max(_overlap(box, region.bbox), _close(box, region.bbox, 0.12 * size))
-                for box in boxes
-            ]
+            box = region.bbox
+            near = [max(_overlap(b, box), _close(b, box, 0.12 * size)) for b in boxes]
             if max(near) > 0.4:
                 members[int(np.argmax(near))].append(region.label)
     return [np.isin(pieces, labels) for labels in members]
 
 
 def _inside(regions, shape):
-    """Regions that do not run in from the edge of the picture; all, if none of some height is left."""
+    """Regions that do not run in from the edge; all, if none of some height is left."""
     inner = [
-        r
-        for r in regions
-        if r.bbox[0] > 0 and r.bbox[1] > 0 and r.bbox[2] < shape[0] and r.bbox[3] < shape[1]
+        r for r in regions if min(r.bbox) > 0 and r.bbox[2] < shape[0] and r.bbox[3] < shape[1]
     ]
     height = max(_height(r.bbox) for r in regions)
     return inner if any(_height(r.bbox) > height / 4 for r in inner) else regions
@@ -365,18 +341,14 @@ def _height(box):
 
 
 def _overlap(a, b):
-    """Share of the narrower one's columns that both boxes (top, left, bottom, right) cover, if they
-    touch or nearly touch in height.
-    """
+    """Share of the narrower one's columns that both cover, if they nearly touch in height."""
     columns = min(a[3], b[3]) - max(a[1], b[1])
     gap = max(a[0], b[0]) - min(a[2], b[2])
     return columns / min(a[3] - a[1], b[3] - b[1]) if gap < 0.3 * _height(a) else 0
 
 
 def _close(group, piece, distance):
-    """1 if the piece lies beside the group, no more than `distance` away and within its height; 0
-    otherwise.
-    """
+    """1 if the piece lies beside the group, at most `distance` away, within its height; else 0."""
     gap = max(group[1], piece[1]) - min(group[3], piece[3])
     return float(gap < distance and piece[0] < group[2] and piece[2] > group[0])
 
@@ -389,9 +361,6 @@ def _normalise(mask, whole):
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     box = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
     crop = mask[box[0] : box[2], box[1] : box[3]]
-    steps = {
-        **whole,
-        "crop": crop,
-        **{name: step[0] for name, step in normalisation.steps(crop[None]).items()},
-    }
+    prepared = {name: step[0] for name, step in normalisation.steps(crop[None]).items()}
+    steps = {**whole, "crop": crop, **prepared}
     return Digit(steps["counts"].ravel(), box, steps)
