@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
+import time
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,25 +18,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import confusion_matrix
-from sklearn.utils.validation import validate_data
 
 import digitlib
-from digitlib.classifier import DigitClassifier
+from digitlib import metrics
+from digitlib.crossval import Fold
 from digitlib.errors import RunError
+from digitlib.recipes import from_dict
 
 LIBRARIES = (
-    "torch",
-    "torchmetrics",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "scipy",
-    "matplotlib",
-    "seaborn",
-    "papermill",
-    "nbconvert",
+    *("torch", "torchmetrics", "numpy", "pandas", "scikit-learn", "scipy"),
+    *("matplotlib", "seaborn", "papermill", "nbconvert"),
 )
+TRAINING = ".training"  # a file with this name says that a run is still being made in its folder
 
 
 @dataclass
@@ -66,6 +59,27 @@ class Run:
     probabilities: np.ndarray
     history: pd.DataFrame
 
+    def classifier(self):
+        """The classifier, not fitted, that the run was made with."""
+        seed = self.info["parameters"]["seed"]
+        return _digit_classifier()(from_dict(self.info["recipe"]), random_state=seed)
+
+    def fitted(self, fold):
+        """The fitted classifier of a fold, counted from 1; RunError if its file is damaged."""
+        return _digit_classifier().load(self.path / f"fold-{fold}.safetensors")
+
+    def ensemble(self):
+        """The fitted classifiers of all folds as one, a :class:`FoldEnsemble`."""
+        folds = range(1, self.info["parameters"]["splits"] + 1)
+        return FoldEnsemble([self.fitted(fold) for fold in folds])
+
+
+def _digit_classifier():
+    # Not at the top: a run is read and drawn without torch, which takes a second to load.
+    from digitlib.classifier import DigitClassifier
+
+    return DigitClassifier
+
 
 def provenance():
     """Versions, machine and commit of this process, as a dictionary for JSON.
@@ -81,7 +95,7 @@ def provenance():
         "versions": {
             "digitlib": digitlib.__version__,
             "python": platform.python_version(),
-            **{n: _version(n) for n in LIBRARIES},
+            **{name: _version(name) for name in LIBRARIES},
         },
         "machine": {
             "system": platform.system(),
@@ -93,32 +107,46 @@ def provenance():
 
 
 def _version(name):
-    # A local suffix such as "+cpu" says how torch was packed, not which release it is; but it may
-    # explain last-bit differences.
+    # With a local suffix such as "+cpu", which may explain differences in the last bit.
     try:
         return version(name)
-    except (
-        PackageNotFoundError
-    ):  # papermill and nbconvert are missing where a notebook is run by hand, as in Colab
-        return None
+    except PackageNotFoundError:
+        return None  # papermill and nbconvert, where a notebook is run by hand as in Colab
 
 
 def _commit():
     root = Path(digitlib.__file__).parents[1]
     if not (root / ".git").exists():
         return None
-
-    def git(*words):
-        return subprocess.run(
-            ["git", "-C", root, *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
     try:
-        return git("rev-parse", "HEAD") + (
-            "-dirty" if git("status", "--porcelain", "--untracked-files=no") else ""
-        )
+        differs = _git(root, "status", "--porcelain", "--untracked-files=no")
+        return _git(root, "rev-parse", "HEAD") + ("-dirty" if differs else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _git(root, *words):
+    command = ["git", "-C", root, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@cache
+def code_hash():
+    """SHA-256 over the sources of the package: any change of code gives another one."""
+    root, digest = Path(digitlib.__file__).parent, hashlib.sha256()
+    for path in sorted([*root.rglob("*.py"), *root.glob("*.json")]):
+        name = path.relative_to(root).as_posix().encode()
+        digest.update(name + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def where_am_i():
+    """One line for the top of a notebook: version, Python, torch, commit."""
+    commit = (_commit() or "not from a git checkout")[:9]
+    return (
+        f"digitlib {digitlib.__version__}, Python {platform.python_version()}, torch"
+        f" {_version('torch')}, commit {commit}"
+    )
 
 
 def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
@@ -145,15 +173,10 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
     folder.mkdir(parents=True, exist_ok=True)
     for stale in [folder / "run.json", *folder.glob("fold-*.safetensors")]:
         stale.unlink(missing_ok=True)
+    facts = {"seed": seed, "split_seed": split_seed, "data": digits.sha256}
     for number, estimator in enumerate(result.estimators, 1):
-        estimator.save(
-            folder / f"fold-{number}.safetensors",
-            fold=number,
-            seed=seed,
-            split_seed=split_seed,
-            data=digits.sha256,
-        )
-    predictions_frame(result).to_csv(folder / "predictions.csv", index=False, float_format="%.9g")
+        estimator.save(folder / f"fold-{number}.safetensors", fold=number, **facts)
+    _predictions(result).to_csv(folder / "predictions.csv", index=False, float_format="%.9g")
     result.history.to_csv(folder / "history.csv", index=False, float_format="%.9g")
     recipe = result.estimators[0].recipe_
     info = {
@@ -171,9 +194,7 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
             "total": len(result.y),
             "accuracy": result.accuracy,
             "fold_accuracies": result.fold_accuracies.tolist(),
-            "confusion": (
-                confusion_matrix(result.y, result.predicted, labels=result.classes).tolist()
-            ),
+            "confusion": metrics.confusion_counts(result.y, result.predicted).to_numpy().tolist(),
         },
         "seconds": {"cross_validation": result.seconds, "folds": result.fold_seconds},
         **provenance(),
@@ -182,21 +203,11 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
     return folder
 
 
-def predictions_frame(result):
-    """One row per image: ``row``, ``fold``, ``label``, ``predicted``, ``p0`` ... `p9` (as many as
-    classes).
-    """
-    frame = pd.DataFrame(
-        {
-            "row": np.arange(len(result.y)),
-            "fold": result.folds,
-            "label": result.y,
-            "predicted": result.predicted,
-        }
-    )
-    return frame.join(
-        pd.DataFrame(result.probabilities, columns=[f"p{label}" for label in result.classes])
-    )
+def _predictions(result):
+    # One line per image; p0 ... p9, or as many as there are classes.
+    columns = {"fold": result.folds, "label": result.y, "predicted": result.predicted}
+    probabilities = pd.DataFrame(result.probabilities, columns=[f"p{c}" for c in result.classes])
+    return pd.DataFrame(columns).rename_axis("row").reset_index().join(probabilities)
 
 
 @contextmanager
@@ -220,7 +231,7 @@ def write_text(path, text):
 
 
 def load(folder, consistent=True):
-    """Read a run folder.
+    """Read a run folder; one in which training goes on is waited for.
 
     Parameters
     ----------
@@ -239,47 +250,88 @@ def load(folder, consistent=True):
         A file is missing or damaged, or the files do not belong together.
     """
     folder = Path(folder)
+    while (folder / TRAINING).exists() and not (folder / "run.json").is_file():
+        time.sleep(0.05)
     if not (folder / "run.json").is_file():
         raise RunError(
             f"{folder}: no run.json, so no complete run; make one with 2_train.ipynb or `digitlib"
             " report`"
         )
     try:
-        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        table = pd.read_csv(folder / "predictions.csv")
-        history = pd.read_csv(folder / "history.csv")
-        columns = [column for column in table if column.startswith("p") and column[1:].isdigit()]
-        run = Run(
-            folder,
-            info,
-            *(table[name].to_numpy(np.int64) for name in ("row", "fold", "label", "predicted")),
-            table[columns].to_numpy(float),
-            history,
-        )
-        rows, correct = info["data"]["rows"], info["scores"]["correct"]
+        run = _read(folder)
+        wrong = _disagreement(run) if consistent else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise RunError(f"{folder}: damaged run folder ({said}); make the run again") from error
-    if not consistent:
-        return run
-    if len(table) != rows:
-        raise RunError(
-            f"{folder}: predictions.csv has {len(table)} rows but run.json says {rows}; make the"
-            " run again"
-        )
-    if not np.allclose(
-        run.probabilities.sum(axis=1), 1, atol=1e-4
-    ):  # NaN, where the last line is cut off, is not close to 1
-        raise RunError(
-            f"{folder}: predictions.csv holds probabilities that do not sum to 1; make the run"
-            " again"
-        )
-    if (run.predicted == run.y).sum() != correct:
-        raise RunError(
-            f"{folder}: predictions.csv has {(run.predicted == run.y).sum()} correct, run.json says"
-            f" {correct}; make the run again"
-        )
+    if wrong:
+        raise RunError(f"{folder}: predictions.csv {wrong}; make the run again")
     return run
+
+
+def _read(folder):
+    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    table = pd.read_csv(folder / "predictions.csv")
+    probabilities = table.filter(regex=r"^p\d+$").to_numpy(float)
+    columns = (table[name].to_numpy(np.int64) for name in ("row", "fold", "label", "predicted"))
+    run = Run(folder, info, *columns, probabilities, pd.read_csv(folder / "history.csv"))
+    for part, number in (("data", "rows"), ("scores", "correct"), ("parameters", "splits")):
+        if not isinstance(info[part][number], int):
+            raise TypeError(f"{part}: {number} is no integer")
+    return run
+
+
+def _disagreement(run):
+    """What the predictions have that the rest of the run contradicts; None if all fits."""
+    rows, correct = run.info["data"]["rows"], run.info["scores"]["correct"]
+    if len(run.y) != rows:
+        return f"has {len(run.y)} rows but run.json says {rows}"
+    # NaN, where the last line is cut off, is not close to 1.
+    if not np.allclose(run.probabilities.sum(axis=1), 1, atol=1e-4):
+        return "holds probabilities that do not sum to 1"
+    if (found := (run.predicted == run.y).sum()) != correct:
+        return f"has {found} correct, run.json says {correct}"
+    return None
+
+
+def load_model(folder):
+    """The networks of a run as one fitted classifier with scikit-learn's interface.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Such as ``reports/coursework``. Only numbers and text are read from it, nothing in it is
+        executed.
+
+    Returns
+    -------
+    FoldEnsemble
+
+    Raises
+    ------
+    RunError
+        The folder is no complete run, or a file in it is damaged.
+    """
+    return load(folder).ensemble()
+
+
+def newest_run(reports="reports"):
+    """The run that was made last.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    RunError
+        There is none.
+    """
+    finished = list(Path(reports).glob("[!.]*/run.json"))
+    if not finished:
+        raise RunError(
+            f"{reports}/: no finished run; make one with `digitlib report`, or name one with --run"
+        )
+    return max(finished, key=lambda path: path.stat().st_mtime).parent
 
 
 class FoldStore:
@@ -304,37 +356,20 @@ class FoldStore:
         # All parameters: the repr of an estimator leaves out what is default, and the middle of
         # what is long.
         settings = sorted(classifier.get_params().items())
-        facts = [
-            repr(settings),
-            repr(decisive),
-            _version("torch"),
-            code_hash(),
-            np.asarray(X).tobytes(),
-            np.asarray(y).tobytes(),
-        ]
-        self.key = hashlib.sha256(
-            b"\0".join(f if isinstance(f, bytes) else f.encode() for f in facts)
-        ).hexdigest()
+        facts = repr((settings, decisive, _version("torch"), code_hash())).encode()
+        data = [np.asarray(part).tobytes() for part in (X, y)]
+        self.key = hashlib.sha256(b"\0".join([facts, *data])).hexdigest()
         self.reproducible = isinstance(classifier.random_state, int | np.integer)
 
     def get(self, number, test):
         """The :class:`digitlib.crossval.Fold` kept under this number, or None."""
-        from digitlib.classifier import DigitClassifier
-        from digitlib.crossval import Fold
-
         try:
-            estimator = DigitClassifier.load(self.folder / f"{number}.safetensors")
+            estimator = _digit_classifier().load(self.folder / f"{number}.safetensors")
             kept = np.load(self.folder / f"{number}.npz", allow_pickle=False)
-            if estimator.metadata_["key"] != self.key or not np.array_equal(kept["test"], test):
+            facts, history = estimator.metadata_, estimator.history_
+            if facts["key"] != self.key or not np.array_equal(kept["test"], test):
                 return None
-            return Fold(
-                number,
-                test,
-                kept["probabilities"],
-                estimator,
-                estimator.history_,
-                estimator.metadata_["seconds"],
-            )
+            return Fold(number, test, kept["probabilities"], estimator, history, facts["seconds"])
         except (RunError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None  # not there, or cut off while it was written
 
@@ -343,40 +378,18 @@ class FoldStore:
         if not self.reproducible:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        weights = self.folder / f"{fold.number}.safetensors"
+        arrays = {"test": fold.test, "probabilities": fold.probabilities}
         # Weights are removed first and written last: whatever stops this, they never stand beside
         # probabilities of another attempt.
-        (self.folder / f"{fold.number}.safetensors").unlink(missing_ok=True)
-        np.savez(
-            self.folder / f"{fold.number}.npz", test=fold.test, probabilities=fold.probabilities
-        )
-        part = self.folder / f".{fold.number}.part"
-        fold.estimator.save(part, key=self.key, seconds=fold.seconds)
-        os.replace(part, self.folder / f"{fold.number}.safetensors")
+        weights.unlink(missing_ok=True)
+        np.savez(self.folder / f"{fold.number}.npz", **arrays)
+        with replacing(weights) as part:
+            fold.estimator.save(part, key=self.key, seconds=fold.seconds)
 
     def clear(self):
         """Remove what was kept: the run folder now holds it."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-@cache
-def code_hash():
-    """SHA-256 over the sources of the package: any change of code gives another one."""
-    root, digest = Path(digitlib.__file__).parent, hashlib.sha256()
-    for path in sorted([*root.rglob("*.py"), *root.glob("*.json")]):
-        digest.update(
-            path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
-        )
-    return digest.hexdigest()
-
-
-def where_am_i():
-    """One line for the top of a notebook: version, Python, torch, commit."""
-    facts = provenance()
-    commit = (facts["commit"] or "not from a git checkout")[:9]
-    return (
-        f"digitlib {digitlib.__version__}, Python {sys.version.split()[0]}, torch"
-        f" {facts['versions']['torch']}, commit {commit}"
-    )
 
 
 class FoldEnsemble(ClassifierMixin, BaseEstimator):
@@ -408,49 +421,9 @@ class FoldEnsemble(ClassifierMixin, BaseEstimator):
         return True
 
     def predict_proba(self, X):
-        """Mean of the networks' probabilities, shape (n, n_classes), float32; each row sums to 1."""
-        X = validate_data(self, X, dtype="numeric", reset=False)
+        """Mean of the networks' probabilities, float32 (n, n_classes); each row sums to 1."""
         return np.mean([estimator.predict_proba(X) for estimator in self.estimators], axis=0)
 
     def predict(self, X):
         """The most probable class of each row, shape (n,)."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
-
-
-def load_model(folder):
-    """The networks of a run as one fitted classifier with scikit-learn's interface.
-
-    Parameters
-    ----------
-    folder : str or path-like
-        Such as ``reports/coursework``: a folder with ``run.json`` and ``fold-1.safetensors`` ...
-        Only numbers and text are read from it, nothing in it is executed.
-
-    Returns
-    -------
-    FoldEnsemble
-
-    Raises
-    ------
-    RunError
-        The folder is no complete run, or a file in it is damaged.
-    """
-    folder = Path(folder)
-    try:
-        splits = json.loads((folder / "run.json").read_text(encoding="utf-8"))["parameters"][
-            "splits"
-        ]
-    except FileNotFoundError:
-        raise RunError(
-            f"{folder}: no run.json, so no complete run; make one with `digitlib report`"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{folder}: damaged run.json ({type(error).__name__}: {error}); make the run again"
-        ) from error
-    return FoldEnsemble(
-        [
-            DigitClassifier.load(folder / f"fold-{number}.safetensors")
-            for number in range(1, splits + 1)
-        ]
-    )
