@@ -16,8 +16,6 @@ from digitlib.data import SHA256, SOURCES, load_digits
 from digitlib.errors import DataError, RunError
 from digitlib.scaling import PixelScaler
 
-FILE = "checks.json"
-
 
 @dataclass
 class Result:
@@ -113,7 +111,7 @@ def check_folder(folder, everything=False):
 def write(folder, results):
     """Write ``checks.json`` into the run folder: all fields of each :class:`Result`."""
     entries = [asdict(result) for result in results]
-    runs.write_text(Path(folder) / FILE, json.dumps(entries, indent=2) + "\n")
+    runs.write_text(Path(folder) / "checks.json", json.dumps(entries, indent=2) + "\n")
 
 
 # ---- what the run folder alone shows -------------------------------------------------------------

@@ -267,7 +267,13 @@ def _pdf(arguments):
 def _predict(arguments):
     from digitlib import reading
 
-    reading.run(arguments)
+    reading.predict(
+        arguments.pictures,
+        run=arguments.run_folder,
+        as_json=arguments.json,
+        images=arguments.images,
+        labels=arguments.labels,
+    )
 
 
 def main(arguments=None):

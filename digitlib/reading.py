@@ -1,6 +1,5 @@
 """Reading: a picture in, each digit in it and the reasons out."""
 
-import csv
 import gzip
 import json
 import sys
@@ -11,18 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from digitlib.data import load_digits
-from digitlib.errors import DataError, DigitlibError, ImageError, ParameterError, RunError
+from digitlib.errors import DataError, DigitlibError, ImageError, ParameterError
 from digitlib.handwriting import Digit, find_digits
-from digitlib.runs import load_model
 
 DOUBT = 0.01  # share of the run's own held-out digits that a limit may wrongly call doubtful
 MOST_PROBES = 1500  # held-out rows on which distances are calibrated: enough for a 99th percentile
+MOST_BYTES = 500_000_000  # unpacked; MNIST's 60,000 training images have 47 million
 
 
 @dataclass
 class Limits:
-    """Where "looks like a digit" ends, each limit passed by 99 % of the digits that the run held
-    out.
+    """Where "looks like a digit" ends.
+
+    99 % of the digits that the run held out are within each limit.
 
     Attributes
     ----------
@@ -85,11 +85,12 @@ class Reader:
 
     Parameters
     ----------
-    run : str or path-like
-        Such as ``reports/coursework``.
+    run : str, path-like or None
+        Such as ``reports/coursework``; None: the newest under ``reports``.
 
     Attributes
     ----------
+    run : Path
     model : FoldEnsemble
     limits : Limits
     source : str
@@ -103,13 +104,15 @@ class Reader:
         The folder is no complete run.
     """
 
-    def __init__(self, run):
-        self.run = Path(run)
-        self.model = load_model(run)
-        self.source = _run_info(self.run)["data"]["source"]
-        self.digits = self._data()
-        self._rows = None if self.digits is None else self.digits.data.astype(np.float32)
-        self.limits = self._calibrate()
+    def __init__(self, run=None):
+        # Not at the top, as all that takes a second to load: a bad picture is told before that.
+        from digitlib import runs
+
+        found = runs.load(runs.newest_run() if run is None else run)
+        self.run, self.model = found.path, found.ensemble()
+        self.source = found.info["data"]["source"]
+        self.digits = _data_of(found)
+        self.limits = _limits(found, self.digits)
 
     def read(self, image, single=False):
         """Every digit in a picture, from left to right.
@@ -137,33 +140,26 @@ class Reader:
 
     def _reading(self, digit, probabilities):
         order = probabilities.argsort()[::-1]
-        similar, distances = self._nearest(digit.pixels)
-        limits, warnings = self.limits, []
-        if probabilities[order[0]] < limits.probability:
+        similar, distances = np.empty(0, int), np.zeros(1)
+        if self.digits is not None:
+            distances, similar = (each[0] for each in _nearest(self.digits.data, [digit.pixels]))
+        limits, sure, ink = self.limits, probabilities[order[0]], digit.pixels.mean()
+        warnings = []
+        if sure < limits.probability:
             warnings.append(
-                f"low confidence: {_percent(probabilities[order[0]])} is less than 99 % of held-out"
-                " digits had"
+                f"low confidence: {_percent(sure)} is less than 99 % of held-out digits had"
             )
         if distances[0] > limits.distance:
             warnings.append(
                 f"unlike the data: distance {distances[0]:.0f} to the most similar image, 99 % of"
                 " held-out digits had less"
             )
-        if digit.pixels.mean() > limits.ink:
+        if ink > limits.ink:
             warnings.append(
-                f"too many strokes: mean ink {digit.pixels.mean():.1f} of 16, 99 % of the digits"
-                " have less"
+                f"too many strokes: mean ink {ink:.1f} of 16, 99 % of the digits have less"
             )
-        return Reading(
-            digit, self.model.classes_[order], probabilities[order], similar, distances, warnings
-        )
-
-    def _nearest(self, pixels, count=5):
-        if self._rows is None:
-            return np.empty(0, int), np.zeros(1)
-        squares = ((self._rows - pixels) ** 2).sum(axis=1)
-        nearest = squares.argsort()[:count]
-        return nearest, np.sqrt(squares[nearest])
+        guesses = self.model.classes_[order], probabilities[order]
+        return Reading(digit, *guesses, similar, distances, warnings)
 
     def importance(self, reading, side=2):
         """How much probability the first guess loses where a square is covered with paper.
@@ -190,74 +186,44 @@ class Reader:
         first = self.model.classes_.tolist().index(reading.classes[0])
 
         def probability(images):
-            return torch.from_numpy(
-                self.model.predict_proba(images.numpy().reshape(-1, 64))[:, first]
-            )
+            X = images.numpy().reshape(-1, 64)
+            return torch.from_numpy(self.model.predict_proba(X)[:, first])
 
         image = torch.from_numpy(reading.found.pixels.reshape(1, 8, 8).astype(np.float32))
-        return (
-            Occlusion(probability)
-            .attribute(image, sliding_window_shapes=(side, side), perturbations_per_eval=64)[0]
-            .numpy()
-        )
-
-    def _data(self):
-        info = _run_info(self.run)["data"]
-        try:
-            digits = load_digits(
-                "bundled" if info["source"] == "uci" else info["source"]
-            )  # "uci" is checked to be the bundled rows
-        except DataError:
-            return None
-        return digits if digits.sha256 == info["sha256"] else None
-
-    def _calibrate(self):
-        try:
-            with open(self.run / "predictions.csv", encoding="utf-8", newline="") as file:
-                header, *lines = csv.reader(file)
-            table = np.array(lines, dtype=np.float64)
-            folds = table[:, header.index("fold")]
-            sure = table[:, header.index("predicted") + 1 :].max(axis=1)
-        except (OSError, ValueError, IndexError) as error:
-            raise RunError(
-                f"{self.run}: damaged predictions.csv ({type(error).__name__}: {error}); make the"
-                " run again"
-            ) from error
-        distance = ink = np.inf
-        if self._rows is not None and len(self._rows) == len(folds):
-            rows = self._rows
-            probes = np.arange(0, len(rows), -(-len(rows) // MOST_PROBES))
-            squares = (
-                (rows[probes] ** 2).sum(1)[:, None] + (rows**2).sum(1) - 2 * rows[probes] @ rows.T
-            )
-            squares[folds[probes][:, None] == folds] = np.inf
-            distance = np.quantile(np.sqrt(squares.min(axis=1).clip(0)), 1 - DOUBT)
-            ink = np.quantile(rows.mean(axis=1), 1 - DOUBT)
-        return Limits(float(np.quantile(sure, DOUBT)), float(distance), float(ink))
+        options = {"sliding_window_shapes": (side, side), "perturbations_per_eval": 64}
+        return Occlusion(probability).attribute(image, **options)[0].numpy()
 
 
-def _run_info(run):
-    return json.loads((run / "run.json").read_text(encoding="utf-8"))
+def _nearest(rows, pixels, count=5):
+    """Distances to the most similar of `rows` and their numbers, each (len(pixels), count)."""
+    from sklearn.neighbors import NearestNeighbors  # not at the top, as `runs` in Reader
+
+    rows, pixels = (np.asarray(each, dtype=float) for each in (rows, pixels))
+    count = min(count, len(rows))
+    return NearestNeighbors(n_neighbors=count, algorithm="brute").fit(rows).kneighbors(pixels)
 
 
-def newest_run(reports="reports"):
-    """The run that was made last.
+def _data_of(run):
+    source = run.info["data"]["source"]
+    try:
+        digits = load_digits("bundled" if source == "uci" else source)  # known to be the same rows
+    except DataError:
+        return None
+    return digits if digits.sha256 == run.info["data"]["sha256"] else None
 
-    Returns
-    -------
-    Path
 
-    Raises
-    ------
-    RunError
-        There is none.
-    """
-    finished = [path.parent for path in Path(reports).glob("[!.]*/run.json")]
-    if not finished:
-        raise RunError(
-            f"{reports}/: no finished run; make one with `digitlib report`, or name one with --run"
-        )
-    return max(finished, key=lambda folder: (folder / "run.json").stat().st_mtime)
+def _limits(run, digits):
+    distance = ink = np.inf
+    if digits is not None and len(digits.data) == len(run.folds):
+        probes = np.arange(len(run.folds)) % -(-len(run.folds) // MOST_PROBES) == 0
+        nearest = [
+            _nearest(digits.data[run.folds != k], digits.data[probes & (run.folds == k)], 1)[0]
+            for k in np.unique(run.folds)
+        ]
+        distance = np.quantile(np.concatenate(nearest), 1 - DOUBT)
+        ink = np.quantile(digits.data.mean(axis=1), 1 - DOUBT)
+    sure = np.quantile(run.probabilities.max(axis=1), DOUBT)
+    return Limits(float(sure), float(distance), float(ink))
 
 
 def _percent(share):
@@ -266,108 +232,100 @@ def _percent(share):
 
 def describe(name, readings):
     """Lines of text for the readings of one picture."""
-    lines = (
-        []
-        if len(readings) == 1
-        else [f"{name}: {''.join(str(r.classes[0]) for r in readings)} ({len(readings)} digits)"]
-    )
+    several, lines = len(readings) > 1, []
+    if several:
+        answer = "".join(str(reading.classes[0]) for reading in readings)
+        lines.append(f"{name}: {answer} ({len(readings)} digits)")
     for place, reading in enumerate(readings, 1):
-        where = name if len(readings) == 1 else f"  {place}."
-        first, second = (
-            f"{d} ({_percent(p)})"
-            for d, p in zip(reading.classes[:2], reading.probabilities[:2], strict=True)
-        )
-        lines.append(
-            f"{where}: {first}, second guess {second}"
-            if len(readings) == 1
-            else f"{where} {first}, second guess {second}"
-        )
+        where = f"  {place}." if several else f"{name}:"
+        guesses = zip(reading.classes[:2], reading.probabilities[:2], strict=True)
+        first, second = (f"{digit} ({_percent(share)})" for digit, share in guesses)
+        lines.append(f"{where} {first}, second guess {second}")
         lines += [f"  looks like no digit of the data: {warning}" for warning in reading.warnings]
     return lines
 
 
-MOST_BYTES = 500_000_000  # unpacked; MNIST's 60,000 training images have 47 million
+# ---- digitlib predict ----------------------------------------------------------------------------
 
 
-def run(arguments):
-    """Handle the command line; prints the answer."""
-    labelled = arguments.images is not None or arguments.labels is not None
-    if labelled and (arguments.images is None or arguments.labels is None or arguments.pictures):
+def predict(pictures, run=None, as_json=False, images=None, labels=None):
+    """Read pictures, or measure a run on a labelled set, and print the answer.
+
+    Parameters
+    ----------
+    pictures : list of str
+        Paths; empty for a labelled set.
+    run : str, path-like or None
+        None: the newest under ``reports``.
+    as_json : bool, default=False
+    images, labels : str or None
+        Files in the format of MNIST, see :func:`read_idx`.
+
+    Raises
+    ------
+    ParameterError, ImageError, RunError
+        The options do not go together, a picture is none, or there is no such run.
+    """
+    labelled = images is not None or labels is not None
+    if labelled and (images is None or labels is None or pictures):
         raise ParameterError(
             "--images and --labels go together, and without pictures; give both, or pictures alone"
         )
-    if not labelled and not arguments.pictures:
+    if not labelled and not pictures:
         raise ParameterError(
             "no picture given; try `digitlib predict photo.jpg`, or --images and --labels for a"
             " labelled set"
         )
     if labelled:
-        _labelled(arguments)
+        _predict_labelled(images, labels, run, as_json)
     else:
-        _pictures(arguments)
+        _predict_pictures(pictures, run, as_json)
 
 
-def _pictures(arguments):
-    found = [find_digits(path) for path in arguments.pictures]
-    from digitlib.reading import (
-        Reader,
-        describe,
-        newest_run,
-    )  # imports torch; a bad picture has been told by now, in half a second
-
-    folder = arguments.run_folder or newest_run()
-    reader = Reader(folder)
-    readings = [reader.classify(digits) for digits in found]
-    if arguments.json:
-        pictures = [
-            {"file": path, "digits": [r.as_dict() for r in each]}
-            for path, each in zip(arguments.pictures, readings, strict=True)
+def _predict_pictures(pictures, run, as_json):
+    found = [find_digits(path) for path in pictures]
+    reader = Reader(run)
+    readings = {path: reader.classify(each) for path, each in zip(pictures, found, strict=True)}
+    if as_json:
+        answers = [
+            {"file": path, "digits": [reading.as_dict() for reading in each]}
+            for path, each in readings.items()
         ]
-        print(json.dumps({"run": str(folder), "pictures": pictures}))
+        print(json.dumps({"run": str(reader.run), "pictures": answers}))
         return
-    print(f"read by {folder} (recipe {reader.model.estimators[0].recipe_.name})", file=sys.stderr)
-    for path, each in zip(arguments.pictures, readings, strict=True):
+    recipe = reader.model.estimators[0].recipe_.name
+    print(f"read by {reader.run} (recipe {recipe})", file=sys.stderr)
+    for path, each in readings.items():
         print("\n".join(describe(path, each)))
 
 
-def _labelled(arguments):
-    images, labels = read_idx(arguments.images, 3), read_idx(arguments.labels, 1)
+def _predict_labelled(images, labels, run, as_json):
+    images, labels = read_idx(images, 3), read_idx(labels, 1)
     if len(images) != len(labels):
         raise ParameterError(
             f"{len(images):,} images but {len(labels):,} labels; give files that belong together"
         )
-    from digitlib.metrics import confusion_counts
-    from digitlib.reading import newest_run
-    from digitlib.runs import load_model
+    from digitlib import metrics  # not at the top, as `runs` in Reader
 
-    folder = arguments.run_folder or newest_run()
-    model = load_model(folder)
+    reader = Reader(run)
     X, readable = np.zeros((len(images), 64), np.uint8), np.ones(len(images), bool)
     for i, image in enumerate(images):
         try:
             X[i] = find_digits(image, single=True)[0].pixels
         except ImageError:
             readable[i] = False  # blank: counted as an error
-    predicted = model.predict(X)
-    correct = int(((predicted == labels) & readable).sum())
-    table = confusion_counts(labels[readable], predicted[readable])
-    answer = {
-        "run": str(folder),
-        "correct": correct,
-        "total": len(labels),
-        "accuracy": correct / len(labels),
-        "blank": int((~readable).sum()),
-    }
-    if arguments.json:
-        print(
-            json.dumps(
-                {**answer, "classes": table.index.tolist(), "confusion": table.to_numpy().tolist()}
-            )
-        )
+    predicted = reader.model.predict(X)
+    correct, total = int(((predicted == labels) & readable).sum()), len(labels)
+    answer = {"run": str(reader.run), "correct": correct, "total": total}
+    answer |= {"accuracy": correct / total, "blank": int((~readable).sum())}
+    table = metrics.confusion_counts(labels[readable], predicted[readable])
+    if as_json:
+        answer |= {"classes": table.index.tolist(), "confusion": table.to_numpy().tolist()}
+        print(json.dumps(answer))
         return
     print(
-        f"{correct:,} of {len(labels):,} correct, {100 * answer['accuracy']:.2f} %;"
-        f" {answer['blank']} blank ({folder})"
+        f"{correct:,} of {total:,} correct, {100 * correct / total:.2f} %;"
+        f" {answer['blank']} blank ({reader.run})"
     )
     print(table.to_string())
 

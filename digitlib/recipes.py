@@ -1,6 +1,6 @@
 """Which network, trained how? Named, frozen settings; one training loop serves them all."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from numbers import Integral, Real
 
 from digitlib.errors import ParameterError
@@ -88,6 +88,7 @@ class Recipe:
     copies: int | None = None
     rewrites: int | None = None
     drawn: int | None = None
+    seconds: float | None = field(default=None, compare=False)
 
     def __post_init__(self):
         for name in RANGES:
@@ -116,7 +117,9 @@ class Recipe:
 
     def as_dict(self):
         """Plain dictionary of the settings that apply, fit for JSON."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        settings = asdict(self)
+        del settings["seconds"]
+        return {name: value for name, value in settings.items() if value is not None}
 
     def changed(self, **settings):
         """A copy with other settings.
@@ -196,6 +199,7 @@ RECIPES = {
         # Expect 97.8 to 98.5 % in 4-fold cross-validation (published: 5,514 of 5,620 = 98.11 %).
         Recipe(
             name="coursework",
+            seconds=8,
             summary=(
                 "The published reference experiment: two convolutions, dropout, Adam with step"
                 " decay."
@@ -215,6 +219,7 @@ RECIPES = {
         ),
         Recipe(
             name="instant",
+            seconds=0.1,
             summary=(
                 "Fixed random filters that are NOT learned; only a linear readout is fitted, in"
                 " closed form."
@@ -227,6 +232,7 @@ RECIPES = {
         ),
         Recipe(
             name="wide",
+            seconds=0.7,
             summary=(
                 "More fixed random filters, NOT learned either; their readout is fitted to"
                 " augmented copies too."
@@ -241,6 +247,7 @@ RECIPES = {
         ),
         Recipe(
             name="fast",
+            seconds=0.45,
             summary="A small network after one pass, its last layer refitted in closed form.",
             layers="32p 32",
             epochs=1,
@@ -251,6 +258,7 @@ RECIPES = {
         ),
         Recipe(
             name="balanced",
+            seconds=1.7,
             summary="A small network on augmented images, its last layer refitted in closed form.",
             layers="16 32p 64",
             epochs=3,
@@ -261,6 +269,7 @@ RECIPES = {
         ),
         Recipe(
             name="accurate",
+            seconds=12,
             summary=(
                 "Four convolutions on rewritten, augmented digits; averaged weights, nine shifted"
                 " views."
@@ -274,6 +283,7 @@ RECIPES = {
         ),
         Recipe(
             name="best",
+            seconds=75,
             summary=(
                 "The same network for more than three times the epochs, on three rewritten copies"
                 " of every digit."
@@ -289,6 +299,7 @@ RECIPES = {
         # data, where `coursework` has 80 % (benchmarks/handwriting.py).
         Recipe(
             name="handwriting",
+            seconds=45,
             summary=(
                 "The network of `accurate`, taught with strokes bent as by other hands: for digits"
                 " of your own."
