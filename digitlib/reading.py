@@ -113,6 +113,10 @@ class Reader:
         self.source = found.info["data"]["source"]
         self.digits = _data_of(found)
         self.limits = _limits(found, self.digits)
+        # A tree: by brute force, threads decide which of two equally similar images comes first.
+        self._similar = None
+        if self.digits is not None:
+            self._similar = _neighbours(self.digits.data, 5, "ball_tree")
 
     def read(self, image, single=False):
         """Every digit in a picture, from left to right.
@@ -141,8 +145,8 @@ class Reader:
     def _reading(self, digit, probabilities):
         order = probabilities.argsort()[::-1]
         similar, distances = np.empty(0, int), np.zeros(1)
-        if self.digits is not None:
-            distances, similar = (each[0] for each in _nearest(self.digits.data, [digit.pixels]))
+        if self._similar is not None:
+            distances, similar = (each[0] for each in self._similar.kneighbors([digit.pixels]))
         limits, sure, ink = self.limits, probabilities[order[0]], digit.pixels.mean()
         warnings = []
         if sure < limits.probability:
@@ -194,13 +198,10 @@ class Reader:
         return Occlusion(probability).attribute(image, **options)[0].numpy()
 
 
-def _nearest(rows, pixels, count=5):
-    """Distances to the most similar of `rows` and their numbers, each (len(pixels), count)."""
+def _neighbours(rows, count, algorithm):
     from sklearn.neighbors import NearestNeighbors  # not at the top, as `runs` in Reader
 
-    rows, pixels = (np.asarray(each, dtype=float) for each in (rows, pixels))
-    count = min(count, len(rows))
-    return NearestNeighbors(n_neighbors=count, algorithm="brute").fit(rows).kneighbors(pixels)
+    return NearestNeighbors(n_neighbors=min(count, len(rows)), algorithm=algorithm).fit(rows)
 
 
 def _data_of(run):
@@ -215,13 +216,13 @@ def _data_of(run):
 def _limits(run, digits):
     distance = ink = np.inf
     if digits is not None and len(digits.data) == len(run.folds):
-        probes = np.arange(len(run.folds)) % -(-len(run.folds) // MOST_PROBES) == 0
-        nearest = [
-            _nearest(digits.data[run.folds != k], digits.data[probes & (run.folds == k)], 1)[0]
-            for k in np.unique(run.folds)
-        ]
+        rows, nearest = digits.data.astype(float), []
+        probes = np.arange(len(rows)) % -(-len(rows) // MOST_PROBES) == 0
+        for fold in np.unique(run.folds):
+            others = _neighbours(rows[run.folds != fold], 1, "brute")
+            nearest.append(others.kneighbors(rows[probes & (run.folds == fold)])[0])
         distance = np.quantile(np.concatenate(nearest), 1 - DOUBT)
-        ink = np.quantile(digits.data.mean(axis=1), 1 - DOUBT)
+        ink = np.quantile(rows.mean(axis=1), 1 - DOUBT)
     sure = np.quantile(run.probabilities.max(axis=1), DOUBT)
     return Limits(float(sure), float(distance), float(ink))
 
@@ -285,17 +286,14 @@ def predict(pictures, run=None, as_json=False, images=None, labels=None):
 def _predict_pictures(pictures, run, as_json):
     found = [find_digits(path) for path in pictures]
     reader = Reader(run)
-    readings = {path: reader.classify(each) for path, each in zip(pictures, found, strict=True)}
+    read = list(zip(pictures, map(reader.classify, found), strict=True))
     if as_json:
-        answers = [
-            {"file": path, "digits": [reading.as_dict() for reading in each]}
-            for path, each in readings.items()
-        ]
+        answers = [{"file": path, "digits": [r.as_dict() for r in each]} for path, each in read]
         print(json.dumps({"run": str(reader.run), "pictures": answers}))
         return
     recipe = reader.model.estimators[0].recipe_.name
     print(f"read by {reader.run} (recipe {recipe})", file=sys.stderr)
-    for path, each in readings.items():
+    for path, each in read:
         print("\n".join(describe(path, each)))
 
 

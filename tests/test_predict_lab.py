@@ -13,7 +13,7 @@ import urllib.request
 
 import pytest
 from conftest import ROOT, needs_browser
-from test_predict import small_run  # noqa: F401 (a fixture)
+from test_reading import small_run  # noqa: F401 (a fixture)
 
 pytestmark = needs_browser
 SEVEN = [
