@@ -141,8 +141,9 @@ def decisive(classifier, digits, **split):
     facts = {"data": digits.sha256, "split": split, "class": type(classifier).__name__}
     if isinstance(classifier, DigitClassifier):
         packages.append("torch")
-        settings = (classifier.settings(), classifier.random_state, classifier.device)
-        facts |= {"parameters": repr(settings), "code": code_hash()}
+        settings = classifier.settings().as_dict()
+        own = (settings, classifier.random_state, classifier.device)
+        facts |= {"parameters": repr(own), "code": code_hash()}
     else:
         parameters = classifier.get_params().items()
         facts["parameters"] = {name: repr(value) for name, value in parameters}

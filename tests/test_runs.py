@@ -1,7 +1,6 @@
 """The run folder: written whole, read back, and refused when something is wrong with it."""
 
 import io
-import json
 import subprocess
 import sys
 import threading
@@ -179,15 +178,6 @@ def test_text_is_written_whole_or_not_at_all(tmp_path):
 # ---- damaged -------------------------------------------------------------------------------------
 
 
-def info_with(change):
-    def changed(content):
-        info = json.loads(content)
-        change(info)
-        return json.dumps(info).encode()
-
-    return changed
-
-
 def table_with(change):
     def changed(content):
         return change(pd.read_csv(io.BytesIO(content))).to_csv(index=False).encode()
@@ -195,39 +185,28 @@ def table_with(change):
     return changed
 
 
+INFO, TABLE = "run.json", "predictions.csv"
 DAMAGES = {
-    "cut_off": ("run.json", lambda content: content[:100], "JSONDecodeError"),
-    "empty": ("run.json", lambda _: b"", "JSONDecodeError"),
-    "a_list": ("run.json", lambda _: b"[1, 2]", "TypeError"),
-    "no_data": ("run.json", info_with(lambda info: info.pop("data")), "KeyError: 'data'"),
-    "no_number": (
-        "run.json",
-        info_with(lambda info: info["parameters"].update(splits="3")),
-        "splits is no integer",
+    "cut_off": (INFO, lambda content: content[:100], "JSONDecodeError"),
+    "empty": (INFO, lambda _: b"", "JSONDecodeError"),
+    "a_list": (INFO, lambda _: b"[1, 2]", "TypeError"),
+    "no_data": (INFO, lambda content: content.replace(b'"data"', b'"x"'), "KeyError: 'data'"),
+    "splits": (
+        INFO,
+        lambda content: content.replace(b'"splits": 3', b'"splits": "3"'),
+        "no integer",
     ),
-    "no_rows": ("predictions.csv", lambda _: b"", "EmptyDataError"),
-    "binary": ("predictions.csv", lambda _: b"\xff\xfe\x00" * 99, "UnicodeDecodeError"),
-    "no_form": ("predictions.csv", lambda _: b'a,b\n1,2,3,4\n"\n1,2,3', "damaged run folder"),
-    "cut_between_rows": (
-        "predictions.csv",
-        table_with(lambda table: table[:200]),
-        "predictions.csv has 200 rows but run.json says 300",
-    ),
-    "cut_in_the_last_row": (
-        "predictions.csv",
-        lambda content: content[:-40],
-        "probabilities that do not sum to 1",
-    ),
-    "no_labels": (
-        "predictions.csv",
-        table_with(lambda table: table.drop(columns="label")),
-        "KeyError: 'label'",
-    ),
-    "text": ("predictions.csv", table_with(lambda table: table.assign(fold="one")), "ValueError"),
+    "no_rows": (TABLE, lambda _: b"", "EmptyDataError"),
+    "binary": (TABLE, lambda _: b"\xff\xfe\x00" * 99, "UnicodeDecodeError"),
+    "no_form": (TABLE, lambda _: b'a,b\n1,2,3,4\n"\n1,2,3', "damaged run folder"),
+    "cut_between": (TABLE, table_with(lambda t: t[:200]), "200 rows but run.json says 300"),
+    "cut_in_a_row": (TABLE, lambda content: content[:-40], "probabilities that do not sum to 1"),
+    "no_labels": (TABLE, lambda content: content.replace(b"label", b"x"), "KeyError: 'label'"),
+    "text": (TABLE, table_with(lambda t: t.assign(fold="one")), "ValueError"),
     "another_run": (
-        "predictions.csv",
-        table_with(lambda table: table.assign(predicted=0)),
-        r"predictions\.csv has \d+ correct, run\.json says \d+",
+        TABLE,
+        table_with(lambda t: t.assign(predicted=0)),
+        r"csv has \d+ correct, run",
     ),
     "no_history": ("history.csv", lambda _: b"", "EmptyDataError"),
 }
