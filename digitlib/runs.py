@@ -1,7 +1,4 @@
-"""The run folder: written whole, read back; its fold models as one classifier.
-
-Nothing else reads or writes ``run.json``, ``predictions.csv`` and ``history.csv``.
-"""
+"""The run folder: written whole, read back; its fold networks as one classifier."""
 
 import hashlib
 import json
@@ -9,7 +6,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import time
 import zipfile
 from contextlib import contextmanager
@@ -22,15 +18,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import validate_data
 
 import digitlib
 from digitlib import metrics
+from digitlib.crossval import Fold
 from digitlib.errors import RunError
+from digitlib.recipes import from_dict
 
-LIBRARIES = ("torch", "torchmetrics", "numpy", "pandas", "scikit-learn", "scipy", "matplotlib")
-LIBRARIES += ("seaborn", "papermill", "nbconvert")
-COMING = ".training"  # a file of this name in a folder: its run is being made, wait for it
+LIBRARIES = (
+    *("torch", "torchmetrics", "numpy", "pandas", "scikit-learn", "scipy"),
+    *("matplotlib", "seaborn", "papermill", "nbconvert"),
+)
+TRAINING = ".training"  # a file with this name says that a run is still being made in its folder
 
 
 @dataclass
@@ -60,33 +59,26 @@ class Run:
     probabilities: np.ndarray
     history: pd.DataFrame
 
-    @property
-    def parameters(self):
-        """Seed, number of folds and the like, as ``run.json`` has them."""
-        return self.info["parameters"]
-
-    def fold(self, number):
-        """The fitted classifier of a fold, from 1."""
-        return _classifiers().DigitClassifier.load(self.path / f"fold-{number}.safetensors")
-
     def classifier(self):
         """The classifier, not fitted, that the run was made with."""
-        seed = self.parameters["seed"]
-        return _classifiers().DigitClassifier(self.recipe(), random_state=seed)
+        seed = self.info["parameters"]["seed"]
+        return _digit_classifier()(from_dict(self.info["recipe"]), random_state=seed)
 
-    def recipe(self):
-        """The :class:`digitlib.recipes.Recipe` of the run."""
-        return _classifiers().from_dict(self.info["recipe"])
+    def fitted(self, fold):
+        """The fitted classifier of a fold, counted from 1; RunError if its file is damaged."""
+        return _digit_classifier().load(self.path / f"fold-{fold}.safetensors")
 
-
-def _classifiers():
-    # Pages and notebooks that only read a run do without torch, which costs a second.
-    from digitlib import classifier
-
-    return classifier
+    def ensemble(self):
+        """The fitted classifiers of all folds as one, a :class:`FoldEnsemble`."""
+        folds = range(1, self.info["parameters"]["splits"] + 1)
+        return FoldEnsemble([self.fitted(fold) for fold in folds])
 
 
-# ---- provenance ----------------------------------------------------------------------------------
+def _digit_classifier():
+    # Not at the top: a run is read and drawn without torch, which takes a second to load.
+    from digitlib.classifier import DigitClassifier
+
+    return DigitClassifier
 
 
 def provenance():
@@ -115,39 +107,27 @@ def provenance():
 
 
 def _version(name):
-    # A local suffix such as "+cpu" says how torch was packed, not which release it is; but it may
-    # explain last-bit differences.
+    # With a local suffix such as "+cpu", which may explain differences in the last bit.
     try:
         return version(name)
-    except PackageNotFoundError:  # papermill and nbconvert are missing in Colab
-        return None
+    except PackageNotFoundError:
+        return None  # papermill and nbconvert, where a notebook is run by hand as in Colab
 
 
 def _commit():
     root = Path(digitlib.__file__).parents[1]
     if not (root / ".git").exists():
         return None
-
-    def git(*words):
-        done = subprocess.run(
-            ["git", "-C", root, *words], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
+        differs = _git(root, "status", "--porcelain", "--untracked-files=no")
+        return _git(root, "rev-parse", "HEAD") + ("-dirty" if differs else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
-def where_am_i():
-    """One line for the top of a notebook: version, Python, torch, commit."""
-    commit = (_commit() or "not from a git checkout")[:9]
-    return (
-        f"digitlib {digitlib.__version__}, Python {sys.version.split()[0]}, torch"
-        f" {_version('torch')}, commit {commit}"
-    )
+def _git(root, *words):
+    command = ["git", "-C", root, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @cache
@@ -155,33 +135,18 @@ def code_hash():
     """SHA-256 over the sources of the package: any change of code gives another one."""
     root, digest = Path(digitlib.__file__).parent, hashlib.sha256()
     for path in sorted([*root.rglob("*.py"), *root.glob("*.toml")]):
-        name = path.relative_to(root).as_posix()
-        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+        name = path.relative_to(root).as_posix().encode()
+        digest.update(name + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
-# ---- writing -------------------------------------------------------------------------------------
-
-
-@contextmanager
-def replacing(path):
-    """A path beside `path` to write to, which takes its place when the block ends well.
-
-    A reader never sees half a file; if the block raises, `path` is as it was before.
-    """
-    part = Path(path).with_name(f".{Path(path).name}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_text(path, text):
-    """Write `text` to `path`, whole or not at all; return `path`."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
-    return path
+def where_am_i():
+    """One line for the top of a notebook: version, Python, torch, commit."""
+    commit = (_commit() or "not from a git checkout")[:9]
+    return (
+        f"digitlib {digitlib.__version__}, Python {platform.python_version()}, torch"
+        f" {_version('torch')}, commit {commit}"
+    )
 
 
 def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
@@ -211,7 +176,7 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
     facts = {"seed": seed, "split_seed": split_seed, "data": digits.sha256}
     for number, estimator in enumerate(result.estimators, 1):
         estimator.save(folder / f"fold-{number}.safetensors", fold=number, **facts)
-    predictions_frame(result).to_csv(folder / "predictions.csv", index=False, float_format="%.9g")
+    _predictions(result).to_csv(folder / "predictions.csv", index=False, float_format="%.9g")
     result.history.to_csv(folder / "history.csv", index=False, float_format="%.9g")
     recipe = result.estimators[0].recipe_
     info = {
@@ -238,19 +203,35 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
     return folder
 
 
-def predictions_frame(result):
-    """One row per image: ``row``, ``fold``, ``label``, ``predicted``, ``p0`` ... for each class."""
-    columns = {"row": np.arange(len(result.y)), "fold": result.folds}
-    frame = pd.DataFrame({**columns, "label": result.y, "predicted": result.predicted})
+def _predictions(result):
+    # One line per image; p0 ... p9, or as many as there are classes.
+    columns = {"fold": result.folds, "label": result.y, "predicted": result.predicted}
     probabilities = pd.DataFrame(result.probabilities, columns=[f"p{c}" for c in result.classes])
-    return frame.join(probabilities)
+    return pd.DataFrame(columns).rename_axis("row").reset_index().join(probabilities)
 
 
-# ---- reading -------------------------------------------------------------------------------------
+@contextmanager
+def replacing(path):
+    """A path beside `path` to write to, which takes its place when the block ends well.
+
+    A reader never sees half a file; if the block raises, `path` is as it was before.
+    """
+    part = Path(path).with_name(f".{Path(path).name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Write `text` to `path`, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def load(folder, consistent=True):
-    """Read a run folder; waits for a run that a report is making there.
+    """Read a run folder; one in which training goes on is waited for.
 
     Parameters
     ----------
@@ -269,7 +250,7 @@ def load(folder, consistent=True):
         A file is missing or damaged, or the files do not belong together.
     """
     folder = Path(folder)
-    while (folder / COMING).exists() and not (folder / "run.json").exists():
+    while (folder / TRAINING).exists() and not (folder / "run.json").is_file():
         time.sleep(0.05)
     if not (folder / "run.json").is_file():
         raise RunError(
@@ -277,29 +258,60 @@ def load(folder, consistent=True):
             " report`"
         )
     try:
-        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        table = pd.read_csv(folder / "predictions.csv")
-        history = pd.read_csv(folder / "history.csv")
-        columns = [name for name in table if name.startswith("p") and name[1:].isdigit()]
-        numbers = [table[name].to_numpy(np.int64) for name in ("row", "fold", "label", "predicted")]
-        run = Run(folder, info, *numbers, table[columns].to_numpy(float), history)
-        rows, correct = info["data"]["rows"], info["scores"]["correct"]
+        run = _read(folder)
+        wrong = _disagreement(run) if consistent else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise RunError(f"{folder}: damaged run folder ({said}); make the run again") from error
-    found = (run.predicted == run.y).sum()
-    faults = {
-        f"has {len(table)} rows but run.json says {rows}": len(table) != rows,
-        # NaN, where the last line is cut off, is not close to 1.
-        "holds probabilities that do not sum to 1": not np.allclose(
-            run.probabilities.sum(axis=1), 1, atol=1e-4
-        ),
-        f"has {found} correct, run.json says {correct}": found != correct,
-    }
-    if consistent and any(faults.values()):
-        fault = next(fault for fault, there in faults.items() if there)
-        raise RunError(f"{folder}: predictions.csv {fault}; make the run again")
+    if wrong:
+        raise RunError(f"{folder}: predictions.csv {wrong}; make the run again")
     return run
+
+
+def _read(folder):
+    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    table = pd.read_csv(folder / "predictions.csv")
+    probabilities = table.filter(regex=r"^p\d+$").to_numpy(float)
+    columns = (table[name].to_numpy(np.int64) for name in ("row", "fold", "label", "predicted"))
+    run = Run(folder, info, *columns, probabilities, pd.read_csv(folder / "history.csv"))
+    for part, number in (("data", "rows"), ("scores", "correct"), ("parameters", "splits")):
+        if not isinstance(info[part][number], int):
+            raise TypeError(f"{part}: {number} is no integer")
+    return run
+
+
+def _disagreement(run):
+    """What the predictions have that the rest of the run contradicts; None if all fits."""
+    rows, correct = run.info["data"]["rows"], run.info["scores"]["correct"]
+    if len(run.y) != rows:
+        return f"has {len(run.y)} rows but run.json says {rows}"
+    # NaN, where the last line is cut off, is not close to 1.
+    if not np.allclose(run.probabilities.sum(axis=1), 1, atol=1e-4):
+        return "holds probabilities that do not sum to 1"
+    if (found := (run.predicted == run.y).sum()) != correct:
+        return f"has {found} correct, run.json says {correct}"
+    return None
+
+
+def load_model(folder):
+    """The networks of a run as one fitted classifier with scikit-learn's interface.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Such as ``reports/coursework``. Only numbers and text are read from it, nothing in it is
+        executed.
+
+    Returns
+    -------
+    FoldEnsemble
+
+    Raises
+    ------
+    RunError
+        The folder is no complete run, or a file in it is damaged.
+    """
+    return load(folder).ensemble()
 
 
 def newest_run(reports="reports"):
@@ -314,12 +326,70 @@ def newest_run(reports="reports"):
     RunError
         There is none.
     """
-    finished = [path.parent for path in Path(reports).glob("[!.]*/run.json")]
+    finished = list(Path(reports).glob("[!.]*/run.json"))
     if not finished:
         raise RunError(
             f"{reports}/: no finished run; make one with `digitlib report`, or name one with --run"
         )
-    return max(finished, key=lambda folder: (folder / "run.json").stat().st_mtime)
+    return max(finished, key=lambda path: path.stat().st_mtime).parent
+
+
+class FoldStore:
+    """Finished folds of a run that is still going on, for the next attempt if this one is stopped.
+
+    A fold is kept under a key made of everything that decides its result; with any other key it is
+    not found.
+
+    Parameters
+    ----------
+    folder : str or path-like
+    classifier : DigitClassifier
+        Not fitted.
+    X, y : ndarray
+        The whole data.
+    **decisive
+        Further facts that decide the result, such as ``n_splits``.
+    """
+
+    def __init__(self, folder, classifier, X, y, **decisive):
+        self.folder = Path(folder)
+        # All parameters: the repr of an estimator leaves out what is default, and the middle of
+        # what is long.
+        settings = sorted(classifier.get_params().items())
+        facts = repr((settings, decisive, _version("torch"), code_hash())).encode()
+        data = [np.asarray(part).tobytes() for part in (X, y)]
+        self.key = hashlib.sha256(b"\0".join([facts, *data])).hexdigest()
+        self.reproducible = isinstance(classifier.random_state, int | np.integer)
+
+    def get(self, number, test):
+        """The :class:`digitlib.crossval.Fold` kept under this number, or None."""
+        try:
+            estimator = _digit_classifier().load(self.folder / f"{number}.safetensors")
+            kept = np.load(self.folder / f"{number}.npz", allow_pickle=False)
+            facts, history = estimator.metadata_, estimator.history_
+            if facts["key"] != self.key or not np.array_equal(kept["test"], test):
+                return None
+            return Fold(number, test, kept["probabilities"], estimator, history, facts["seconds"])
+        except (RunError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None  # not there, or cut off while it was written
+
+    def put(self, fold):
+        """Keep a finished fold; nothing is kept when the seed is not fixed."""
+        if not self.reproducible:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        weights = self.folder / f"{fold.number}.safetensors"
+        arrays = {"test": fold.test, "probabilities": fold.probabilities}
+        # Weights are removed first and written last: whatever stops this, they never stand beside
+        # probabilities of another attempt.
+        weights.unlink(missing_ok=True)
+        np.savez(self.folder / f"{fold.number}.npz", **arrays)
+        with replacing(weights) as part:
+            fold.estimator.save(part, key=self.key, seconds=fold.seconds)
+
+    def clear(self):
+        """Remove what was kept: the run folder now holds it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class FoldEnsemble(ClassifierMixin, BaseEstimator):
@@ -351,98 +421,9 @@ class FoldEnsemble(ClassifierMixin, BaseEstimator):
         return True
 
     def predict_proba(self, X):
-        """Mean of the folds' probabilities, shape (n, n_classes); each row sums to 1."""
-        X = validate_data(self, X, dtype="numeric", reset=False)
+        """Mean of the networks' probabilities, float32 (n, n_classes); each row sums to 1."""
         return np.mean([estimator.predict_proba(X) for estimator in self.estimators], axis=0)
 
     def predict(self, X):
         """The most probable class of each row, shape (n,)."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
-
-
-def load_model(folder):
-    """The networks of a run as one fitted classifier with scikit-learn's interface.
-
-    Parameters
-    ----------
-    folder : str, path-like or Run
-        Such as ``reports/coursework``: a folder with ``run.json`` and ``fold-1.safetensors`` ...
-        Only numbers and text are read from it, nothing in it is executed.
-
-    Returns
-    -------
-    FoldEnsemble
-
-    Raises
-    ------
-    RunError
-        The folder is no complete run, or a file in it is damaged.
-    """
-    run = folder if isinstance(folder, Run) else load(folder)
-    return FoldEnsemble([run.fold(n) for n in range(1, run.parameters["splits"] + 1)])
-
-
-# ---- folds of a run that is still going on -------------------------------------------------------
-
-
-class FoldStore:
-    """Finished folds, kept for the next attempt if this one is stopped.
-
-    A fold is kept under a key made of everything that decides its result; with any other key it is
-    not found.
-
-    Parameters
-    ----------
-    folder : str or path-like
-    classifier : DigitClassifier
-        Not fitted.
-    X, y : ndarray
-        The whole data.
-    **decisive
-        Further facts that decide the result, such as ``n_splits``.
-    """
-
-    def __init__(self, folder, classifier, X, y, **decisive):
-        self.folder = Path(folder)
-        # All parameters: the repr of an estimator leaves out what is default, and the middle of
-        # what is long.
-        settings = sorted(classifier.get_params().items())
-        facts = [repr(settings), repr(decisive), str(_version("torch")), code_hash()]
-        digest = hashlib.sha256("\0".join(facts).encode())
-        for array in (X, y):
-            digest.update(np.asarray(array).tobytes())
-        self.key = digest.hexdigest()
-        self.reproducible = isinstance(classifier.random_state, int | np.integer)
-
-    def get(self, number, test):
-        """The :class:`digitlib.crossval.Fold` kept under this number, or None."""
-        from digitlib.crossval import Fold  # the same reason as in _classifiers
-
-        try:
-            estimator = _classifiers().DigitClassifier.load(self.folder / f"{number}.safetensors")
-            kept = np.load(self.folder / f"{number}.npz", allow_pickle=False)
-            facts = estimator.metadata_
-            if facts["key"] != self.key or not np.array_equal(kept["test"], test):
-                return None
-            return Fold(
-                number, test, kept["probabilities"], estimator, estimator.history_, facts["seconds"]
-            )
-        except (RunError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None  # not there, or cut off while it was written
-
-    def put(self, fold):
-        """Keep a finished fold; nothing is kept when the seed is not fixed."""
-        if not self.reproducible:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # Weights are removed first and written last: whatever stops this, they never stand beside
-        # probabilities of another attempt.
-        weights = self.folder / f"{fold.number}.safetensors"
-        weights.unlink(missing_ok=True)
-        np.savez(weights.with_suffix(".npz"), test=fold.test, probabilities=fold.probabilities)
-        with replacing(weights) as part:
-            fold.estimator.save(part, key=self.key, seconds=fold.seconds)
-
-    def clear(self):
-        """Remove what was kept: the run folder now holds it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
