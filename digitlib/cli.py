@@ -1,294 +1,191 @@
 """The commands that ``make`` calls: ``python -m digitlib``."""
 
-import argparse
+import importlib
 import os
 import signal
 import sys
 
+import click
+
 import digitlib
-from digitlib.errors import DigitlibError, NotebookFailed, ParameterError
+from digitlib.errors import DigitlibError, NotebookFailed
 from digitlib.recipes import RECIPES
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, where argparse would print the usage as well."""
-
-    def error(self, message):
-        raise ParameterError(f"{message} (see {self.prog} --help)")
+def _room(name):
+    """The module ``digitlib.<name>``, imported when a command needs it: help need not wait."""
+    return importlib.import_module(f"digitlib.{name}")
 
 
-def _parser():
-    parser = _Parser(prog="digitlib", description=digitlib.__doc__, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"digitlib {digitlib.__version__}")
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", parser_class=_Parser
-    )
-
-    report = commands.add_parser(
-        "report", help="run the notebooks and write reports/NAME/", allow_abbrev=False
-    )
-    report.add_argument(
-        "--name", metavar="NAME", help="folder under reports/ (default: the recipe's name)"
-    )
-    report.add_argument(
-        "--recipe",
-        default="coursework",
-        metavar="RECIPE",
-        help=f"{', '.join(RECIPES)} (default: %(default)s)",
-    )
-    report.add_argument(
-        "--seed",
-        default="0",
-        metavar="N",
-        help="seed of weights, order and dropout (default: %(default)s)",
-    )
-    report.add_argument("--splits", default="4", metavar="N", help="folds (default: %(default)s)")
-    report.add_argument(
-        "--epochs", metavar="N", help="passes over the training images (default: the recipe's)"
-    )
-    report.add_argument(
-        "--source",
-        default="bundled",
-        metavar="SOURCE",
-        help="bundled, uci, sklearn or a CSV file (default: %(default)s)",
-    )
-    report.add_argument(
-        "--scaling",
-        default="train",
-        metavar="ROWS",
-        help="rows the scaler may see: train, or all (leaky; default: %(default)s)",
-    )
-    report.add_argument(
-        "--compare",
-        action="store_true",
-        help="also run 4_compare: competitors, new writers, learning curve",
-    )
-    report.set_defaults(run=_report)
-
-    check = commands.add_parser(
-        "check", help="check a finished report from its own files", allow_abbrev=False
-    )
-    check.add_argument("folder", metavar="FOLDER", help="such as reports/coursework")
-    check.add_argument(
-        "--all",
-        action="store_true",
-        help="also what needs data and a little training; writes checks.json",
-    )
-    check.set_defaults(run=_check)
-
-    compare = commands.add_parser(
-        "compare", help="recipes and competitors on the same rows", allow_abbrev=False
-    )
-    compare.add_argument(
-        "--run", dest="folder", metavar="FOLDER", help="a finished report to set against the others"
-    )
-    compare.add_argument(
-        "--recipes",
-        default="quick",
-        metavar="NAMES",
-        help="quick, all, or names with commas between (default: %(default)s)",
-    )
-    compare.add_argument(
-        "--source", metavar="SOURCE", help="as for report (default: the run's, else bundled)"
-    )
-    compare.set_defaults(run=_compare)
-
-    pdf = commands.add_parser(
-        "pdf", help="print a finished report as reports/NAME/NAME.pdf", allow_abbrev=False
-    )
-    pdf.add_argument("--name", required=True, metavar="NAME", help="folder under reports/")
-    pdf.add_argument("--browser", metavar="PATH", help="Chromium or Chrome (default: searched for)")
-    pdf.add_argument("--code", action="store_true", help="print the code too")
-    pdf.set_defaults(run=_pdf)
-
-    predict = commands.add_parser(
-        "predict", help="read handwritten digits in pictures", allow_abbrev=False
-    )
-    predict.add_argument(
-        "pictures",
-        nargs="*",
-        metavar="PICTURE",
-        help="PNG, JPEG, ...: one digit, or several in a line",
-    )
-    predict.add_argument(
-        "--run",
-        dest="run_folder",
-        metavar="FOLDER",
-        help="the run, such as reports/best (default: the newest)",
-    )
-    predict.add_argument("--json", action="store_true", help="print JSON")
-    predict.add_argument(
-        "--images",
-        metavar="FILE",
-        help="a labelled set in MNIST's format, with --labels: accuracy and confusions",
-    )
-    predict.add_argument("--labels", metavar="FILE", help="its labels")
-    predict.set_defaults(run=_predict)
-
-    _add_colab(commands)
-    _add_submission(commands)
-    _add_verify(commands)
-    return parser
+def _option(flag, metavar, text, default=None, **settings):
+    """An option whose value stays text: whoever uses it checks it and names what is allowed."""
+    if default is not None:
+        settings |= {"default": default, "show_default": True}
+    return click.option(flag, metavar=metavar, help=text, **settings)
 
 
-def _add_colab(commands):
-    colab = commands.add_parser(
-        "colab",
-        help="write notebooks that carry digitlib with them: Colab, Kaggle, any Jupyter",
-        allow_abbrev=False,
-    )
-    colab.add_argument(
-        "--out",
-        default="dist/colab",
-        metavar="FOLDER",
-        help="where to write them (default: %(default)s)",
-    )
-    colab.add_argument(
-        "--repo",
-        metavar="OWNER/NAME",
-        help="install from this GitHub repository instead, with badges",
-    )
-    colab.set_defaults(run=_colab)
+@click.group(help=digitlib.__doc__, no_args_is_help=False)
+@click.version_option(digitlib.__version__, message="digitlib %(version)s")
+def commands():
+    """All commands, for click."""
 
 
-def _colab(arguments):
-    from digitlib.handin import colab
+@commands.command(help="Run the notebooks and write reports/NAME/.")
+@_option("--name", "NAME", "folder under reports/ (default: the recipe's name)")
+@_option("--recipe", "RECIPE", ", ".join(RECIPES), "coursework")
+@_option("--seed", "N", "seed of weights, order and dropout", "0")
+@_option("--splits", "N", "folds", "4")
+@_option("--epochs", "N", "passes over the training images (default: the recipe's)")
+@_option("--source", "SOURCE", "bundled, uci, sklearn or a CSV file", "bundled")
+@_option("--scaling", "ROWS", "rows the scaler may see: train, or all (leaky)", "train")
+@click.option(
+    "--compare", is_flag=True, help="also run 4_compare: competitors, new writers, learning curve"
+)
+def report(name, compare, **parameters):
+    """Check the parameters, make the report, say what came out."""
+    making = _room("reporting.report")
+    checked = making.check_parameters(**parameters)
+    folder = making.make_report(
+        parameters["recipe"] if name is None else name, checked, compare=compare
+    )
+    index = _room("reporting.index")
+    print(index.verdict(folder))
+    print(index.checks_summary(folder))
+    print(f"open {folder / 'index.html'}")
 
-    for path in colab.build(arguments.out, arguments.repo):
+
+@commands.command(help="Check a finished report from its own files, such as reports/coursework.")
+@click.argument("folder", metavar="FOLDER")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="also what needs data and a little training; writes checks.json",
+)
+def check(folder, everything):
+    """Print one line for each check; 1 if one did not pass."""
+    checks = _room("checks")
+    results = checks.check_folder(folder, everything=everything)
+    print(*results, sep="\n")
+    if everything:
+        checks.write(folder, results)
+    return int(not all(result.passed for result in results))
+
+
+@commands.command(help="Set recipes and competitors against each other on the same rows.")
+@_option("--run", "FOLDER", "a finished report to set against the others")
+@_option("--recipes", "NAMES", "quick, all, or names with commas between", "quick")
+@_option("--source", "SOURCE", "as for report (default: the run's, else bundled)")
+def compare(run, recipes, source):
+    """Print the table of a comparison and what follows from it."""
+    comparing = _room("compare")
+    run = None if run is None else _room("runs").load(run)
+    source = source or ("bundled" if run is None else run.info["data"]["source"])
+    comparison = comparing.compare(digitlib.load_digits(source), run, recipes)
+    print(comparing.as_text(comparison), *comparing.conclude(comparison), sep="\n")
+
+
+@commands.command(help="Print a finished report as reports/NAME/NAME.pdf.")
+@_option("--name", "NAME", "folder under reports/", required=True)
+@_option("--browser", "PATH", "Chromium or Chrome (default: searched for)")
+@click.option("--code", is_flag=True, help="print the code too")
+def pdf(name, browser, code):
+    """Print where the PDF is."""
+    print(_room("reporting.pdf").make_pdf(name, browser=browser, code=code))
+
+
+@commands.command(
+    help="Read handwritten digits in pictures (PNG, JPEG ...): one, or some in a line."
+)
+@click.argument("pictures", nargs=-1, metavar="[PICTURE]...")
+@_option("--run", "FOLDER", "the run, such as reports/best (default: the newest)")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@_option(
+    "--images", "FILE", "a labelled set in MNIST's format, with --labels: accuracy and confusions"
+)
+@_option("--labels", "FILE", "its labels")
+def predict(pictures, **options):
+    """Print what was read."""
+    _room("reading").predict(pictures, **options)
+
+
+@commands.command(help="Write notebooks that carry digitlib with them: Colab, Kaggle, any Jupyter.")
+@_option("--out", "FOLDER", "where to write them", "dist/colab")
+@_option("--repo", "OWNER/NAME", "install from this GitHub repository instead, with badges")
+def colab(out, repo):
+    """Print what was written."""
+    for path in _room("handin.colab").build(out, repo):
         print(f"{path}  {path.stat().st_size:,} bytes")
 
 
-def _add_submission(commands):
-    submission = commands.add_parser(
-        "submission", help="pack reports/NAME into one file to hand in", allow_abbrev=False
-    )
-    submission.add_argument("--name", required=True, metavar="NAME", help="folder under reports/")
-    for field, help_ in (
-        ("authors", "as they shall stand on the title page"),
-        ("course", "the course"),
-        ("title", "the title"),
-    ):
-        submission.add_argument(f"--{field}", required=True, metavar=field.upper(), help=help_)
-    submission.add_argument(
-        "--out", default="dist", metavar="FOLDER", help="where to write it (default: %(default)s)"
-    )
-    submission.add_argument(
-        "--any-code",
-        action="store_true",
-        help="hand in although the run's code is not what is committed; the manifest notes it",
-    )
-    submission.set_defaults(run=_submission)
-
-
-def _submission(arguments):
-    from digitlib.handin import submission
-
-    title_page = {field: getattr(arguments, field) for field in submission.TITLE_PAGE}
-    path, notes = submission.make_submission(
-        arguments.name, title_page, out=arguments.out, any_code=arguments.any_code
-    )
+@commands.command(help="Pack reports/NAME into one file to hand in.")
+@_option("--name", "NAME", "folder under reports/", required=True)
+@_option("--authors", "AUTHORS", "as they shall stand on the title page", required=True)
+@_option("--course", "COURSE", "the course", required=True)
+@_option("--title", "TITLE", "the title", required=True)
+@_option("--out", "FOLDER", "where to write it", "dist")
+@click.option(
+    "--any-code",
+    is_flag=True,
+    help="hand in although the run's code is not what is committed; the manifest notes it",
+)
+def submission(name, out, any_code, **title_page):
+    """Print what is to be known of the file, and where it is."""
+    packing = _room("handin.submission")
+    path, notes = packing.make_submission(name, title_page, out=out, any_code=any_code)
     for note in notes:
         print(f"note: {note}")
     print(f"hand in {path}")
 
 
-def _add_verify(commands):
-    verify = commands.add_parser(
-        "verify", help="does what a submission claims hold? for graders", allow_abbrev=False
-    )
-    verify.add_argument("files", nargs="+", metavar="FILE.zip", help="submissions")
-    verify.add_argument(
-        "--retrain",
-        action="store_true",
-        help="train again with our own code and the recorded seeds, and compare",
-    )
-    verify.add_argument("--csv", metavar="MARKS.csv", help="write one line per submission")
-    verify.add_argument(
-        "--out",
-        default=".",
-        metavar="FOLDER",
-        help="where verdict.html and verdict.json go (default: here)",
-    )
-    verify.add_argument(
-        "--jobs", type=int, metavar="N", help="submissions at once (default: one per core)"
-    )
-    verify.set_defaults(run=_verify)
-
-
-def _verify(arguments):
-    from digitlib.handin import verify
-
-    return verify.verify_files(
-        arguments.files,
-        retrain=arguments.retrain,
-        marks=arguments.csv,
-        out=arguments.out,
-        jobs=arguments.jobs,
-    )
-
-
-def _report(arguments):
-    from digitlib.reporting import report
-
-    names = ("recipe", "seed", "splits", "epochs", "source", "scaling")
-    parameters = report.check_parameters(**{name: getattr(arguments, name) for name in names})
-    name = arguments.recipe if arguments.name is None else arguments.name
-    folder = report.make_report(name, parameters, compare=arguments.compare)
-    print(report.verdict(folder))
-    print(report.checks_summary(folder))
-    print(f"open {folder / 'index.html'}")
-
-
-def _check(arguments):
-    from digitlib import checks
-
-    results = checks.check_folder(arguments.folder, everything=arguments.all)
-    print(*results, sep="\n")
-    if arguments.all:
-        checks.write(arguments.folder, results)
-    return int(not all(result.passed for result in results))
-
-
-def _compare(arguments):
-    from digitlib import compare, load_digits, runs
-
-    run = None if arguments.folder is None else runs.load(arguments.folder)
-    source = arguments.source or ("bundled" if run is None else run.info["data"]["source"])
-    comparison = compare.compare(load_digits(source), run, arguments.recipes)
-    print(compare.as_text(comparison), *compare.conclude(comparison), sep="\n")
-
-
-def _pdf(arguments):
-    from digitlib.reporting import pdf
-
-    print(pdf.make_pdf(arguments.name, browser=arguments.browser, code=arguments.code))
-
-
-def _predict(arguments):
-    from digitlib import reading
-
-    reading.run(arguments)
+@commands.command(help="Does what a submission claims hold? For graders.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE.zip...")
+@click.option(
+    "--retrain",
+    is_flag=True,
+    help="train again with our own code and the recorded seeds, and compare",
+)
+@_option("--csv", "MARKS.csv", "write one line per submission")
+@_option("--out", "FOLDER", "where verdict.html and verdict.json go", ".")
+@_option("--jobs", "N", "submissions at once (default: one per core)", type=int)
+def verify(files, retrain, csv, out, jobs):
+    """Judge each file; the exit code is the judge's."""
+    judge = _room("handin.verify")
+    return judge.verify_files(files, retrain=retrain, marks=csv, out=out, jobs=jobs)
 
 
 def main(arguments=None):
-    """Run one command; exit code 0, 1 (a run failed), 2 (bad input), 130 (interrupted) or 141
-    (nobody reads the output).
+    """Run one command and exit.
+
+    Exit codes: 0; 1, a run failed; 2, bad input; 130, interrupted; 141, nobody reads the output.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` cleans up as Ctrl-C does
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        parsed = _parser().parse_args(arguments)
-        sys.exit(parsed.run(parsed))
+        # Not commands.main(), which has its own words and exit codes for errors and interrupts.
+        with commands.make_context("digitlib", arguments) as context:
+            sys.exit(commands.invoke(context))
+    except click.exceptions.Exit as done:  # --help, --version
+        sys.exit(done.exit_code)
+    except click.UsageError as error:  # without a context: a command's option lacks its value
+        path = error.ctx.command_path if error.ctx else f"digitlib {arguments[0]}"
+        _fail(2, f"{_one_line(error)} (see {path} --help)")
     except DigitlibError as error:
-        print(f"digitlib: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(2, error)
     except NotebookFailed as error:
-        print(f"digitlib: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(1, error)
     except KeyboardInterrupt:
-        print(
-            "digitlib: interrupted; finished folds are kept, the same command goes on from them",
-            file=sys.stderr,
-        )
-        sys.exit(130)
+        _fail(130, "interrupted; finished folds are kept, the same command goes on from them")
     except BrokenPipeError:  # whoever read the output has gone; what a shell calls SIGPIPE
         os._exit(141)
+
+
+def _fail(code, message):
+    print(f"digitlib: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _one_line(error):
+    """Click's words in the style of our own: one line, a small letter first, no full stop."""
+    words = " ".join(error.format_message().split()).removesuffix(".")
+    return words[:1].lower() + words[1:]

@@ -7,6 +7,7 @@ import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -289,8 +290,11 @@ def describe(name, readings):
 MOST_BYTES = 500_000_000  # unpacked; MNIST's 60,000 training images have 47 million
 
 
-def run(arguments):
-    """Handle the command line; prints the answer."""
+def predict(pictures, run=None, as_json=False, images=None, labels=None):
+    """The command ``digitlib predict``; prints the answer."""
+    arguments = SimpleNamespace(
+        pictures=pictures, run_folder=run, json=as_json, images=images, labels=labels
+    )
     labelled = arguments.images is not None or arguments.labels is not None
     if labelled and (arguments.images is None or arguments.labels is None or arguments.pictures):
         raise ParameterError(

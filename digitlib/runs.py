@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -239,6 +240,8 @@ def load(folder, consistent=True):
         A file is missing or damaged, or the files do not belong together.
     """
     folder = Path(folder)
+    while (folder / ".training").exists() and not (folder / "run.json").is_file():
+        time.sleep(0.05)  # a report is being made, and its training goes on in another process
     if not (folder / "run.json").is_file():
         raise RunError(
             f"{folder}: no run.json, so no complete run; make one with 2_train.ipynb or `digitlib"

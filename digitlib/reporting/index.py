@@ -1,5 +1,4 @@
-"""Which page does a person in a hurry open first? ``index.html`` of a report, and the list of all
-reports.
+"""Write ``index.html``, the page to open first, and the list of all reports.
 
 Everything is computed from the files of the run folder, so the pages can be written again at any
 time.
@@ -9,21 +8,17 @@ import base64
 import io
 import json
 import shlex
-from collections import Counter
-from csv import DictReader
-from math import log, sqrt
-from statistics import NormalDist, fmean, stdev
 
+import numpy as np
+from jinja2 import Environment, FileSystemLoader
+from PIL import Image
+
+from digitlib import metrics, runs
+from digitlib.data import fingerprint, load_digits
 from digitlib.errors import DigitlibError, RunError
 from digitlib.reporting.render import PAGES, TEMPLATES, links
 
-OPTIONS = (
-    "seed",
-    "splits",
-    "epochs",
-    "scaling",
-    "protocol",
-)  # parameters of a run that are options of `digitlib report`
+OPTIONS = ("seed", "splits", "epochs", "scaling", "protocol")  # parameters of a run and of `report`
 N_THUMBNAILS = 18
 WHAT = {
     "1_eda": "what the data is and what to watch for",
@@ -32,33 +27,6 @@ WHAT = {
     "4_compare": "against other methods on the same folds",
     "5_predict": "the classifier on new images",
 }
-
-
-def wilson(correct, total, level=0.95):
-    """Interval for a proportion.
-
-    Parameters
-    ----------
-    correct, total : int
-        0 <= correct <= total, total at least 1.
-    level : float
-        Confidence, between 0 and 1.
-
-    Returns
-    -------
-    tuple of float
-        Lower and upper end, 0..1.
-
-    Notes
-    -----
-    E. B. Wilson (1927), Probable inference, the law of succession, and statistical inference, JASA
-    22(158).
-    """
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share, weight = correct / total, z * z / total
-    centre = (share + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * sqrt(share * (1 - share) / total + weight / (4 * total))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def write_index(folder, name):
@@ -81,72 +49,74 @@ def write_index(folder, name):
     RunError
         A file is missing or damaged.
     """
+    run = runs.load(folder, consistent=False)  # what is wrong with it, the checks say
     try:
-        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        rows, classes = _predictions(folder / "predictions.csv")
-        history = _rows(folder / "history.csv")
-        checks = folder / "checks.json"
         facts = {
-            "checks": json.loads(checks.read_text(encoding="utf-8")) if checks.is_file() else [],
-            "scores": _scores(rows, classes),
-            "curves": _curves(history),
-            "samples": _samples(rows, info),
-            "command": _command(info, name, folder),
+            "checks": _checks(folder),
+            "scores": _scores(run),
+            "curves": _curves(run.history),
+            "samples": _samples(run),
+            "command": _command(run.info, name, folder),
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, DigitlibError):
-            raise
+    except DigitlibError:
+        raise
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise RunError(
             f"{folder}: damaged run folder ({type(error).__name__}: {error}); make the run again"
         ) from error
-    stems = sorted(
-        {path.stem for path in folder.glob("*.ipynb")}
-        | {path.stem for path in folder.glob("[0-9]_*.html")}
-    )
-    return _write(
-        folder / "index.html",
-        "index.html.j2",
-        name=name,
-        info=info,
-        links=links(stems),
-        what=WHAT,
-        titles=PAGES,
-        stems=stems,
-        **facts,
-    )
+    kinds = ("*.ipynb", "[0-9]_*.html")
+    stems = sorted({path.stem for kind in kinds for path in folder.glob(kind)})
+    facts |= {"links": links(stems), "what": WHAT, "titles": PAGES, "stems": stems}
+    return _write(folder / "index.html", "index.html.j2", name=name, info=run.info, **facts)
 
 
 def write_overview(reports):
     """Write ``reports/index.html``, the list of all finished reports; return its path."""
-    runs = []
+    rows = []
     for path in sorted(reports.glob("[!.]*/run.json")):
         try:
-            info = json.loads(path.read_text(encoding="utf-8"))
-            low, high = wilson(info["scores"]["correct"], info["scores"]["total"])
-            runs.append(
-                {
-                    "name": path.parent.name,
-                    "info": info,
-                    "low": low,
-                    "high": high,
-                    "flat": dict(_flat(info)),
-                }
-            )
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+            info = runs.load(path.parent, consistent=False).info
+            scores = info["scores"]
+            low, high = metrics.wilson_interval(scores["correct"], scores["total"])
+        except (ValueError, KeyError, TypeError):
             continue  # not one of ours, or damaged: the others are still worth a list
-    runs.sort(key=lambda run: run["info"]["created"], reverse=True)
-    return _write(
-        reports / "index.html", "overview.html.j2", runs=runs, flat=[run["flat"] for run in runs]
+        rows.append({"name": path.parent.name, "info": info, "low": low, "high": high})
+    rows.sort(key=lambda row: row["info"]["created"], reverse=True)
+    flat = [dict(_flat(row["info"])) for row in rows]
+    return _write(reports / "index.html", "overview.html.j2", runs=rows, flat=flat)
+
+
+def verdict(folder):
+    """One line: recipe, correct, total, accuracy."""
+    info = runs.load(folder, consistent=False).info
+    scores = info["scores"]
+    return (
+        f"{info['recipe']['name']}: {scores['correct']:,} of {scores['total']:,} correct,"
+        f" {100 * scores['accuracy']:.2f} %"
     )
+
+
+def checks_summary(folder):
+    """One line: how many checks passed, and which did not."""
+    results = _checks(folder)
+    failed = [
+        f"; NOT passed: {r['code']} {r['title']} ({r['detail']})"
+        for r in results
+        if not r["passed"]
+    ]
+    return f"checks: {len(results) - len(failed)} of {len(results)} passed{''.join(failed)}"
+
+
+def _checks(folder):
+    path = folder / "checks.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
 
 def _write(path, template, **facts):
-    from jinja2 import Environment, FileSystemLoader
-
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=lambda name: name.endswith("html.j2")
     )
-    path.write_text(environment.get_template(template).render(**facts), encoding="utf-8")
+    runs.write_text(path, environment.get_template(template).render(**facts))
     return path
 
 
@@ -156,77 +126,44 @@ def _flat(value, name=""):
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else key)
     elif isinstance(value, list):
-        yield (
-            name,
-            ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in value),
-        )
+        numbers = (f"{item:.4g}" if isinstance(item, float) else str(item) for item in value)
+        yield name, ", ".join(numbers)
     else:
         yield name, f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _rows(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(DictReader(file))
-
-
-def _predictions(path):
-    """Rows of ``predictions.csv`` as dictionaries of numbers (with ``p``, the probabilities), and
-    the classes.
-    """
-    table = _rows(path)
-    columns = [name for name in table[0] if name[0] == "p" and name[1:].isdigit()]
-    rows = [
-        {
-            **{k: int(row[k]) for k in ("row", "fold", "label", "predicted")},
-            "p": [float(row[c]) for c in columns],
-        }
-        for row in table
-    ]
-    return rows, [int(name[1:]) for name in columns]
-
-
-def _scores(rows, classes):
+def _scores(run):
     """Headline figures, confusion matrix and the figures of each class."""
-    counts = Counter((row["label"], row["predicted"]) for row in rows)
-    correct = sum(counts[c, c] for c in classes)
-    folds = Counter(row["fold"] for row in rows)
-    right = Counter(row["fold"] for row in rows if row["label"] == row["predicted"])
-    accuracies = [right[fold] / folds[fold] for fold in sorted(folds)]
-    each = []
-    for label in classes:
-        support, found = sum(counts[label, c] for c in classes), counts[label, label]
-        if support:
-            each.append(
-                {
-                    "label": label,
-                    "found": found,
-                    "support": support,
-                    "recall": found / support,
-                    "interval": wilson(found, support),
-                }
-            )
-    place = {label: i for i, label in enumerate(classes)}
-    pairs = sorted(
-        ((n, a, b) for (a, b), n in counts.items() if a != b), key=lambda pair: (-pair[0], pair[1:])
-    )
+    classes = np.unique(run.y)
+    folds = metrics.per_fold(run.y, run.probabilities, run.folds, classes)
+    total, accuracies = folds.loc["all"], folds["accuracy"].drop("all")
+    rows = metrics.row_losses(run.y, run.probabilities, classes)
+    counts = metrics.confusion_counts(run.y, run.predicted).to_numpy()
+    pairs = metrics.confused_pairs(run.y, run.predicted)
+    pairs = list(pairs[["count", "true", "predicted"]].itertuples(index=False, name=None))
+    table = metrics.per_class(run.y, run.predicted)
+    each = [
+        {
+            "label": label,
+            "found": found,
+            "support": int(line["support"]),
+            "recall": line["recall"],
+            "interval": (line["recall low"], line["recall high"]),
+        }
+        for (label, line), found in zip(table.iterrows(), counts.diagonal(), strict=True)
+    ]
     return {
-        "correct": correct,
-        "total": len(rows),
-        "accuracy": correct / len(rows),
-        "interval": wilson(correct, len(rows)),
-        "folds": accuracies,
-        "mean": fmean(accuracies),
-        "spread": stdev(accuracies) if len(accuracies) > 1 else 0.0,
-        "loss": fmean(-log(max(row["p"][place[row["label"]]], 1e-15)) for row in rows),
-        "second": (
-            sum(
-                row["label"] in [c for _, c in sorted(zip(row["p"], classes, strict=True))[-2:]]
-                for row in rows
-            )
-            / len(rows)
-        ),
-        "classes": classes,
-        "counts": [[counts[a, b] for b in classes] for a in classes],
+        "correct": int(total["correct"]),
+        "total": int(total["total"]),
+        "accuracy": total["accuracy"],
+        "interval": (total["low"], total["high"]),
+        "folds": accuracies.tolist(),
+        "mean": accuracies.mean(),
+        "spread": accuracies.std(),
+        "loss": total["loss"],
+        "second": rows["top-2 accuracy"].mean(),
+        "classes": classes.tolist(),
+        "counts": counts.tolist(),
         "each": each,
         "pairs": pairs,
         "most": pairs[0][0] if pairs else 0,
@@ -234,96 +171,79 @@ def _scores(rows, classes):
     }
 
 
-def _samples(rows, info):
-    """The surest errors, each with a PNG of its image; none if the images cannot be had any more or
-    are other ones.
-    """
-    from digitlib.data import fingerprint, load_digits
+def _samples(run):
+    """The surest errors, each with a PNG of its image.
 
-    wrong = sorted(
-        (row for row in rows if row["label"] != row["predicted"]), key=lambda row: -max(row["p"])
-    )[:N_THUMBNAILS]
+    None, if the images cannot be had any more or are other ones.
+    """
     try:
-        X, y = load_digits(
-            info["data"]["source"], return_X_y=True
-        )  # a Bunch would import scikit-learn
+        X, y = load_digits(run.info["data"]["source"], return_X_y=True)
     except DigitlibError:
         return []
-    if fingerprint(X, y) != info["data"]["sha256"]:
+    if fingerprint(X, y) != run.info["data"]["sha256"]:
         return []
+    sure = run.probabilities.max(axis=1)
+    wrong = np.flatnonzero(run.y != run.predicted)
     return [
-        {**row, "sure": max(row["p"]), "png": _png(X[row["row"]].reshape(8, 8))} for row in wrong
+        {
+            "row": run.row[i],
+            "label": run.y[i],
+            "predicted": run.predicted[i],
+            "sure": sure[i],
+            "png": _png(X[run.row[i]].reshape(8, 8)),
+        }
+        for i in wrong[np.argsort(-sure[wrong], kind="stable")][:N_THUMBNAILS]
     ]
 
 
 def _png(image):
     """Base64 text of a grey PNG of `image` (8, 8), 0..16, ink dark, enlarged without smoothing."""
-    from PIL import Image
-
     buffer = io.BytesIO()
-    Image.fromarray((255 - image.astype(int) * 255 // 16).astype("uint8")).resize(
-        (128, 128), Image.Resampling.NEAREST
-    ).save(buffer, "png")
+    grey = Image.fromarray((255 - image.astype(int) * 255 // 16).astype("uint8"))
+    grey.resize((128, 128), Image.Resampling.NEAREST).save(buffer, "png")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _curves(history):
     """Mean over folds of both losses at each epoch, and points of a 640 x 220 drawing of them."""
-    epochs = sorted({int(row["epoch"]) for row in history})
-    series = {}
-    for column, name in (("held_out_loss", "held out"), ("loss", "training")):
-        try:
-            series[name] = [
-                fmean(float(row[column]) for row in history if int(row["epoch"]) == epoch)
-                for epoch in epochs
-            ]
-        except (KeyError, ValueError):
-            continue  # not every run measures it
-    if len(epochs) < 2 or not series:
+    names = {"held_out_loss": "held out", "loss": "training"}
+    measured = [name for name in names if name in history and history[name].notna().all()]
+    means = history.groupby("epoch")[measured].mean().rename(columns=names)
+    if len(means) < 2 or not measured:
         return None
-    top = max(max(values) for values in series.values())
+    top = means.to_numpy().max()
     step = 10 ** (len(str(int(top))) - 1 if top >= 1 else -1)
     step *= next(m for m in (0.5, 1, 2, 5, 10) if top / (m * step) <= 5)
-    across = [600 * i / (len(epochs) - 1) + 40 for i in range(len(epochs))]
-
-    def high(value):
-        return 190 - 180 * value / top
-
+    across = np.linspace(40, 640, len(means))
+    heights = 190 - 180 * means / top
     lines = {
         name: {
-            "points": " ".join(
-                f"{x:.1f},{high(v):.1f}" for x, v in zip(across, values, strict=True)
-            ),
-            "last": values[-1],
-            "y": high(values[-1]),
+            "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, column, strict=True)),
+            "last": means[name].iloc[-1],
         }
-        for name, values in series.items()
+        for name, column in heights.items()
     }
     labels, below = [], -99.0  # names at the right end, kept from lying on one another
-    for name, line in sorted(lines.items(), key=lambda item: item[1]["y"]):
-        below = max(line["y"] + 4, below + 18)
+    for name, height in heights.iloc[-1].sort_values().items():
+        below = max(height + 4, below + 18)
         labels.append((name, below))
-    ticks = [(high(i * step), f"{i * step:g}") for i in range(int(top / step) + 1)]
-    every = -(-len(epochs) // 12)
+    ticks = [(190 - 180 * i * step / top, f"{i * step:g}") for i in range(int(top / step) + 1)]
+    every = -(-len(means) // 12)
     return {
         "lines": lines,
         "labels": labels,
         "ticks": ticks,
-        "epochs": [(x, e) for x, e in zip(across, epochs, strict=True)][::every],
-        "last": epochs[-1],
+        "epochs": list(zip(across, means.index, strict=True))[::every],
+        "last": means.index[-1],
     }
 
 
 def _command(info, name, folder):
     """The command that makes this report again, given the same version and machine."""
+    known = {key: info["parameters"].get(key) for key in OPTIONS}
     options = {"name": name, "recipe": info["recipe"]["name"]}
-    options |= {
-        key: info["parameters"][key] for key in OPTIONS if info["parameters"].get(key) is not None
-    }
+    options |= {key: value for key, value in known.items() if value is not None}
     options["source"] = info["data"]["source"]
-    compare = " --compare" * (folder / "4_compare.ipynb").is_file()
-    return (
-        "python -m digitlib report "
-        + " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in options.items())
-        + compare
-    )
+    words = [f"--{key} {shlex.quote(str(value))}" for key, value in options.items()]
+    compare = ["--compare"] * (folder / "4_compare.ipynb").is_file()
+    return " ".join(["python -m digitlib report", *words, *compare])

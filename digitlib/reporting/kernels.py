@@ -1,11 +1,7 @@
-"""How is a notebook run? By papermill, always on the Python that runs this, with errors a person
-can act on.
-"""
+"""Run a notebook: by papermill, on the Python that runs this, with errors a person can act on."""
 
-import asyncio
 import os
 import sys
-import threading
 import uuid
 from pathlib import Path
 from typing import ClassVar
@@ -19,42 +15,30 @@ from papermill.exceptions import PapermillExecutionError
 
 from digitlib.errors import NotebookFailed
 
-# What a kernel of a batch run finds in its environment. IPYTHONDIR: a user's IPython start-up files
-# must not change a report.
+# What a kernel of a batch run finds in its environment, beside what prepare_environment sets.
 ENVIRONMENT = {"DIGITLIB_PROGRESS": "log", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-
-READS = ("runs.load(", "Reader(")
 
 
 class _ThisPython(AsyncKernelManager):
-    """Starts the interpreter of this process, whatever kernels are installed under whatever name."""
+    """Starts the interpreter of this process, whatever kernels are installed."""
 
     running: ClassVar = set()
-    _lock = threading.Lock()
 
     def __init__(self, **options):
-        # No network socket, not even on this machine. Socket paths must be short: about 100
-        # characters.
-        super().__init__(
-            transport="ipc", ip=f"{os.environ['IPYTHONDIR']}/{uuid.uuid4().hex[:8]}", **options
-        )
+        # No network socket, not even on this machine. The path of a socket must be short.
+        socket = f"{os.environ['IPYTHONDIR']}/{uuid.uuid4().hex[:8]}"
+        super().__init__(transport="ipc", ip=socket, **options)
 
     @property
     def kernel_spec(self):
         """The specification that is always used."""
-        argv = [
-            sys.executable,
-            "-m",
-            "ipykernel_launcher",
-            "-f",
-            "{connection_file}",
-            "--log-level=50",
-        ]
-        return KernelSpec(argv=argv, display_name="Python 3", language="python")
+        launch = [sys.executable, "-m", "ipykernel_launcher", "--log-level=50"]
+        return KernelSpec(
+            argv=[*launch, "-f", "{connection_file}"], display_name="Python 3", language="python"
+        )
 
     async def _async_start_kernel(self, **options):
-        with self._lock:
-            self.running.add(self)
+        self.running.add(self)
         await super()._async_start_kernel(**options)
 
     start_kernel = _async_start_kernel
@@ -68,7 +52,7 @@ def kill_all():
             process.kill()
 
 
-def run(notebook, output, parameters, folder, ready=None):
+def run(notebook, output, parameters, folder):
     """Execute `notebook` with `folder` as its working directory.
 
     Parameters
@@ -78,20 +62,12 @@ def run(notebook, output, parameters, folder, ready=None):
     parameters : dict
         Values for names in the cell tagged ``parameters``.
     folder : Path
-    ready : callable or None
-        Asked until it is true before a cell that reads a run (`READS`) is executed; the kernel
-        starts and imports in the meantime.
 
     Raises
     ------
     NotebookFailed
         A cell raised an error, or the kernel died.
     """
-
-    async def wait(cell, cell_index):
-        while ready is not None and any(call in cell.source for call in READS) and not ready():
-            await asyncio.sleep(0.05)
-
     try:
         executed = papermill.execute_notebook(
             str(notebook),
@@ -103,7 +79,6 @@ def run(notebook, output, parameters, folder, ready=None):
             kernel_manager_class=_ThisPython,
             resources={"metadata": {"path": str(folder)}},
             start_timeout=120,
-            on_cell_start=wait,
         )
     except PapermillExecutionError as error:
         said = str(error.evalue).strip().splitlines()
@@ -119,27 +94,24 @@ def run(notebook, output, parameters, folder, ready=None):
             f"{notebook.name}: its kernel did not start ({error}); try `python -m"
             " ipykernel_launcher --help`"
         ) from error
-    executed.metadata.papermill.update(
-        input_path=notebook.name, output_path=output.name
-    )  # no paths of this machine
+    # No paths of this machine.
+    executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)
     nbformat.write(executed, output)
 
 
 def notebook_folder():
-    """Where the notebooks are: beside the package in a checkout, inside it when it was installed
-    from a wheel.
-    """
+    """Where the notebooks are: beside the package in a checkout, inside it in a wheel."""
     package = Path(__file__).parents[1]
     beside = package.parent / "notebooks"
     return beside if (beside / "1_eda.ipynb").is_file() else package / "notebooks"
 
 
 def prepare_environment(scratch):
-    """Set what kernels inherit: an empty folder in place of the user's own settings, and the
-    digitlib that runs now.
+    """Set what kernels inherit: the digitlib that runs now, and no settings of the user.
+
+    `scratch` is an empty folder; IPython's start-up files of a user must not change a report.
     """
     home = str(Path(__file__).parents[2])
-    path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-    os.environ.update(
-        ENVIRONMENT, IPYTHONDIR=str(scratch), JUPYTER_RUNTIME_DIR=str(scratch), PYTHONPATH=path
-    )
+    path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
+    folders = dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"), str(scratch))
+    os.environ.update(ENVIRONMENT | folders | {"PYTHONPATH": path})
