@@ -7,8 +7,19 @@ i was predicted by a model that has not seen it.
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
+from scipy.stats import t as student
+from sklearn.metrics import precision_recall_fscore_support
 
 CONFIDENCE = 0.95  # of every interval
+
+
+def _torchmetrics(name):
+    # Pages that draw and count little do without torch, which costs a second.
+    import torch
+    from torchmetrics.functional import classification
+
+    return torch, getattr(classification, name)
 
 
 def confusion_counts(y_true, y_predicted):
@@ -24,14 +35,12 @@ def confusion_counts(y_true, y_predicted):
     DataFrame of shape (n_classes, n_classes), int64
         True class in rows, predicted class in columns.
     """
-    import torch
-    from torchmetrics.functional.classification import multiclass_confusion_matrix
-
+    torch, count = _torchmetrics("multiclass_confusion_matrix")
     classes = np.union1d(y_true, y_predicted)
     true, predicted = (
         torch.from_numpy(np.searchsorted(classes, np.asarray(y))) for y in (y_true, y_predicted)
     )
-    counts = multiclass_confusion_matrix(predicted, true, num_classes=max(2, len(classes)))[
+    counts = count(predicted, true, num_classes=max(2, len(classes)))[
         : len(classes), : len(classes)
     ]
     return pd.DataFrame(
@@ -55,8 +64,6 @@ def per_class(y_true, y_predicted):
     ``recall low``, ``recall high``: its Wilson interval. Precision and F1 have no interval as
     simple, their denominators are random too.
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
     classes = np.union1d(y_true, y_predicted)
     values = precision_recall_fscore_support(y_true, y_predicted, labels=classes, zero_division=0)
     table = pd.DataFrame(
@@ -87,8 +94,6 @@ def wilson_interval(correct, total):
     E. B. Wilson (1927). Probable inference, the law of succession, and statistical inference. JASA
     22. https://doi.org/10.2307/2276774
     """
-    from scipy.stats import binomtest
-
     interval = binomtest(int(correct), int(total)).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -123,27 +128,24 @@ def per_fold(y_true, probabilities, folds, classes):
 
 
 def row_losses(y_true, probabilities, classes):
-    """Each row's ``log-loss``, ``Brier score`` (0..2, summed over classes) and ``top-2 accuracy``
-    (0 or 1): a DataFrame of shape (n, 3).
+    """Losses of each row: a DataFrame of shape (n, 3).
+
+    ``log-loss``, ``Brier score`` (0..2, summed over classes) and ``top-2 accuracy`` (0 or 1).
     """
     columns = np.searchsorted(classes, y_true)
     own = probabilities[np.arange(len(columns)), columns]
+    best_two = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
     return pd.DataFrame(
         {
             "log-loss": -np.log(own.clip(np.finfo(float).eps)),
             "Brier score": ((probabilities - np.eye(len(classes))[columns]) ** 2).sum(axis=1),
-            "top-2 accuracy": (
-                (np.argsort(-probabilities, axis=1, kind="stable")[:, :2] == columns[:, None])
-                .any(axis=1)
-                .astype(float)
-            ),
+            "top-2 accuracy": (best_two == columns[:, None]).any(axis=1).astype(float),
         }
     )
 
 
 def scores(y_true, probabilities, classes, n_bins=15):
-    """Top-2 accuracy, log-loss, Brier score and expected calibration error: ``value``, ``low``,
-    ``high``, ``what``.
+    """Scores beyond accuracy, a line each: ``value``, ``low``, ``high``, ``what``.
 
     The intervals of losses are mean plus and minus 1.96 standard errors over rows. Calibration
     error cannot be negative, so that chance alone makes it positive: its ``low`` and ``high`` are
@@ -175,23 +177,22 @@ def scores(y_true, probabilities, classes, n_bins=15):
 
 
 def calibration_error(y_true, probabilities, classes, n_bins=15):
-    """Expected calibration error, 0..1, by torchmetrics (Guo et al. 2017,
-    https://arxiv.org/abs/1706.04599).
-    """
-    import torch
-    from torchmetrics.functional.classification import multiclass_calibration_error
+    """Expected calibration error, 0..1, by torchmetrics.
 
+    Notes
+    -----
+    C. Guo et al. (2017). On calibration of modern neural networks. https://arxiv.org/abs/1706.04599
+    """
+    torch, measure = _torchmetrics("multiclass_calibration_error")
     true = torch.from_numpy(np.searchsorted(classes, y_true))
-    return float(
-        multiclass_calibration_error(
-            torch.from_numpy(probabilities), true, num_classes=len(classes), n_bins=n_bins
-        )
-    )
+    options = {"num_classes": len(classes), "n_bins": n_bins}
+    return float(measure(torch.from_numpy(probabilities), true, **options))
 
 
 def _calibrated_by_chance(confidence, n_bins, draws=400):
-    """Range of the calibration error if each row were right with exactly its confidence (Bröcker &
-    Smith 2007, doi:10.1175/WAF993.1).
+    """Range of the calibration error if each row were right with exactly its confidence.
+
+    J. Bröcker and L. A. Smith (2007). https://doi.org/10.1175/WAF993.1
     """
     bins = np.eye(n_bins)[_bin(confidence, n_bins)]
     right = np.random.default_rng(0).random((draws, len(confidence))) < confidence
@@ -204,47 +205,40 @@ def _bin(confidence, n_bins):
 
 
 def calibration_table(y_true, probabilities, classes, n_bins=10):
-    """Rows grouped by the probability of their prediction: ``confidence``, ``accuracy``, ``low``,
-    ``high``, ``images`` of each bin.
+    """Rows grouped by the probability of their prediction, a line for each bin.
+
+    ``confidence`` (mean), ``accuracy``, ``low``, ``high`` (its interval), ``images``.
     """
     confidence, right = probabilities.max(axis=1), classes[probabilities.argmax(axis=1)] == y_true
-    grouped = pd.DataFrame({"confidence": confidence, "right": right}).groupby(
-        _bin(confidence, n_bins)
+    rows = pd.DataFrame({"confidence": confidence, "accuracy": right, "images": 1})
+    table = rows.groupby(_bin(confidence, n_bins)).agg(
+        {"confidence": "mean", "accuracy": "mean", "images": "sum"}
     )
-    table = grouped.agg(
-        confidence=("confidence", "mean"), correct=("right", "sum"), images=("right", "size")
-    )
-    table[["low", "high"]] = [
-        wilson_interval(c, n) for c, n in zip(table["correct"], table["images"], strict=True)
-    ]
-    return table.assign(accuracy=table["correct"] / table["images"])[
-        ["confidence", "accuracy", "low", "high", "images"]
-    ]
+    correct = (table["accuracy"] * table["images"]).round()
+    ends = [wilson_interval(c, n) for c, n in zip(correct, table["images"], strict=True)]
+    table.insert(2, "low", [low for low, _ in ends])
+    table.insert(3, "high", [high for _, high in ends])
+    return table
 
 
 def confused_pairs(y_true, y_predicted):
     """Errors by kind, the most frequent first: ``true``, ``predicted``, ``count``."""
     wrong = np.asarray(y_true) != np.asarray(y_predicted)
-    pairs = pd.DataFrame(
-        {"true": np.asarray(y_true)[wrong], "predicted": np.asarray(y_predicted)[wrong]}
-    )
-    return (
-        pairs.value_counts(sort=False)
-        .reset_index()
-        .sort_values(
-            ["count", "true", "predicted"], ascending=[False, True, True], ignore_index=True
-        )
-    )
+    columns = {"true": np.asarray(y_true)[wrong], "predicted": np.asarray(y_predicted)[wrong]}
+    pairs = pd.DataFrame(columns).value_counts(sort=False).reset_index()
+    order = ["count", "true", "predicted"]
+    return pairs.sort_values(order, ascending=[False, True, True], ignore_index=True)
 
 
 def judged_rows(y_true, probabilities, classes):
-    """One line per row, in order: ``label``, ``predicted``, ``probability`` (of the prediction),
-    ``second`` (next guess), ``margin`` (distance between the two probabilities), ``p_label``
-    (probability of the label), ``right``."""
-    columns, order = (
-        np.searchsorted(classes, y_true),
-        np.argsort(-probabilities, axis=1, kind="stable"),
-    )
+    """One line per row, in order.
+
+    ``label``, ``predicted``, ``probability`` (of the prediction), ``second`` (next guess),
+    ``margin`` (distance between the two probabilities), ``p_label`` (probability of the label),
+    ``right``.
+    """
+    columns = np.searchsorted(classes, y_true)
+    order = np.argsort(-probabilities, axis=1, kind="stable")
     ranked = np.take_along_axis(probabilities, order, axis=1)
     return pd.DataFrame(
         {
@@ -260,8 +254,9 @@ def judged_rows(y_true, probabilities, classes):
 
 
 def label_suspects(y_true, probabilities, classes):
-    """Rows whose label may be wrong, the least likely label first: columns of `judged_rows` and
-    ``suggestion``; the index is the position.
+    """Rows whose label may be wrong, the least likely label first.
+
+    Columns of :func:`judged_rows` and ``suggestion``; the index is the position.
 
     A class's threshold is the mean probability that rows with its label give it. A row is suspect
     if, among the classes whose threshold it reaches, the most probable one is not its label.
@@ -273,20 +268,13 @@ def label_suspects(y_true, probabilities, classes):
     there.
     """
     columns = np.searchsorted(classes, y_true)
-    thresholds = np.array(
-        [
-            probabilities[columns == j, j].mean() if (columns == j).any() else np.inf
-            for j in range(len(classes))
-        ]
-    )
+    own = [probabilities[columns == j, j] for j in range(len(classes))]
+    thresholds = np.array([p.mean() if len(p) else np.inf for p in own])
     reached = np.where(probabilities >= thresholds, probabilities, 0.0)
     suggestion = reached.argmax(axis=1)
     suspect = (reached.max(axis=1) > 0) & (suggestion != columns)
-    return (
-        judged_rows(y_true, probabilities, classes)
-        .assign(suggestion=classes[suggestion])[suspect]
-        .sort_values("p_label", kind="stable")
-    )
+    table = judged_rows(y_true, probabilities, classes).assign(suggestion=classes[suggestion])
+    return table[suspect].sort_values("p_label", kind="stable")
 
 
 # ---- two classifiers on the same rows ------------------------------------------------------------
@@ -311,19 +299,13 @@ def mcnemar(right_a, right_b):
     rows on which they differ. Its p holds for these fitted models, not for the training procedures:
     it knows nothing of what another seed would have given.
     """
-    from scipy.stats import binomtest
-
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    return (
-        only_a,
-        only_b,
-        float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0,
-    )
+    differ = only_a + only_b
+    return only_a, only_b, float(binomtest(only_a, differ).pvalue) if differ else 1.0
 
 
 def corrected_resampled_t(differences, test_per_train):
-    """Two-sided p of the mean difference between two classifiers over the same folds, with the
-    variance that shared training rows ask for.
+    """Is the mean difference over folds more than chance? A t-test for shared training rows.
 
     Parameters
     ----------
@@ -343,8 +325,6 @@ def corrected_resampled_t(differences, test_per_train):
     C. Nadeau and Y. Bengio (2003). Inference for the generalization error. Machine Learning 52.
     https://doi.org/10.1023/A:1024068626366
     """
-    from scipy.stats import t as student
-
     differences = np.asarray(differences, dtype=float)
     if not differences.any():
         return 0.0, 1.0
@@ -355,8 +335,9 @@ def corrected_resampled_t(differences, test_per_train):
 
 
 def holm(p_values):
-    """P-values adjusted for the number of comparisons (S. Holm 1979,
-    https://www.jstor.org/stable/4615733), in the order given.
+    """P-values adjusted for the number of comparisons, in the order given.
+
+    S. Holm (1979), https://www.jstor.org/stable/4615733
     """
     p_values = np.asarray(p_values, dtype=float)
     order = p_values.argsort()

@@ -1,20 +1,17 @@
-"""Reading: a picture in, each digit in it and the reasons out."""
+"""Reading: a picture in, each digit in it and the reasons out; the command ``digitlib predict``."""
 
-import csv
 import gzip
 import json
 import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
 from digitlib.data import load_digits
-from digitlib.errors import DataError, DigitlibError, ImageError, ParameterError, RunError
+from digitlib.errors import DataError, DigitlibError, ImageError, ParameterError
 from digitlib.handwriting import Digit, find_digits
-from digitlib.runs import load_model
 
 DOUBT = 0.01  # share of the run's own held-out digits that a limit may wrongly call doubtful
 MOST_PROBES = 1500  # held-out rows on which distances are calibrated: enough for a 99th percentile
@@ -105,11 +102,16 @@ class Reader:
     """
 
     def __init__(self, run):
-        self.run = Path(run)
-        self.model = load_model(run)
-        self.source = _run_info(self.run)["data"]["source"]
+        # Here, not at the top: a bad picture is told before torch is loaded, in half a second.
+        from sklearn.neighbors import NearestNeighbors
+
+        from digitlib import runs
+
+        self.run = runs.load(run)
+        self.model = runs.load_model(self.run)
+        self.source = self.run.info["data"]["source"]
         self.digits = self._data()
-        self._rows = None if self.digits is None else self.digits.data.astype(np.float32)
+        self._neighbours = NearestNeighbors(algorithm="brute")
         self.limits = self._calibrate()
 
     def read(self, image, single=False):
@@ -160,11 +162,11 @@ class Reader:
         )
 
     def _nearest(self, pixels, count=5):
-        if self._rows is None:
+        """Rows of the data with the most similar images, and how far they are."""
+        if self.digits is None:
             return np.empty(0, int), np.zeros(1)
-        squares = ((self._rows - pixels) ** 2).sum(axis=1)
-        nearest = squares.argsort()[:count]
-        return nearest, np.sqrt(squares[nearest])
+        distances, rows = self._neighbours.fit(self.digits.data).kneighbors([pixels], count)
+        return rows[0], distances[0]
 
     def importance(self, reading, side=2):
         """How much probability the first guess loses where a square is covered with paper.
@@ -203,62 +205,27 @@ class Reader:
         )
 
     def _data(self):
-        info = _run_info(self.run)["data"]
+        # "uci" is checked to be the bundled rows, and needs no fetch here.
+        source = "bundled" if self.source == "uci" else self.source
         try:
-            digits = load_digits(
-                "bundled" if info["source"] == "uci" else info["source"]
-            )  # "uci" is checked to be the bundled rows
+            digits = load_digits(source)
         except DataError:
             return None
-        return digits if digits.sha256 == info["sha256"] else None
+        return digits if digits.sha256 == self.run.info["data"]["sha256"] else None
 
     def _calibrate(self):
-        try:
-            with open(self.run / "predictions.csv", encoding="utf-8", newline="") as file:
-                header, *lines = csv.reader(file)
-            table = np.array(lines, dtype=np.float64)
-            folds = table[:, header.index("fold")]
-            sure = table[:, header.index("predicted") + 1 :].max(axis=1)
-        except (OSError, ValueError, IndexError) as error:
-            raise RunError(
-                f"{self.run}: damaged predictions.csv ({type(error).__name__}: {error}); make the"
-                " run again"
-            ) from error
         distance = ink = np.inf
-        if self._rows is not None and len(self._rows) == len(folds):
-            rows = self._rows
+        if self.digits is not None and len(self.digits.data) == len(self.run.row):
+            rows, folds = self.digits.data, self.run.folds[self.run.row.argsort()]
             probes = np.arange(0, len(rows), -(-len(rows) // MOST_PROBES))
-            squares = (
-                (rows[probes] ** 2).sum(1)[:, None] + (rows**2).sum(1) - 2 * rows[probes] @ rows.T
-            )
-            squares[folds[probes][:, None] == folds] = np.inf
-            distance = np.quantile(np.sqrt(squares.min(axis=1).clip(0)), 1 - DOUBT)
+            nearest = []
+            for fold in np.unique(folds):
+                others = self._neighbours.fit(rows[folds != fold])
+                nearest.append(others.kneighbors(rows[probes[folds[probes] == fold]], 1)[0])
+            distance = np.quantile(np.concatenate(nearest), 1 - DOUBT)
             ink = np.quantile(rows.mean(axis=1), 1 - DOUBT)
-        return Limits(float(np.quantile(sure, DOUBT)), float(distance), float(ink))
-
-
-def _run_info(run):
-    return json.loads((run / "run.json").read_text(encoding="utf-8"))
-
-
-def newest_run(reports="reports"):
-    """The run that was made last.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    RunError
-        There is none.
-    """
-    finished = [path.parent for path in Path(reports).glob("[!.]*/run.json")]
-    if not finished:
-        raise RunError(
-            f"{reports}/: no finished run; make one with `digitlib report`, or name one with --run"
-        )
-    return max(finished, key=lambda folder: (folder / "run.json").stat().st_mtime)
+        sure = np.quantile(self.run.probabilities.max(axis=1), DOUBT)
+        return Limits(float(sure), float(distance), float(ink))
 
 
 def _percent(share):
@@ -291,88 +258,85 @@ MOST_BYTES = 500_000_000  # unpacked; MNIST's 60,000 training images have 47 mil
 
 
 def predict(pictures, run=None, as_json=False, images=None, labels=None):
-    """The command ``digitlib predict``; prints the answer."""
-    arguments = SimpleNamespace(
-        pictures=pictures, run_folder=run, json=as_json, images=images, labels=labels
-    )
-    labelled = arguments.images is not None or arguments.labels is not None
-    if labelled and (arguments.images is None or arguments.labels is None or arguments.pictures):
+    """Read pictures, or a labelled set, with the networks of a run; print the answer.
+
+    Parameters
+    ----------
+    pictures : list of str
+    run : str or None
+        The run folder; None: the newest.
+    as_json : bool
+    images, labels : str or None
+        Files in the IDX format of MNIST, in place of pictures: accuracy and confusions.
+
+    Raises
+    ------
+    ParameterError, ImageError, RunError
+    """
+    if (images is None) != (labels is None) or (images is not None and pictures):
         raise ParameterError(
             "--images and --labels go together, and without pictures; give both, or pictures alone"
         )
-    if not labelled and not arguments.pictures:
+    if images is not None:
+        _labelled(images, labels, run, as_json)
+    elif pictures:
+        _pictures(pictures, run, as_json)
+    else:
         raise ParameterError(
             "no picture given; try `digitlib predict photo.jpg`, or --images and --labels for a"
             " labelled set"
         )
-    if labelled:
-        _labelled(arguments)
-    else:
-        _pictures(arguments)
 
 
-def _pictures(arguments):
-    found = [find_digits(path) for path in arguments.pictures]
-    from digitlib.reading import (
-        Reader,
-        describe,
-        newest_run,
-    )  # imports torch; a bad picture has been told by now, in half a second
+def _reader(run):
+    from digitlib.runs import newest_run  # as in Reader
 
-    folder = arguments.run_folder or newest_run()
-    reader = Reader(folder)
-    readings = [reader.classify(digits) for digits in found]
-    if arguments.json:
-        pictures = [
-            {"file": path, "digits": [r.as_dict() for r in each]}
-            for path, each in zip(arguments.pictures, readings, strict=True)
+    return Reader(run or newest_run())
+
+
+def _pictures(pictures, run, as_json):
+    found = [find_digits(path) for path in pictures]  # what is wrong with one is told at once
+    reader = _reader(run)
+    readings = {path: reader.classify(digits) for path, digits in zip(pictures, found, strict=True)}
+    if as_json:
+        answer = [
+            {"file": p, "digits": [r.as_dict() for r in each]} for p, each in readings.items()
         ]
-        print(json.dumps({"run": str(folder), "pictures": pictures}))
+        print(json.dumps({"run": str(reader.run.path), "pictures": answer}))
         return
-    print(f"read by {folder} (recipe {reader.model.estimators[0].recipe_.name})", file=sys.stderr)
-    for path, each in zip(arguments.pictures, readings, strict=True):
+    print(
+        f"read by {reader.run.path} (recipe {reader.run.info['recipe']['name']})", file=sys.stderr
+    )
+    for path, each in readings.items():
         print("\n".join(describe(path, each)))
 
 
-def _labelled(arguments):
-    images, labels = read_idx(arguments.images, 3), read_idx(arguments.labels, 1)
-    if len(images) != len(labels):
+def _labelled(images, labels, run, as_json):
+    pixels, y = read_idx(images, 3), read_idx(labels, 1)
+    if len(pixels) != len(y):
         raise ParameterError(
-            f"{len(images):,} images but {len(labels):,} labels; give files that belong together"
+            f"{len(pixels):,} images but {len(y):,} labels; give files that belong together"
         )
-    from digitlib.metrics import confusion_counts
-    from digitlib.reading import newest_run
-    from digitlib.runs import load_model
+    from digitlib import metrics, runs  # as in Reader
 
-    folder = arguments.run_folder or newest_run()
-    model = load_model(folder)
-    X, readable = np.zeros((len(images), 64), np.uint8), np.ones(len(images), bool)
-    for i, image in enumerate(images):
+    folder = run or runs.newest_run()
+    model = runs.load_model(folder)
+    X, readable = np.zeros((len(pixels), 64), np.uint8), np.ones(len(pixels), bool)
+    for i, image in enumerate(pixels):
         try:
             X[i] = find_digits(image, single=True)[0].pixels
         except ImageError:
             readable[i] = False  # blank: counted as an error
     predicted = model.predict(X)
-    correct = int(((predicted == labels) & readable).sum())
-    table = confusion_counts(labels[readable], predicted[readable])
-    answer = {
-        "run": str(folder),
-        "correct": correct,
-        "total": len(labels),
-        "accuracy": correct / len(labels),
-        "blank": int((~readable).sum()),
-    }
-    if arguments.json:
-        print(
-            json.dumps(
-                {**answer, "classes": table.index.tolist(), "confusion": table.to_numpy().tolist()}
-            )
-        )
+    correct, blank = int(((predicted == y) & readable).sum()), int((~readable).sum())
+    table = metrics.confusion_counts(y[readable], predicted[readable])
+    if as_json:
+        answer = {"run": str(folder), "correct": correct, "total": len(y)}
+        answer |= {"accuracy": correct / len(y), "blank": blank, "classes": table.index.tolist()}
+        print(json.dumps({**answer, "confusion": table.to_numpy().tolist()}))
         return
-    print(
-        f"{correct:,} of {len(labels):,} correct, {100 * answer['accuracy']:.2f} %;"
-        f" {answer['blank']} blank ({folder})"
-    )
+    share = 100 * correct / len(y)
+    print(f"{correct:,} of {len(y):,} correct, {share:.2f} %; {blank} blank ({folder})")
     print(table.to_string())
 
 

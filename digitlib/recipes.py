@@ -1,108 +1,120 @@
-"""Which network, trained how? Named, frozen settings; one training loop serves them all."""
+"""Recipes: named, frozen settings that say which network is trained, and how.
 
-from dataclasses import asdict, dataclass, fields, replace
+The numbers of each recipe stand in ``recipes.toml``; what a setting means and which values it takes
+stands beside its field in :class:`Recipe`. One training loop serves them all.
+"""
+
+import re
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.resources import files
 from numbers import Integral, Real
+from types import SimpleNamespace
 
 from digitlib.errors import ParameterError
+
+LAYERS = re.compile(r"[1-9]\d{0,3}p?( [1-9]\d{0,3}p?){0,15}")
+
+# Of which recipes a setting decides something.
+APPLIES = {
+    "all": lambda recipe: True,
+    "learned": lambda recipe: recipe.network != "random-filters",
+    "compact": lambda recipe: recipe.network == "compact",
+    "random": lambda recipe: recipe.network == "random-filters",
+    "step": lambda recipe: recipe.schedule == "step",
+    "rewritten": lambda recipe: bool(recipe.rewrites),
+    "augmented": lambda recipe: recipe.network != "random-filters" or bool(recipe.copies),
+}
+
+
+def _setting(meaning, *allowed, of="all", needed=True, default=None):
+    """A field; `allowed`: the least and the largest number, or the words to choose from."""
+    metadata = {"meaning": meaning, "allowed": allowed, "of": of, "needed": needed}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training run, apart from the data and the seed. None: the setting
-    does not apply.
+    """Everything that decides a training run, apart from the data and the seed.
 
-    Parameters
-    ----------
-    name, summary : str
-        What to call it, and what it does in one sentence.
-    network : {"reference", "compact", "random-filters"}
-        Which network of :mod:`digitlib.model`.
-    scaling : {"standard", "range"}
-        See :class:`digitlib.scaling.PixelScaler`.
-    layers : str or None
-        Convolutions of the compact network: their channels, "p" appended where a 2x2 max-pooling
-        follows; "16 32p 64".
-    filters : int or None
-        Random filters, each used with its negative.
-    filter_size : int or None
-        Rows and columns of a random filter.
-    epochs : int or None
-        Passes over the training rows; None: nothing but the head is fitted.
-    batch_size : int or None
-        Rows per step.
-    learning_rate : float or None
-        Of AdamW: at the first step of the "step" schedule, at the highest point of "one-cycle".
-    schedule : {"step", "one-cycle"} or None
-        "step": multiplied by `decay` after each epoch. "one-cycle": up in a straight line over a
-        fifth of all steps, then down to 0.
-    decay : float or None
-        Only of "step".
-    weight_decay : float or None
-        Decoupled, of AdamW; 0 makes it Adam.
-    dropout : float or None
-        Share of activations set to 0 while training.
-    label_smoothing : float or None
-        Share of the target that is spread over all classes.
-    averaging : float or None
-        Decay per step of the moving average of weights that is kept in the end; 0: the last weights
-        are kept.
-    augmentation : float or None
-        1: shifts up to half a pixel (of an 8x8 image), rotation to 10 degrees, scale and shear to
-        10 %, elastic bending; 0: none.
-    test_shift : float or None
-        Predictions are averaged over nine shifts by this many pixels (of an 8x8 image); 0: one
-        prediction.
-    ridge : float or None
-        Penalty with which the last layer is fitted in closed form after training; 0: it stays as
-        trained.
-    copies : int or None
-        How often each image is added again, changed by `augmentation`, before the readout of random
-        filters is fitted.
-    rewrites : int or None
-        How often each image is added in another hand, see :mod:`digitlib.augmentation`; images other
-        than 8x8 of 0..16 are added unchanged.
-    drawn : int or None
-        How many pictures of each form of each digit are added, see :mod:`digitlib.augmentation`; to 8x8
-        images of 0..16, labels 0..9.
+    ``digitlib.recipes.explain()`` lists what each setting means and takes; None: it does not apply.
+
+    Raises
+    ------
+    ParameterError
+        A setting is missing, of the wrong type, out of range, or without effect beside the others.
     """
 
     name: str
     summary: str
-    network: str
-    scaling: str
-    layers: str | None = None
-    filters: int | None = None
-    filter_size: int | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    schedule: str | None = None
-    decay: float | None = None
-    weight_decay: float | None = None
-    dropout: float | None = None
-    label_smoothing: float | None = None
-    averaging: float | None = None
-    augmentation: float | None = None
-    test_shift: float | None = 0.0
-    ridge: float | None = 0.0
-    copies: int | None = None
-    rewrites: int | None = None
-    drawn: int | None = None
+    network: str = _setting("which network", "reference", "compact", "random-filters")
+    scaling: str = _setting("pixels to mean 0 and deviation 1, or to 0..1", "standard", "range")
+    layers: str = _setting(
+        "channels of each 3x3 convolution, p where a 2x2 max-pooling follows: 16 32p 64",
+        of="compact",
+    )
+    filters: int = _setting("random filters, each used with its negative", 1, 4096, of="random")
+    filter_size: int = _setting("rows and columns of a random filter", 2, 7, of="random")
+    epochs: int = _setting("passes over the training images", 1, 100_000, of="learned")
+    batch_size: int = _setting("images per step", 1, 1_000_000, of="learned")
+    learning_rate: float = _setting(
+        "of AdamW: at the first step, or at the top of one-cycle", 1e-9, 10.0, of="learned"
+    )
+    schedule: str = _setting(
+        "step: the rate times decay after each epoch; one-cycle: up for a fifth of all steps, then"
+        " down to 0",
+        *("step", "one-cycle"),
+        of="learned",
+    )
+    decay: float = _setting("of the learning rate, with schedule step", 1e-3, 1.0, of="step")
+    weight_decay: float = _setting("of AdamW; 0 makes it Adam", 0.0, 10.0, of="learned")
+    dropout: float = _setting("share of activations set to 0", 0.0, 0.95, of="learned")
+    label_smoothing: float = _setting("share given to all classes", 0.0, 0.9, of="learned")
+    averaging: float = _setting(
+        "decay per step of the average of weights that is kept; 0: the last weights are kept",
+        *(0.0, 0.99999),
+        of="learned",
+    )
+    augmentation: float = _setting(
+        "1: shifts to half a pixel, turns to 10 degrees, scale, shear to 10 %, bending; 0: none",
+        *(0.0, 2.0),
+        of="augmented",
+    )
+    test_shift: float = _setting(
+        "pixels of the nine shifted views that a prediction averages; 0: one view",
+        *(0.0, 2.0),
+        needed=False,
+        default=0.0,
+    )
+    ridge: float = _setting(
+        "penalty with which the last layer is fitted in closed form at the end; 0: it is not",
+        *(0.0, 1e9),
+        needed=False,
+        default=0.0,
+    )
+    copies: int = _setting(
+        "augmented copies of each image, for the readout", 1, 100, of="random", needed=False
+    )
+    rewrites: int = _setting(
+        "copies of each image in another hand (of 8x8 images, 0..16; others are repeated)",
+        *(1, 100),
+        of="learned",
+        needed=False,
+    )
+    drawn: int = _setting(
+        "drawn pictures of each form of each digit", 1, 10_000, of="rewritten", needed=False
+    )
+    seconds: float = None
 
     def __post_init__(self):
-        for name in RANGES:
-            if getattr(self, name) is not None:
-                _check(name, getattr(self, name))
-        for name, other in {
-            "copies": "augmentation",
-            "drawn": "rewrites",
-            "filters": "filter_size",
-        }.items():
-            if getattr(self, name) is not None and getattr(self, other) is None:
-                raise ParameterError(
-                    f"{name}={getattr(self, name)!r} has no effect without {other}; set {other} as"
-                    " well"
-                )
+        for name, setting in SETTINGS.items():
+            value, applies = getattr(self, name), APPLIES[setting.metadata["of"]](self)
+            if value is not None and value != setting.default and not applies:
+                raise self._without_effect(name, value)
+            if value is not None:
+                object.__setattr__(self, name, checked(name, value))
+            elif applies and setting.metadata["needed"]:
+                raise ParameterError(f"{name} is missing: it takes {takes(name)}")
         if not self.learned and not self.ridge:
             raise ParameterError(
                 f"ridge={self.ridge!r}: recipe {self.name} learns nothing but its readout; takes a"
@@ -114,194 +126,83 @@ class Recipe:
         """Whether any filter is learned; if not, only the last layer is fitted."""
         return self.epochs is not None
 
+    def _without_effect(self, name, value):
+        used = [name for name, s in SETTINGS.items() if APPLIES[s.metadata["of"]](self)]
+        return ParameterError(
+            f"{name}={value!r} has no effect on recipe {self.name}; change one of: {', '.join(used)}"
+        )
+
     def as_dict(self):
         """Plain dictionary of the settings that apply, fit for JSON."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        values = asdict(self)
+        del values["seconds"]  # of the machine, not of the run
+        return {name: value for name, value in values.items() if value is not None}
 
     def changed(self, **settings):
-        """A copy with other settings.
+        """A copy with other settings; those that lose their effect by it are dropped.
 
         Raises
         ------
         ParameterError
-            A setting is unknown, of the wrong type, out of range or without effect in this recipe.
+            A setting is unknown, of the wrong type, out of range or without effect.
         """
-        for name, value in settings.items():
-            if name not in RANGES:
+        for name in settings:
+            if name not in SETTINGS:
                 raise ParameterError(
                     f"setting {name!r} is unknown; those that can be changed are:"
-                    f" {', '.join(RANGES)}"
+                    f" {', '.join(SETTINGS)}"
                 )
-            if getattr(self, name) is None:
-                effective = [name for name in RANGES if getattr(self, name) is not None]
-                raise ParameterError(
-                    f"{name}={value!r} has no effect on recipe {self.name}; change one of:"
-                    f" {', '.join(effective)}"
-                )
-            _check(name, value)
-        return replace(self, **settings)
+        bare, dropped = SimpleNamespace(**{**vars(self), **settings}), {}
+        for name, setting in SETTINGS.items():
+            if not APPLIES[setting.metadata["of"]](bare):
+                if name in settings:
+                    raise self._without_effect(name, settings[name])
+                dropped[name] = setting.default
+                setattr(bare, name, setting.default)
+        return replace(self, **dropped, **settings)
 
 
-RANGES = {
-    "filters": (Integral, 1, 4096),
-    "filter_size": (Integral, 2, 7),
-    "epochs": (Integral, 1, 100_000),
-    "batch_size": (Integral, 1, 1_000_000),
-    "learning_rate": (Real, 1e-9, 10.0),
-    "decay": (Real, 1e-3, 1.0),
-    "weight_decay": (Real, 0.0, 10.0),
-    "dropout": (Real, 0.0, 0.95),
-    "label_smoothing": (Real, 0.0, 0.9),
-    "averaging": (Real, 0.0, 0.99999),
-    "augmentation": (Real, 0.0, 2.0),
-    "test_shift": (Real, 0.0, 2.0),
-    "ridge": (Real, 0.0, 1e9),
-    "copies": (Integral, 1, 100),
-    "rewrites": (Integral, 1, 100),
-    "drawn": (Integral, 1, 10_000),
-}
+SETTINGS = {setting.name: setting for setting in fields(Recipe) if setting.metadata}
 
 
-def _check(name, value):
-    kind, least, most = RANGES[name]
-    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
-        raise ParameterError(
-            f"{name}={value!r}: takes {'an integer' if kind is Integral else 'a number'}"
-            f" {least:g}..{most:g}"
+def takes(name):
+    """What a setting takes, in words."""
+    allowed = SETTINGS[name].metadata["allowed"]
+    if name == "layers":
+        return "channels and p for pooling, such as 16 32p 64"
+    if SETTINGS[name].type is str:
+        return f"one of: {', '.join(allowed)}"
+    kind = "an integer" if SETTINGS[name].type is int else "a number"
+    return f"{kind} {allowed[0]:g}..{allowed[1]:g}"
+
+
+def checked(name, value):
+    """`value` in the type of the setting `name`; raises ParameterError if it does not take it."""
+    kind, allowed = SETTINGS[name].type, SETTINGS[name].metadata["allowed"]
+    if kind is str:
+        good = isinstance(value, str) and (
+            LAYERS.fullmatch(value) if name == "layers" else value in allowed
         )
+    else:
+        number = isinstance(value, Integral if kind is int else Real) and not isinstance(
+            value, bool
+        )
+        good = number and allowed[0] <= value <= allowed[1]
+    if not good:
+        raise ParameterError(f"{name}={value!r}: takes {takes(name)}")
+    return kind(value)
 
 
-_COMPACT = {
-    "network": "compact",
-    "scaling": "range",
-    "schedule": "one-cycle",
-    "weight_decay": 0.01,
-    "dropout": 0.0,
-    "label_smoothing": 0.0,
-    "averaging": 0.0,
-    "augmentation": 0.0,
-}
-_THOROUGH = {
-    **_COMPACT,
-    "dropout": 0.1,
-    "label_smoothing": 0.1,
-    "averaging": 0.998,
-    "augmentation": 1.0,
-    "test_shift": 0.4,
-}
+def explain():
+    """Lines of text: each setting, what it means and what it takes."""
+    return [f"{name}: {s.metadata['meaning']} ({takes(name)})" for name, s in SETTINGS.items()]
+
 
 RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        # Expect 97.8 to 98.5 % in 4-fold cross-validation (published: 5,514 of 5,620 = 98.11 %).
-        Recipe(
-            name="coursework",
-            summary=(
-                "The published reference experiment: two convolutions, dropout, Adam with step"
-                " decay."
-            ),
-            network="reference",
-            scaling="standard",
-            epochs=10,
-            batch_size=64,
-            learning_rate=1e-3,
-            schedule="step",
-            decay=0.7,
-            weight_decay=0.0,
-            dropout=0.5,
-            label_smoothing=0.0,
-            averaging=0.0,
-            augmentation=0.0,
-        ),
-        Recipe(
-            name="instant",
-            summary=(
-                "Fixed random filters that are NOT learned; only a linear readout is fitted, in"
-                " closed form."
-            ),
-            network="random-filters",
-            scaling="range",
-            filters=28,
-            filter_size=3,
-            ridge=0.01,
-        ),
-        Recipe(
-            name="wide",
-            summary=(
-                "More fixed random filters, NOT learned either; their readout is fitted to"
-                " augmented copies too."
-            ),
-            network="random-filters",
-            scaling="range",
-            filters=64,
-            filter_size=3,
-            copies=2,
-            augmentation=1.0,
-            ridge=0.01,
-        ),
-        Recipe(
-            name="fast",
-            summary="A small network after one pass, its last layer refitted in closed form.",
-            layers="32p 32",
-            epochs=1,
-            batch_size=128,
-            learning_rate=4e-2,
-            ridge=1.0,
-            **_COMPACT,
-        ),
-        Recipe(
-            name="balanced",
-            summary="A small network on augmented images, its last layer refitted in closed form.",
-            layers="16 32p 64",
-            epochs=3,
-            batch_size=128,
-            learning_rate=2e-2,
-            ridge=1.0,
-            **{**_COMPACT, "augmentation": 1.0},
-        ),
-        Recipe(
-            name="accurate",
-            summary=(
-                "Four convolutions on rewritten, augmented digits; averaged weights, nine shifted"
-                " views."
-            ),
-            layers="16 32p 64 64p",
-            epochs=9,
-            batch_size=128,
-            learning_rate=2e-2,
-            rewrites=1,
-            **_THOROUGH,
-        ),
-        Recipe(
-            name="best",
-            summary=(
-                "The same network for more than three times the epochs, on three rewritten copies"
-                " of every digit."
-            ),
-            layers="16 32p 64 64p",
-            epochs=30,
-            batch_size=128,
-            learning_rate=1e-2,
-            rewrites=3,
-            **_THOROUGH,
-        ),
-        # Expect 99.5 % in 4-fold cross-validation and 95 % on 200 digits that are not from this
-        # data, where `coursework` has 80 % (benchmarks/handwriting.py).
-        Recipe(
-            name="handwriting",
-            summary=(
-                "The network of `accurate`, taught with strokes bent as by other hands: for digits"
-                " of your own."
-            ),
-            layers="16 32p 64 64p",
-            epochs=8,
-            batch_size=128,
-            learning_rate=2e-2,
-            rewrites=2,
-            drawn=300,
-            **_THOROUGH,
-        ),
-    )
+    name: Recipe(name, **settings)
+    for name, settings in tomllib.loads(
+        files("digitlib").joinpath("recipes.toml").read_text(encoding="utf-8")
+    ).items()
 }
 
 
@@ -328,11 +229,9 @@ def from_dict(settings):
     ParameterError
         A setting is unknown.
     """
-    unknown = set(settings) - {field.name for field in fields(Recipe)}
-    if unknown:
+    if unknown := sorted(set(settings) - {"name", "summary", *SETTINGS}):
         raise ParameterError(
-            f"recipe setting {sorted(unknown)[0]!r} is unknown; this run needs another version of"
-            " digitlib"
+            f"recipe setting {unknown[0]!r} is unknown; this run needs another version of digitlib"
         )
     defaults = {"test_shift": None, "ridge": None}
     if settings.get("network") == "random-filters":

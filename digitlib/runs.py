@@ -1,4 +1,7 @@
-"""The run folder: written whole, read back; its fold networks as one classifier."""
+"""The run folder: written whole, read back; its fold models as one classifier.
+
+Nothing else reads or writes ``run.json``, ``predictions.csv`` and ``history.csv``.
+"""
 
 import hashlib
 import json
@@ -19,25 +22,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import confusion_matrix
 from sklearn.utils.validation import validate_data
 
 import digitlib
-from digitlib.classifier import DigitClassifier
+from digitlib import metrics
 from digitlib.errors import RunError
 
-LIBRARIES = (
-    "torch",
-    "torchmetrics",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "scipy",
-    "matplotlib",
-    "seaborn",
-    "papermill",
-    "nbconvert",
-)
+LIBRARIES = ("torch", "torchmetrics", "numpy", "pandas", "scikit-learn", "scipy", "matplotlib")
+LIBRARIES += ("seaborn", "papermill", "nbconvert")
+COMING = ".training"  # a file of this name in a folder: its run is being made, wait for it
 
 
 @dataclass
@@ -67,6 +60,34 @@ class Run:
     probabilities: np.ndarray
     history: pd.DataFrame
 
+    @property
+    def parameters(self):
+        """Seed, number of folds and the like, as ``run.json`` has them."""
+        return self.info["parameters"]
+
+    def fold(self, number):
+        """The fitted classifier of a fold, from 1."""
+        return _classifiers().DigitClassifier.load(self.path / f"fold-{number}.safetensors")
+
+    def classifier(self):
+        """The classifier, not fitted, that the run was made with."""
+        seed = self.parameters["seed"]
+        return _classifiers().DigitClassifier(self.recipe(), random_state=seed)
+
+    def recipe(self):
+        """The :class:`digitlib.recipes.Recipe` of the run."""
+        return _classifiers().from_dict(self.info["recipe"])
+
+
+def _classifiers():
+    # Pages and notebooks that only read a run do without torch, which costs a second.
+    from digitlib import classifier
+
+    return classifier
+
+
+# ---- provenance ----------------------------------------------------------------------------------
+
 
 def provenance():
     """Versions, machine and commit of this process, as a dictionary for JSON.
@@ -82,7 +103,7 @@ def provenance():
         "versions": {
             "digitlib": digitlib.__version__,
             "python": platform.python_version(),
-            **{n: _version(n) for n in LIBRARIES},
+            **{name: _version(name) for name in LIBRARIES},
         },
         "machine": {
             "system": platform.system(),
@@ -98,9 +119,7 @@ def _version(name):
     # explain last-bit differences.
     try:
         return version(name)
-    except (
-        PackageNotFoundError
-    ):  # papermill and nbconvert are missing where a notebook is run by hand, as in Colab
+    except PackageNotFoundError:  # papermill and nbconvert are missing in Colab
         return None
 
 
@@ -110,16 +129,59 @@ def _commit():
         return None
 
     def git(*words):
-        return subprocess.run(
+        done = subprocess.run(
             ["git", "-C", root, *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        )
+        return done.stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + (
-            "-dirty" if git("status", "--porcelain", "--untracked-files=no") else ""
-        )
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def where_am_i():
+    """One line for the top of a notebook: version, Python, torch, commit."""
+    commit = (_commit() or "not from a git checkout")[:9]
+    return (
+        f"digitlib {digitlib.__version__}, Python {sys.version.split()[0]}, torch"
+        f" {_version('torch')}, commit {commit}"
+    )
+
+
+@cache
+def code_hash():
+    """SHA-256 over the sources of the package: any change of code gives another one."""
+    root, digest = Path(digitlib.__file__).parent, hashlib.sha256()
+    for path in sorted([*root.rglob("*.py"), *root.glob("*.toml")]):
+        name = path.relative_to(root).as_posix()
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path):
+    """A path beside `path` to write to, which takes its place when the block ends well.
+
+    A reader never sees half a file; if the block raises, `path` is as it was before.
+    """
+    part = Path(path).with_name(f".{Path(path).name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Write `text` to `path`, whole or not at all; return `path`."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path
 
 
 def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
@@ -146,14 +208,9 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
     folder.mkdir(parents=True, exist_ok=True)
     for stale in [folder / "run.json", *folder.glob("fold-*.safetensors")]:
         stale.unlink(missing_ok=True)
+    facts = {"seed": seed, "split_seed": split_seed, "data": digits.sha256}
     for number, estimator in enumerate(result.estimators, 1):
-        estimator.save(
-            folder / f"fold-{number}.safetensors",
-            fold=number,
-            seed=seed,
-            split_seed=split_seed,
-            data=digits.sha256,
-        )
+        estimator.save(folder / f"fold-{number}.safetensors", fold=number, **facts)
     predictions_frame(result).to_csv(folder / "predictions.csv", index=False, float_format="%.9g")
     result.history.to_csv(folder / "history.csv", index=False, float_format="%.9g")
     recipe = result.estimators[0].recipe_
@@ -172,9 +229,7 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
             "total": len(result.y),
             "accuracy": result.accuracy,
             "fold_accuracies": result.fold_accuracies.tolist(),
-            "confusion": (
-                confusion_matrix(result.y, result.predicted, labels=result.classes).tolist()
-            ),
+            "confusion": metrics.confusion_counts(result.y, result.predicted).to_numpy().tolist(),
         },
         "seconds": {"cross_validation": result.seconds, "folds": result.fold_seconds},
         **provenance(),
@@ -184,44 +239,18 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
 
 
 def predictions_frame(result):
-    """One row per image: ``row``, ``fold``, ``label``, ``predicted``, ``p0`` ... `p9` (as many as
-    classes).
-    """
-    frame = pd.DataFrame(
-        {
-            "row": np.arange(len(result.y)),
-            "fold": result.folds,
-            "label": result.y,
-            "predicted": result.predicted,
-        }
-    )
-    return frame.join(
-        pd.DataFrame(result.probabilities, columns=[f"p{label}" for label in result.classes])
-    )
+    """One row per image: ``row``, ``fold``, ``label``, ``predicted``, ``p0`` ... for each class."""
+    columns = {"row": np.arange(len(result.y)), "fold": result.folds}
+    frame = pd.DataFrame({**columns, "label": result.y, "predicted": result.predicted})
+    probabilities = pd.DataFrame(result.probabilities, columns=[f"p{c}" for c in result.classes])
+    return frame.join(probabilities)
 
 
-@contextmanager
-def replacing(path):
-    """A path beside `path` to write to, which takes its place when the block ends well.
-
-    A reader never sees half a file; if the block raises, `path` is as it was before.
-    """
-    part = Path(path).with_name(f".{Path(path).name}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_text(path, text):
-    """Write `text` to `path`, whole or not at all."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def load(folder, consistent=True):
-    """Read a run folder.
+    """Read a run folder; waits for a run that a report is making there.
 
     Parameters
     ----------
@@ -240,8 +269,8 @@ def load(folder, consistent=True):
         A file is missing or damaged, or the files do not belong together.
     """
     folder = Path(folder)
-    while (folder / ".training").exists() and not (folder / "run.json").is_file():
-        time.sleep(0.05)  # a report is being made, and its training goes on in another process
+    while (folder / COMING).exists() and not (folder / "run.json").exists():
+        time.sleep(0.05)
     if not (folder / "run.json").is_file():
         raise RunError(
             f"{folder}: no run.json, so no complete run; make one with 2_train.ipynb or `digitlib"
@@ -251,135 +280,46 @@ def load(folder, consistent=True):
         info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         table = pd.read_csv(folder / "predictions.csv")
         history = pd.read_csv(folder / "history.csv")
-        columns = [column for column in table if column.startswith("p") and column[1:].isdigit()]
-        run = Run(
-            folder,
-            info,
-            *(table[name].to_numpy(np.int64) for name in ("row", "fold", "label", "predicted")),
-            table[columns].to_numpy(float),
-            history,
-        )
+        columns = [name for name in table if name.startswith("p") and name[1:].isdigit()]
+        numbers = [table[name].to_numpy(np.int64) for name in ("row", "fold", "label", "predicted")]
+        run = Run(folder, info, *numbers, table[columns].to_numpy(float), history)
         rows, correct = info["data"]["rows"], info["scores"]["correct"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise RunError(f"{folder}: damaged run folder ({said}); make the run again") from error
-    if not consistent:
-        return run
-    if len(table) != rows:
-        raise RunError(
-            f"{folder}: predictions.csv has {len(table)} rows but run.json says {rows}; make the"
-            " run again"
-        )
-    if not np.allclose(
-        run.probabilities.sum(axis=1), 1, atol=1e-4
-    ):  # NaN, where the last line is cut off, is not close to 1
-        raise RunError(
-            f"{folder}: predictions.csv holds probabilities that do not sum to 1; make the run"
-            " again"
-        )
-    if (run.predicted == run.y).sum() != correct:
-        raise RunError(
-            f"{folder}: predictions.csv has {(run.predicted == run.y).sum()} correct, run.json says"
-            f" {correct}; make the run again"
-        )
+    found = (run.predicted == run.y).sum()
+    faults = {
+        f"has {len(table)} rows but run.json says {rows}": len(table) != rows,
+        # NaN, where the last line is cut off, is not close to 1.
+        "holds probabilities that do not sum to 1": not np.allclose(
+            run.probabilities.sum(axis=1), 1, atol=1e-4
+        ),
+        f"has {found} correct, run.json says {correct}": found != correct,
+    }
+    if consistent and any(faults.values()):
+        fault = next(fault for fault, there in faults.items() if there)
+        raise RunError(f"{folder}: predictions.csv {fault}; make the run again")
     return run
 
 
-class FoldStore:
-    """Finished folds of a run that is still going on, for the next attempt if this one is stopped.
+def newest_run(reports="reports"):
+    """The run that was made last.
 
-    A fold is kept under a key made of everything that decides its result; with any other key it is
-    not found.
+    Returns
+    -------
+    Path
 
-    Parameters
-    ----------
-    folder : str or path-like
-    classifier : DigitClassifier
-        Not fitted.
-    X, y : ndarray
-        The whole data.
-    **decisive
-        Further facts that decide the result, such as ``n_splits``.
+    Raises
+    ------
+    RunError
+        There is none.
     """
-
-    def __init__(self, folder, classifier, X, y, **decisive):
-        self.folder = Path(folder)
-        # All parameters: the repr of an estimator leaves out what is default, and the middle of
-        # what is long.
-        settings = sorted(classifier.get_params().items())
-        facts = [
-            repr(settings),
-            repr(decisive),
-            _version("torch"),
-            code_hash(),
-            np.asarray(X).tobytes(),
-            np.asarray(y).tobytes(),
-        ]
-        self.key = hashlib.sha256(
-            b"\0".join(f if isinstance(f, bytes) else f.encode() for f in facts)
-        ).hexdigest()
-        self.reproducible = isinstance(classifier.random_state, int | np.integer)
-
-    def get(self, number, test):
-        """The :class:`digitlib.crossval.Fold` kept under this number, or None."""
-        from digitlib.classifier import DigitClassifier
-        from digitlib.crossval import Fold
-
-        try:
-            estimator = DigitClassifier.load(self.folder / f"{number}.safetensors")
-            kept = np.load(self.folder / f"{number}.npz", allow_pickle=False)
-            if estimator.metadata_["key"] != self.key or not np.array_equal(kept["test"], test):
-                return None
-            return Fold(
-                number,
-                test,
-                kept["probabilities"],
-                estimator,
-                estimator.history_,
-                estimator.metadata_["seconds"],
-            )
-        except (RunError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None  # not there, or cut off while it was written
-
-    def put(self, fold):
-        """Keep a finished fold; nothing is kept when the seed is not fixed."""
-        if not self.reproducible:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # Weights are removed first and written last: whatever stops this, they never stand beside
-        # probabilities of another attempt.
-        (self.folder / f"{fold.number}.safetensors").unlink(missing_ok=True)
-        np.savez(
-            self.folder / f"{fold.number}.npz", test=fold.test, probabilities=fold.probabilities
+    finished = [path.parent for path in Path(reports).glob("[!.]*/run.json")]
+    if not finished:
+        raise RunError(
+            f"{reports}/: no finished run; make one with `digitlib report`, or name one with --run"
         )
-        part = self.folder / f".{fold.number}.part"
-        fold.estimator.save(part, key=self.key, seconds=fold.seconds)
-        os.replace(part, self.folder / f"{fold.number}.safetensors")
-
-    def clear(self):
-        """Remove what was kept: the run folder now holds it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-@cache
-def code_hash():
-    """SHA-256 over the sources of the package: any change of code gives another one."""
-    root, digest = Path(digitlib.__file__).parent, hashlib.sha256()
-    for path in sorted([*root.rglob("*.py"), *root.glob("*.json")]):
-        digest.update(
-            path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
-        )
-    return digest.hexdigest()
-
-
-def where_am_i():
-    """One line for the top of a notebook: version, Python, torch, commit."""
-    facts = provenance()
-    commit = (facts["commit"] or "not from a git checkout")[:9]
-    return (
-        f"digitlib {digitlib.__version__}, Python {sys.version.split()[0]}, torch"
-        f" {facts['versions']['torch']}, commit {commit}"
-    )
+    return max(finished, key=lambda folder: (folder / "run.json").stat().st_mtime)
 
 
 class FoldEnsemble(ClassifierMixin, BaseEstimator):
@@ -411,7 +351,7 @@ class FoldEnsemble(ClassifierMixin, BaseEstimator):
         return True
 
     def predict_proba(self, X):
-        """Mean of the networks' probabilities, shape (n, n_classes), float32; each row sums to 1."""
+        """Mean of the folds' probabilities, shape (n, n_classes); each row sums to 1."""
         X = validate_data(self, X, dtype="numeric", reset=False)
         return np.mean([estimator.predict_proba(X) for estimator in self.estimators], axis=0)
 
@@ -425,7 +365,7 @@ def load_model(folder):
 
     Parameters
     ----------
-    folder : str or path-like
+    folder : str, path-like or Run
         Such as ``reports/coursework``: a folder with ``run.json`` and ``fold-1.safetensors`` ...
         Only numbers and text are read from it, nothing in it is executed.
 
@@ -438,22 +378,71 @@ def load_model(folder):
     RunError
         The folder is no complete run, or a file in it is damaged.
     """
-    folder = Path(folder)
-    try:
-        splits = json.loads((folder / "run.json").read_text(encoding="utf-8"))["parameters"][
-            "splits"
-        ]
-    except FileNotFoundError:
-        raise RunError(
-            f"{folder}: no run.json, so no complete run; make one with `digitlib report`"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{folder}: damaged run.json ({type(error).__name__}: {error}); make the run again"
-        ) from error
-    return FoldEnsemble(
-        [
-            DigitClassifier.load(folder / f"fold-{number}.safetensors")
-            for number in range(1, splits + 1)
-        ]
-    )
+    run = folder if isinstance(folder, Run) else load(folder)
+    return FoldEnsemble([run.fold(n) for n in range(1, run.parameters["splits"] + 1)])
+
+
+# ---- folds of a run that is still going on -------------------------------------------------------
+
+
+class FoldStore:
+    """Finished folds, kept for the next attempt if this one is stopped.
+
+    A fold is kept under a key made of everything that decides its result; with any other key it is
+    not found.
+
+    Parameters
+    ----------
+    folder : str or path-like
+    classifier : DigitClassifier
+        Not fitted.
+    X, y : ndarray
+        The whole data.
+    **decisive
+        Further facts that decide the result, such as ``n_splits``.
+    """
+
+    def __init__(self, folder, classifier, X, y, **decisive):
+        self.folder = Path(folder)
+        # All parameters: the repr of an estimator leaves out what is default, and the middle of
+        # what is long.
+        settings = sorted(classifier.get_params().items())
+        facts = [repr(settings), repr(decisive), str(_version("torch")), code_hash()]
+        digest = hashlib.sha256("\0".join(facts).encode())
+        for array in (X, y):
+            digest.update(np.asarray(array).tobytes())
+        self.key = digest.hexdigest()
+        self.reproducible = isinstance(classifier.random_state, int | np.integer)
+
+    def get(self, number, test):
+        """The :class:`digitlib.crossval.Fold` kept under this number, or None."""
+        from digitlib.crossval import Fold  # the same reason as in _classifiers
+
+        try:
+            estimator = _classifiers().DigitClassifier.load(self.folder / f"{number}.safetensors")
+            kept = np.load(self.folder / f"{number}.npz", allow_pickle=False)
+            facts = estimator.metadata_
+            if facts["key"] != self.key or not np.array_equal(kept["test"], test):
+                return None
+            return Fold(
+                number, test, kept["probabilities"], estimator, estimator.history_, facts["seconds"]
+            )
+        except (RunError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None  # not there, or cut off while it was written
+
+    def put(self, fold):
+        """Keep a finished fold; nothing is kept when the seed is not fixed."""
+        if not self.reproducible:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Weights are removed first and written last: whatever stops this, they never stand beside
+        # probabilities of another attempt.
+        weights = self.folder / f"{fold.number}.safetensors"
+        weights.unlink(missing_ok=True)
+        np.savez(weights.with_suffix(".npz"), test=fold.test, probabilities=fold.probabilities)
+        with replacing(weights) as part:
+            fold.estimator.save(part, key=self.key, seconds=fold.seconds)
+
+    def clear(self):
+        """Remove what was kept: the run folder now holds it."""
+        shutil.rmtree(self.folder, ignore_errors=True)

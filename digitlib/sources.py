@@ -1,23 +1,38 @@
-"""Digits that are not bundled: a CSV file of the user's, a live fetch from the UCI archive."""
+"""Digits that are not bundled: a CSV file of the user's, a live fetch from the UCI archive.
 
-import contextlib
+``ucimlrepo`` sets no time limit, so it runs in a child process (``python -m digitlib.sources
+OUT.csv``) that can be stopped for good however slowly the server drips.
+"""
+
 import csv
 import gzip
 import io
+import json
 import os
 import subprocess
 import sys
 import tempfile
-import zipfile
 import zlib
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import platformdirs
+from joblib import Memory
+from pandas.errors import ParserError
 
 from digitlib.errors import DataError
 
 FORM = "each row needs 64 integer pixels 0..16 and a class 0..9, separated by commas"
-MAX_BYTES = 500_000_000  # about 3 million digits; more is a mistake (or a compression bomb), not a table for this package
+WANTED = "source takes bundled, uci, sklearn or the path of a .csv or .csv.gz file"
+MAX_BYTES = 500_000_000  # about 3 million digits; more is a mistake or a compression bomb
+DATASET_ID = 80
+TIME_LIMIT = 60.0  # seconds for the whole fetch; DIGITLIB_UCI_TIMEOUT overrides it
+REMEDY = 'try again later, or use source="bundled", which has the same rows and needs no network'
+
+
+# ---- the user's file -----------------------------------------------------------------------------
 
 
 def read_table(path):
@@ -45,97 +60,68 @@ def read_table(path):
     for line, row in zip(lines, rows, strict=True):
         if len(row) != 65:
             raise DataError(f"{path}: row {line} has {len(row)} columns instead of 65; {FORM}")
-    try:
-        values = np.array(rows, dtype=float)
-    except ValueError:
-        values = np.array(
-            [[float(cell) if _is_number(cell) else np.inf for cell in row] for row in rows]
-        )
+    cells = pd.Series([cell for row in rows for cell in row])
+    values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float).reshape(-1, 65)
     _check(values, rows, lines, path)
     return values.astype(np.uint8)
 
 
 def _rows(path):
+    """Lines of the file, from 1, that hold a row, and the text of their cells."""
     path = Path(path)
     try:
-        if path.is_dir():
-            raise DataError(
-                f"{path}: is a folder; source takes bundled, uci, sklearn or the path of a .csv or"
-                " .csv.gz file"
-            )
-        data = _contents(path)
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file; source takes bundled, uci, sklearn or the path of a .csv or"
-            " .csv.gz file"
-        ) from None
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        text = data.decode("utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        what = "is a folder" if isinstance(error, IsADirectoryError) else "no such file"
+        raise DataError(f"{path}: {what}; {WANTED}") from None
+    except UnicodeDecodeError as error:
+        where = f"byte {error.start}"
+        raise DataError(f"{path}: not a text file ({where}); save it as CSV in UTF-8") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"{path}: cannot be read ({error}); check the file and its permissions"
         ) from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not a text file (byte {error.start}); save it as CSV in UTF-8"
-        ) from error
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{path}: more than {MAX_BYTES // 10**6} MB of text; give a smaller table")
     try:
         reader = csv.reader(io.StringIO(text))
-        # An empty line is no row, but it counts: the lines in messages are those that an editor
-        # shows.
-        numbered = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+        # An empty line is no row, but it counts: messages name the lines that an editor shows.
+        found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error}); {FORM}") from error
-    return [line for line, _ in numbered], [row for _, row in numbered]
-
-
-def _contents(path):
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise DataError(
-            f"{path}: more than {MAX_BYTES // 1_000_000} MB of text; give a smaller table"
-        )
-    return data
+    return [line for line, _ in found], [row for _, row in found]
 
 
 def _is_header(row):
-    """No cell is a number, or the pixels are numbered as pandas names columns: both cannot be a
-    digit.
-    """
+    """No cell is a number, or the pixels are numbered as pandas names columns."""
     counted = [[str(i) for i in range(start, start + 64)] for start in (0, 1)]
     return len(row) == 65 and (row[:64] in counted or not any(map(_is_number, row)))
 
 
 def _is_number(cell):
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    return pd.notna(pd.to_numeric(cell, errors="coerce"))
 
 
 def _check(values, rows, lines, path):
     """Raise for the first bad cell, each kind with its own words."""
     upper = np.r_[np.full(64, 16), 9]
-    bad = ~(
-        (values >= 0) & (values <= upper) & (values == np.floor(values))
-    )  # NaN compares false, so it is bad too
+    bad = ~((values >= 0) & (values <= upper) & (values == np.floor(values)))  # NaN is bad too
     if bad.any():
         row, column = np.argwhere(bad)[0]
         cell, value = rows[row][column], values[row, column]
         kind, kinds = ("pixel", "pixels") if column < 64 else ("class", "classes")
-        allowed = f"{kinds} are integers 0..{upper[column]}"
-        if cell == "" or np.isnan(value):
+        if cell == "" or cell.lower() in ("nan", "na", "null", "none"):
             problem = f"the {kind} is missing ({cell or 'empty cell'})"
-        elif not _is_number(cell):
+        elif np.isnan(value):
             problem = f"{cell[:20]!r} is not a number"
         elif value != np.floor(value):
             problem = f"{cell[:20]} is a fraction"
         else:
             problem = f"{cell[:20]} is out of range"
-        raise DataError(f"{path}: row {lines[row]}, column {column + 1}: {problem}; {allowed}")
+        where = f"{path}: row {lines[row]}, column {column + 1}"
+        raise DataError(f"{where}: {problem}; {kinds} are integers 0..{upper[column]}")
     missing = sorted(set(range(10)) - set(values[:, 64].astype(int)))
     if missing:
         raise DataError(
@@ -143,19 +129,39 @@ def _check(values, rows, lines, path):
         )
 
 
+# ---- what need not be had twice ------------------------------------------------------------------
+
+
 def cache_folder():
-    """The cache folder: what ``DIGITLIB_CACHE`` says, else the platform's folder for this user."""
-    from platformdirs import user_cache_path
-
-    override = os.environ.get("DIGITLIB_CACHE")
-    return Path(override) if override else user_cache_path("digitlib")
+    """The cache folder: what ``DIGITLIB_CACHE`` says, else the platform's for this user."""
+    return Path(os.environ.get("DIGITLIB_CACHE") or platformdirs.user_cache_path("digitlib"))
 
 
-DATASET_ID = 80
-TIME_LIMIT = (
-    60.0  # seconds for the whole fetch; override with the environment variable DIGITLIB_UCI_TIMEOUT
-)
-REMEDY = 'try again later, or use source="bundled", which has the same rows and needs no network'
+def remember(function, ignore=()):
+    """`function` with a memory: what it gave for the same arguments comes from the cache folder.
+
+    Parameters
+    ----------
+    function : callable
+    ignore : sequence of str
+        Arguments that do not decide the result beside the others.
+
+    Returns
+    -------
+    callable
+        A damaged entry is computed anew; a folder that cannot be written costs only the cache.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        print(f"digitlib: results cannot be cached in {folder} ({error})", file=sys.stderr)
+        return function
+    return Memory(folder, verbose=0).cache(function, ignore=list(ignore))
+
+
+# ---- the UCI archive -----------------------------------------------------------------------------
 
 
 def fetch(expected):
@@ -182,82 +188,13 @@ def fetch(expected):
     place of the archive's ``/api/dataset``), ``DIGITLIB_CACHE`` (folder in place of the user's
     cache folder).
     """
-    cached = cache_folder() / f"uci-{DATASET_ID}.npy"
-    try:
-        table = np.load(cached, allow_pickle=False)
-        if np.array_equal(table, expected):
-            return table
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        pass  # nothing cached yet, or a damaged file: fetch anew
-    table = _compare(_fetch_in_child(), expected)
-    _save(table, cached)
-    return table
+    table = remember(_fetch_equal)(expected)
+    # What lies in the cache may be damaged without looking so.
+    return table if np.array_equal(table, expected) else _fetch_equal(expected)
 
 
-def _save(table, path):
-    """Write under a temporary name, then rename: a reader never sees half a file. A full disk costs
-    only the cache.
-    """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.save(file, table, allow_pickle=False)
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        print(
-            f"digitlib: the fetched table could not be cached in {path.parent} ({error})",
-            file=sys.stderr,
-        )
-
-
-def _time_limit():
-    text = os.environ.get("DIGITLIB_UCI_TIMEOUT", str(TIME_LIMIT))
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 86400:
-        raise DataError(
-            f"DIGITLIB_UCI_TIMEOUT={text!r}: takes seconds, more than 0 and less than 86400"
-        )
-    return seconds
-
-
-def _fetch_in_child():
-    """Rows of the archive as floats, shape (m, 65)."""
-    limit = _time_limit()
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "table.csv")
-        try:
-            child = subprocess.run(
-                [sys.executable, "-m", "digitlib.sources", str(out)],
-                timeout=limit,
-                capture_output=True,
-                text=True,
-            )
-        except subprocess.TimeoutExpired:
-            raise DataError(
-                f"the UCI archive did not deliver data set {DATASET_ID} within {limit:g} s;"
-                f" {REMEDY}"
-            ) from None
-        if child.returncode != 0 or not out.is_file():
-            said = child.stderr.strip().splitlines()
-            raise DataError(
-                f"the UCI archive did not deliver data set {DATASET_ID}"
-                f" ({said[-1] if said else 'no answer'}); {REMEDY}"
-            )
-        try:
-            return np.loadtxt(out, delimiter=",", ndmin=2)
-        except ValueError as error:
-            raise DataError(
-                f"what the UCI archive sent is not a table of numbers ({error}); {REMEDY}"
-            ) from error
-
-
-def _compare(table, expected):
+def _fetch_equal(expected):
+    table = _fetch_in_child()
     if table.shape != expected.shape:
         raise DataError(
             f"the UCI archive sent {table.shape[0]} rows of {table.shape[1]} columns instead of "
@@ -272,33 +209,52 @@ def _compare(table, expected):
     return table.astype(np.uint8)
 
 
-def _child(out):
-    import json
-    from http.client import HTTPException
+def _fetch_in_child():
+    """Rows of the archive as floats, shape (m, 65)."""
+    text = os.environ.get("DIGITLIB_UCI_TIMEOUT", str(TIME_LIMIT))
+    limit = pd.to_numeric(text, errors="coerce")
+    if not 0 < limit < 86400:
+        raise DataError(
+            f"DIGITLIB_UCI_TIMEOUT={text!r}: takes seconds, more than 0 and less than 86400"
+        )
+    failed = f"the UCI archive did not deliver data set {DATASET_ID}"
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "table.csv")
+        command = [sys.executable, "-m", "digitlib.sources", str(out)]
+        try:
+            child = subprocess.run(command, timeout=limit, capture_output=True, text=True)
+        except subprocess.TimeoutExpired:
+            raise DataError(f"{failed} within {limit:g} s; {REMEDY}") from None
+        if child.returncode != 0 or not out.is_file():
+            said = child.stderr.strip().splitlines() or ["no answer"]
+            raise DataError(f"{failed} ({said[-1]}); {REMEDY}")
+        try:
+            return np.loadtxt(out, delimiter=",", ndmin=2)
+        except ValueError as error:
+            raise DataError(
+                f"what the UCI archive sent is not a table of numbers ({error}); {REMEDY}"
+            ) from error
 
+
+def _child(out):
+    """Fetch in this process; what goes wrong is one line for the parent, which shows it."""
     import ucimlrepo.fetch
-    from pandas.errors import ParserError
 
     ucimlrepo.fetch.API_BASE_URL = os.environ.get("DIGITLIB_UCI_URL", ucimlrepo.fetch.API_BASE_URL)
     try:
         data = ucimlrepo.fetch.fetch_ucirepo(id=DATASET_ID).data
         data.features.assign(target=data.targets.iloc[:, 0]).to_csv(out, index=False, header=False)
+        return
     except json.JSONDecodeError:
-        sys.exit("it answered with something other than JSON, perhaps an error page")
+        said = "it answered with something other than JSON, perhaps an error page"
     except (ParserError, KeyError, AttributeError, TypeError) as error:
-        _exit(f"its answer has an unexpected form, {type(error).__name__}: {error}")
+        said = f"its answer has an unexpected form, {type(error).__name__}: {error}"
     except (OSError, HTTPException, ValueError, ucimlrepo.fetch.DatasetNotFoundError) as error:
         # ucimlrepo answers every trouble with "Error connecting to server"; what urllib had said is
         # the error before.
-        _exit(f"{error.__context__ or error}")
-
-
-def _exit(message):
-    """End the child with one line for the parent, which shows it to the user; KeyErrors of pandas
-    list every column.
-    """
-    message = " ".join(message.split())
-    sys.exit(message if len(message) <= 200 else f"{message[:200]}...")
+        said = str(error.__context__ or error)
+    said = " ".join(said.split())  # KeyErrors of pandas list every column
+    sys.exit(said if len(said) <= 200 else f"{said[:200]}...")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -72,7 +73,8 @@ def test_the_folds_vote_with_their_mean_probability(small_run):
 
 
 def test_a_run_that_lacks_a_fold_is_refused(small_run, tmp_path):
-    (tmp_path / "run.json").write_text((small_run / "run.json").read_text())
+    for name in ("run.json", "predictions.csv", "history.csv"):
+        shutil.copy(small_run / name, tmp_path)
     with pytest.raises(RunError, match=r"fold-1\.safetensors"):
         digitlib.load_model(tmp_path)
     with pytest.raises(RunError, match=r"no run\.json"):
@@ -115,9 +117,9 @@ def test_a_scribble_is_warned_of_and_held_out_digits_are_not(reader):
         "unlike the data" in warning
         for warning in reader.read(DRAWINGS / "scribble.png")[0].warnings
     )
-    sure = np.genfromtxt(reader.run / "predictions.csv", delimiter=",", skip_header=1)[:, 4:].max(
-        axis=1
-    )
+    sure = np.genfromtxt(reader.run.path / "predictions.csv", delimiter=",", skip_header=1)[
+        :, 4:
+    ].max(axis=1)
     assert 0.005 < (sure < reader.limits.probability).mean() < 0.015
     assert 15 < reader.limits.distance < 40
 

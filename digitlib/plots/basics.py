@@ -6,8 +6,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython import get_ipython
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
+from sklearn.decomposition import PCA
+
+__all__ = ["INK", "PALETTE", "WIDTH", "alt_text", "class_counts", "class_means", "described"]
+__all__ += ["examples_by_class", "fold_accuracies", "image_numbers", "learning_rate", "loss_curves"]
+__all__ += ["notebook_style", "numbers", "projection", "scaling_effect"]
 
 INK = "Greys"  # 0 is paper, 16 is ink, as on the form
 PALETTE = "colorblind"
@@ -16,12 +23,9 @@ WIDTH = 8.0  # inches, the text width of a report
 
 def notebook_style():
     """Set fonts, colours and sizes, and make this notebook's figures sharp and described."""
-    sns.set_theme(
-        style="whitegrid",
-        palette=PALETTE,
-        rc={"figure.dpi": 100, "axes.titlesize": "medium", "svg.fonttype": "none"},
-    )
-    shell = _shell()
+    sizes = {"figure.dpi": 100, "axes.titlesize": "medium", "svg.fonttype": "none"}
+    sns.set_theme(style="whitegrid", palette=PALETTE, rc=sizes)
+    shell = get_ipython()
     if shell is not None:
         shell.run_line_magic("matplotlib", "inline")
         formatters = shell.display_formatter.formatters
@@ -31,46 +35,45 @@ def notebook_style():
         )
 
 
-def _shell():
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return None
-    return get_ipython()
-
-
 def described_png(figure):
-    """PNG (bytes) at twice the size it is shown at, and a dictionary of ``width``, ``height`` (in
-    CSS pixels) and ``alt``.
+    """PNG (bytes) at twice the size it is shown at, and facts about it.
+
+    ``width``, ``height`` (in CSS pixels) and ``alt``.
 
     256 colours, or 16 greys as of the data, are enough for every figure here; an SVG of the same
     figures is larger still.
     """
-    from PIL import Image
-
     # Drawn once: saving with a tight box would draw it twice, and every figure here lays itself out
     # within its edges. A page full of errors is taller than a screen by far; at twice the size it
     # would weigh megabytes.
     zoom = 2 if figure.get_figheight() * figure.dpi < 3000 else 1
     figure.set_dpi(zoom * figure.dpi)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())
+    drawn = FigureCanvasAgg(figure)
+    drawn.draw()
+    pixels = np.asarray(drawn.buffer_rgba())
     picture = Image.fromarray(pixels).convert("RGB")
     small = io.BytesIO()
     grey = (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all()
-    few = (
-        picture.convert("L").quantize(16)
-        if grey
-        else picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    )
+    if grey:
+        few = picture.convert("L").quantize(16)
+    else:
+        few = picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     few.save(small, "png", optimize=True)
-    facts = {
-        "width": picture.width // zoom,
-        "height": picture.height // zoom,
-        "alt": getattr(figure, "alt", ""),
-    }
-    return small.getvalue(), facts
+    size = {"width": picture.width // zoom, "height": picture.height // zoom}
+    return small.getvalue(), {**size, "alt": getattr(figure, "alt", "")}
+
+
+def canvas(height, rows=1, columns=1, width=WIDTH, **options):
+    """Axes of a new figure, `width` by `height` inches, laid out within its edges."""
+    return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)[1]
+
+
+def bare(ax, title="", **options):
+    """Without ticks and grid, for a picture; return `ax`."""
+    ax.set_title(title, **options)
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    return ax
 
 
 def described(axes, alt, data):
@@ -96,36 +99,23 @@ def numbers(axes):
 def class_counts(y):
     """Bar for each class in `y` (n,), with its count on it."""
     counts = pd.Series(y).value_counts().sort_index()
-    _, ax = plt.subplots(figsize=(WIDTH, 3.2), layout="constrained")
+    ax = canvas(3.2)
     sns.barplot(x=counts.index, y=counts.to_numpy(), color=sns.color_palette(PALETTE)[0], ax=ax)
     ax.bar_label(ax.containers[0], padding=2)
     ax.set(xlabel="digit", ylabel="images")
     ax.grid(False, axis="x")
-    ends = (
-        f"from {counts.min()} (digit {counts.idxmin()}) to {counts.max()} (digit {counts.idxmax()})"
-    )
-    alt = f"Bar chart of images per digit: {ends}, {counts.sum():,} in all."
+    low, high = (f"{counts[digit]} (digit {digit})" for digit in (counts.idxmin(), counts.idxmax()))
+    alt = f"Bar chart of images per digit: from {low} to {high}, {counts.sum():,} in all."
     return described(ax, alt, counts.rename_axis("digit").reset_index(name="images"))
 
 
 def image_numbers(image, label):
     """One `image` (8, 8) twice: as its numbers and as a picture."""
-    _, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6), layout="constrained")
-    sns.heatmap(
-        image,
-        annot=True,
-        fmt="d",
-        cmap=["white"],
-        cbar=False,
-        linewidths=0.5,
-        linecolor="lightgrey",
-        square=True,
-        ax=axes[0],
-    )
-    axes[0].set_title("as numbers")
+    axes = canvas(3.6, columns=2)
+    grid = {"linewidths": 0.5, "linecolor": "lightgrey", "square": True}
+    sns.heatmap(image, annot=True, fmt="d", cmap=["white"], cbar=False, ax=axes[0], **grid)
+    bare(axes[0], "as numbers")
     show(axes[1], image, "as a picture")
-    for ax in axes:
-        ax.set(xticks=[], yticks=[])
     ink = int((image > 0).sum())
     facts = f"{ink} of {image.size} pixels hold ink, the darkest {image.max()} of 16"
     alt = f"An image labelled {label}, as an 8 by 8 table of numbers and as a picture: {facts}."
@@ -134,10 +124,7 @@ def image_numbers(image, label):
 
 def show(ax, image, title=""):
     """Draw one image (rows, columns) as ink on paper."""
-    ax.imshow(image, cmap=INK, vmin=0, vmax=max(16, image.max()))
-    ax.set_title(title)
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
+    bare(ax, title).imshow(image, cmap=INK, vmin=0, vmax=max(16, image.max()))
 
 
 def examples_by_class(images, y, per_class=10):
@@ -151,7 +138,7 @@ def examples_by_class(images, y, per_class=10):
     for i, row in enumerate(chosen):
         top, left = i // per_class * (rows + 1), i % per_class * (columns + 1)
         page[top : top + rows, left : left + columns] = images[row]
-    _, ax = plt.subplots(figsize=(WIDTH, WIDTH * len(classes) / per_class), layout="constrained")
+    ax = canvas(WIDTH * len(classes) / per_class)
     show(ax, page)
     ax.set(
         yticks=np.arange(len(classes)) * (rows + 1) + rows / 2 - 0.5,
@@ -171,17 +158,14 @@ def class_means(images, y):
     classes = np.unique(y)
     groups = [images[y == label] for label in classes]
     means, spreads = np.stack([g.mean(0) for g in groups]), np.stack([g.std(0) for g in groups])
-    _, axes = plt.subplots(2, len(classes), figsize=(WIDTH, 2.4), layout="constrained")
+    axes = canvas(2.4, 2, len(classes))
     for i, label in enumerate(classes):
         show(axes[0, i], means[i], str(label))
-        axes[1, i].imshow(spreads[i], cmap="viridis", vmin=0, vmax=spreads.max())
-        axes[1, i].set(xticks=[], yticks=[])
-        axes[1, i].grid(False)
+        bare(axes[1, i]).imshow(spreads[i], cmap="viridis", vmin=0, vmax=spreads.max())
     axes[0, 0].set_ylabel("mean")
     axes[1, 0].set_ylabel("spread")
-    table = pd.DataFrame(
-        {"digit": classes, "mean ink": means.mean((1, 2)), "mean spread": spreads.mean((1, 2))}
-    )
+    table = pd.DataFrame({"digit": classes, "mean ink": means.mean((1, 2))})
+    table["mean spread"] = spreads.mean((1, 2))
     most = table.loc[table["mean spread"].idxmax()]
     widest = f"digit {most['digit']:.0f} varies most, by {most['mean spread']:.1f} of 16 on average"
     alt = f"Mean image of each digit above its pixel-wise standard deviation; {widest}."
@@ -190,23 +174,15 @@ def class_means(images, y):
 
 def scaling_effect(before, after):
     """Histograms of the pixels of a sample before and after scaling; any shape."""
-    _, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8), layout="constrained")
-    for ax, values, name in (
-        (axes[0], before, "pixels as stored"),
-        (axes[1], after, "after scaling"),
+    axes = canvas(2.8, columns=2)
+    for ax, values, name in zip(
+        axes, (before, after), ("pixels as stored", "after scaling"), strict=True
     ):
         sns.histplot(x=np.ravel(values).astype(float), bins=40, ax=ax)
-        ax.set(
-            title=f"{name}:\nmean {np.mean(values):.2f}, standard deviation {np.std(values):.2f}",
-            xlabel="value",
-            ylabel="pixels",
-        )
-    table = pd.DataFrame(
-        {
-            "before": pd.Series(np.ravel(before)).describe(),
-            "after": pd.Series(np.ravel(after)).describe(),
-        }
-    )
+        moments = f"mean {np.mean(values):.2f}, standard deviation {np.std(values):.2f}"
+        ax.set(title=f"{name}:\n{moments}", xlabel="value", ylabel="pixels")
+    sides = {"before": np.ravel(before), "after": np.ravel(after)}
+    table = pd.DataFrame({name: pd.Series(values).describe() for name, values in sides.items()})
     means = f"mean {np.mean(before):.2f} before scaling and {np.mean(after):.2f} after"
     alt = (
         f"Histograms of pixel values: {means}; standard deviation {np.std(before):.2f} and"
@@ -217,33 +193,16 @@ def scaling_effect(before, after):
 
 def projection(X, y):
     """All images as points on their first two principal components, coloured by class."""
-    from sklearn.decomposition import PCA
-
     pca = PCA(2, random_state=0)
-    table = pd.DataFrame(pca.fit_transform(X), columns=["component 1", "component 2"]).assign(
-        digit=pd.Categorical(y)
-    )
-    _, ax = plt.subplots(figsize=(WIDTH, 5), layout="constrained")
-    sns.scatterplot(
-        table,
-        x="component 1",
-        y="component 2",
-        hue="digit",
-        palette="tab10",
-        s=10,
-        linewidth=0,
-        ax=ax,
-    )
+    table = pd.DataFrame(pca.fit_transform(X), columns=["component 1", "component 2"])
+    table["digit"] = pd.Categorical(y)
+    ax = canvas(5)
+    dots = {"hue": "digit", "palette": "tab10", "s": 10, "linewidth": 0}
+    sns.scatterplot(table, x="component 1", y="component 2", ax=ax, **dots)
+    box = {"boxstyle": "circle", "fc": "white", "alpha": 0.8}
+    name = {"fontsize": 16, "weight": "bold", "ha": "center", "va": "center", "bbox": box}
     for label, centre in table.groupby("digit", observed=True).mean().iterrows():
-        ax.text(
-            *centre,
-            label,
-            fontsize=16,
-            weight="bold",
-            ha="center",
-            va="center",
-            bbox={"boxstyle": "circle", "fc": "white", "alpha": 0.8},
-        )
+        ax.text(*centre, label, **name)
     ax.legend(title="digit", ncols=2)
     share = 100 * pca.explained_variance_ratio_.sum()
     held = f"which hold {share:.0f} % of the variance"
@@ -259,24 +218,12 @@ def projection(X, y):
 
 def loss_curves(history):
     """Training and held-out loss of every fold against epochs; `history` as in ``history.csv``."""
-    table = history.rename(columns={"loss": "training", "held_out_loss": "held out"}).melt(
-        ["fold", "epoch"],
-        [c for c in ("training", "held out") if c in ("training",) or "held_out_loss" in history],
-        "rows",
-        "loss",
-    )
-    _, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
-    sns.lineplot(
-        table,
-        x="epoch",
-        y="loss",
-        hue="rows",
-        style="rows",
-        units="fold",
-        estimator=None,
-        markers=True,
-        ax=ax,
-    )
+    table = history.rename(columns={"loss": "training", "held_out_loss": "held out"})
+    measured = [rows for rows in ("training", "held out") if rows in table]
+    table = table.melt(["fold", "epoch"], measured, "rows", "loss")
+    ax = canvas(3.6)
+    each = {"hue": "rows", "style": "rows", "units": "fold", "estimator": None, "markers": True}
+    sns.lineplot(table, x="epoch", y="loss", ax=ax, **each)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(ylabel="loss", ylim=(0, None))
     ax.legend(title="")
@@ -292,38 +239,27 @@ def loss_curves(history):
 def learning_rate(history):
     """Learning rate against epochs."""
     table = history[["epoch", "learning_rate"]].drop_duplicates()
-    _, ax = plt.subplots(figsize=(WIDTH, 2.4), layout="constrained")
+    ax = canvas(2.4)
     sns.lineplot(table, x="epoch", y="learning_rate", marker="o", ax=ax)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(ylabel="learning rate", ylim=(0, None))
     first, last = table["learning_rate"].iloc[[0, -1]]
-    return described(
-        ax,
-        f"Learning rate against epochs, from {first:.2g} in the first to {last:.2g} in the last.",
-        table,
-    )
+    alt = f"Learning rate against epochs, from {first:.2g} in the first to {last:.2g} in the last."
+    return described(ax, alt, table)
 
 
 def fold_accuracies(accuracies):
     """Dot for the accuracy (0..1) of each fold, and their mean."""
     values = 100 * np.asarray(accuracies)
-    table = pd.DataFrame(
-        {"fold": np.arange(1, len(values) + 1).astype(str), "accuracy (%)": values}
-    )
-    _, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.28 * len(values)), layout="constrained")
+    folds = np.arange(1, len(values) + 1).astype(str)
+    table = pd.DataFrame({"fold": folds, "accuracy (%)": values})
+    ax = canvas(1.2 + 0.28 * len(values))
     sns.stripplot(table, y="fold", x="accuracy (%)", size=9, jitter=False, ax=ax)
     ax.axvline(values.mean(), ls="--", color="grey")
+    beside = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
     for i, value in enumerate(values):
-        ax.annotate(
-            f"{value:.2f}",
-            (value, i),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-        )
+        ax.annotate(f"{value:.2f}", (value, i), **beside)
     ax.margins(x=0.15)
     each = ", ".join(f"{value:.2f}" for value in values)
-    return described(
-        ax, f"Accuracy of each fold in per cent: {each}; mean {values.mean():.2f}.", table
-    )
+    alt = f"Accuracy of each fold in per cent: {each}; mean {values.mean():.2f}."
+    return described(ax, alt, table)

@@ -116,8 +116,7 @@ def _write(path, template, **facts):
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=lambda name: name.endswith("html.j2")
     )
-    runs.write_text(path, environment.get_template(template).render(**facts))
-    return path
+    return runs.write_text(path, environment.get_template(template).render(**facts))
 
 
 def _flat(value, name=""):

@@ -244,6 +244,4 @@ def write_page(notebook, stems=None, info=None):
     )
     exporter.environment.globals["page"] = page
     text, _ = exporter.from_filename(str(notebook))
-    target = notebook.with_suffix(".html")
-    runs.write_text(target, text)
-    return target
+    return runs.write_text(notebook.with_suffix(".html"), text)
