@@ -161,7 +161,7 @@ def _weigh(estimator, X):
 
 def measure_run(run):
     """The cross-validation that a :class:`digitlib.runs.Run` holds; nothing is trained."""
-    estimator = run.load_fold(1)
+    estimator = run.fold(1)
     weight = _weigh(estimator, np.zeros((1000, estimator.n_features_in_), dtype=np.uint8))
     seconds, created = run.info["seconds"]["cross_validation"], run.info["created"][:10]
     return Measured(run.row, run.folds, run.predicted, seconds, *weight, created)
