@@ -196,8 +196,8 @@ def _weigh(classifier, X):
 
 def measure_run(run):
     """The cross-validation that a :class:`digitlib.runs.Run` holds; nothing is trained."""
-    estimator = run.fold(1)
-    weight = _weigh(estimator, np.zeros((1000, estimator.n_features_in_), dtype=np.uint8))
+    classifier = run.fitted(1)
+    some = np.zeros((1000, classifier.n_features_in_), dtype=np.uint8)
     seconds, created = run.info["seconds"]["cross_validation"], run.info["created"][:10]
     return Measured(run.row, run.folds, run.predicted, seconds, *_weigh(classifier, some), created)
 

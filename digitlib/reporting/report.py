@@ -140,7 +140,7 @@ def _run_notebooks(staging, parameters, compare):
         "5_predict": {"run": "."},
     }
     lanes = [["2_train"], ["1_eda", "5_predict"], ["3_evaluate", *["4_compare"] * compare]]
-    marker, pages = staging / ".training", []  # runs.COMING, whose import would bring torch
+    marker, pages = staging / ".training", []  # runs.TRAINING, whose import would bring torch
 
     def in_turn(stems):
         for stem in stems:
