@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.neighbors import KNeighborsClassifier
 
 from digitlib import crossval, metrics, model, runs
+from digitlib.classifier import DigitClassifier
 from digitlib.data import SHA256, SOURCES, load_digits
 from digitlib.errors import DataError, RunError
 from digitlib.scaling import PixelScaler
@@ -75,7 +76,7 @@ def check(code, title, needs_data=False):
     return enter
 
 
-def check_folder(folder, everything=False):
+def check_folder(folder, everything=False, run_code=False):
     """Check a run folder.
 
     Parameters
@@ -95,7 +96,7 @@ def check_folder(folder, everything=False):
         There is no ``run.json``: this is no run folder at all.
     """
     try:
-        run = runs.load(folder, consistent=False)
+        run = runs.load(folder, consistent=False, run_code=run_code)
     except RunError as error:
         if not (Path(folder) / "run.json").is_file():
             raise
@@ -206,7 +207,7 @@ def shuffled_labels(run, digits):
     chance = np.unique(y, return_counts=True)[1].max() / len(y)
     limit = chance + 4 * (chance * (1 - chance) / len(y)) ** 0.5
     classifiers = {
-        run.info["recipe"]["name"]: _brief(run, 2),
+        run.info["model"]["name"]: _brief(run, 2),
         "1-nearest-neighbour": KNeighborsClassifier(1),
     }
     found = {
@@ -248,6 +249,8 @@ def disjoint_rows(run, digits):
 @check("DL003", "the scaler is blind to held-out rows", needs_data=True)
 def blind_scaler(run, digits):
     """The scaler in each fold's weights file is the one that the other folds' rows give."""
+    if run.kind == "estimator":
+        return True, "no scaler of digitlib's: what the classifier holds is fitted by fold (DL002)"
     folds, off = _folds_by_row(run), 0.0
     for number in range(1, run.info["parameters"]["splits"] + 1):
         kept = run.fitted(number).scaler_
@@ -274,9 +277,11 @@ def seeds_reach(run, digits):
     X, y = _sample(digits, 200)
     drawn = [_watch(_brief(run, 1, seed), X, y) for seed in (1, 1, 2)]
     (start_a, start_b, start_c), (order_a, order_b, order_c) = zip(*drawn, strict=True)
-    start = start_a == start_b != start_c
+    start = start_a == start_b and (start_a != start_c or run.kind == "estimator")
     order = order_a == order_b and (order_a != order_c or not order_a)
     shuffled = "order of rows" if order_a else "order of rows (none is drawn)"
+    if start and start_a == start_c:
+        return order, "the same seed gives the same result; this classifier draws nothing at random"
     return (
         start and order,
         f"first weights: {'as' if start else 'NOT as'} the seed says; {shuffled}:"
@@ -289,20 +294,24 @@ def _watch(classifier, X, y):
 
     In place of first weights what comes out, where no network is built.
     """
-    starts, orders, build, randperm = [], [], model.build, torch.randperm
+    starts, orders, randperm = [], [], torch.randperm
 
-    def built(*arguments, **options):
-        network = build(*arguments, **options)
-        weights = network.state_dict().values()
-        starts.append(b"".join(w.detach().contiguous().numpy().tobytes() for w in weights))
-        return network
+    def watched(build):
+        def built(*arguments, **options):
+            network = build(*arguments, **options)
+            weights = network.state_dict().values()
+            starts.append(b"".join(w.detach().contiguous().numpy().tobytes() for w in weights))
+            return network
+
+        return mock.patch.object(model, build.__name__, built)
 
     def drawn(*arguments, **options):
         order = randperm(*arguments, **options)
         orders.append(order.numpy().tobytes())
         return order
 
-    with mock.patch.object(model, "build", built), mock.patch.object(torch, "randperm", drawn):
+    spies = watched(model.build), watched(model.own), mock.patch.object(torch, "randperm", drawn)
+    with spies[0], spies[1], spies[2]:
         classifier.fit(X, y)
     return starts or [classifier.predict_proba(X).tobytes()], orders
 
@@ -315,7 +324,9 @@ def _sample(digits, n):
 
 def _brief(run, epochs, seed=0):
     """The run's classifier with at most so many epochs, where it has any."""
-    classifier = run.classifier().set_params(random_state=seed)
+    classifier = run.classifier(seed)
+    if not isinstance(classifier, DigitClassifier):
+        return classifier
     recipe = classifier.settings()
     if not recipe.learned:
         return classifier
@@ -329,4 +340,5 @@ def _folds_by_row(run):
 def _cross_validate(classifier, X, y, parameters):
     """In the folds that these `parameters` of a run make."""
     split = {"n_splits": parameters["splits"], "random_state": parameters["split_seed"]}
+    split["folds"] = parameters.get("folds", "kfold")
     return crossval.cross_validate(classifier, X, y, **split, n_jobs=1, progress="off")

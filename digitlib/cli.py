@@ -4,6 +4,7 @@ import importlib
 import os
 import signal
 import sys
+from pathlib import Path
 
 import click
 
@@ -24,6 +25,11 @@ def _option(flag, metavar, text, default=None, **settings):
     return click.option(flag, metavar=metavar, help=text, **settings)
 
 
+_run_code = click.option(
+    "--run-code", is_flag=True, help="let the run's own model.py be executed, if you trust it"
+)
+
+
 @click.group(help=digitlib.__doc__, no_args_is_help=False)
 @click.version_option(digitlib.__version__, message="digitlib %(version)s")
 def commands():
@@ -35,19 +41,27 @@ def commands():
 @_option("--recipe", "RECIPE", ", ".join(RECIPES), "coursework")
 @_option("--seed", "N", "seed of weights, order and dropout", "0")
 @_option("--splits", "N", "folds", "4")
+@_option("--folds", "KIND", "how folds are made: kfold or stratified", "kfold")
+@_option(
+    "--set", "SETTING=VALUE", "change a setting of the recipe; as often as you like", multiple=True
+)
+@_option("--model", "FILE.py[:NAME]", "a function of yours that takes seed, returns a classifier")
 @_option("--epochs", "N", "passes over the training images (default: the recipe's)")
 @_option("--source", "SOURCE", "bundled, uci, sklearn or a CSV file", "bundled")
 @_option("--scaling", "ROWS", "rows the scaler may see: train, or all (leaky)", "train")
 @click.option(
     "--compare", is_flag=True, help="also run 4_compare: competitors, new writers, learning curve"
 )
-def report(name, compare, **parameters):
+def report(name, compare, set, **parameters):
     """Check the parameters, make the report, say what came out."""
     making = _room("reporting.report")
-    checked = making.check_parameters(**parameters)
-    folder = making.make_report(
-        parameters["recipe"] if name is None else name, checked, compare=compare
+    checked = making.check_parameters(changes=set, **parameters)
+    usual = (
+        Path(parameters["model"].split(":")[0]).stem
+        if parameters["model"]
+        else parameters["recipe"]
     )
+    folder = making.make_report(usual if name is None else name, checked, compare=compare)
     index = _room("reporting.index")
     print(index.verdict(folder))
     print(index.checks_summary(folder))
@@ -62,10 +76,11 @@ def report(name, compare, **parameters):
     is_flag=True,
     help="also what needs data and a little training; writes checks.json",
 )
-def check(folder, everything):
+@_run_code
+def check(folder, everything, run_code):
     """Print one line for each check; 1 if one did not pass."""
     checks = _room("checks")
-    results = checks.check_folder(folder, everything=everything)
+    results = checks.check_folder(folder, everything=everything, run_code=run_code)
     print(*results, sep="\n")
     if everything:
         checks.write(folder, results)
@@ -76,10 +91,11 @@ def check(folder, everything):
 @_option("--run", "FOLDER", "a finished report to set against the others")
 @_option("--recipes", "NAMES", "quick, all, or names with commas between", "quick")
 @_option("--source", "SOURCE", "as for report (default: the run's, else bundled)")
-def compare(run, recipes, source):
+@_run_code
+def compare(run, recipes, source, run_code):
     """Print the table of a comparison and what follows from it."""
     comparing = _room("compare")
-    run = None if run is None else _room("runs").load(run)
+    run = None if run is None else _room("runs").load(run, run_code=run_code)
     source = source or ("bundled" if run is None else run.info["data"]["source"])
     comparison = comparing.compare(digitlib.load_digits(source), run, recipes)
     print(comparing.as_text(comparison), *comparing.conclude(comparison), sep="\n")
@@ -104,6 +120,7 @@ def pdf(name, browser, code):
     "--images", "FILE", "a labelled set in MNIST's format, with --labels: accuracy and confusions"
 )
 @_option("--labels", "FILE", "its labels")
+@_run_code
 def predict(pictures, **options):
     """Print what was read."""
     _room("reading").predict(pictures, **options)

@@ -100,6 +100,7 @@ def cross_validate(
     progress="auto",
     protocol="folds",
     writers=None,
+    folds="kfold",
     cv=None,
 ):
     """Out-of-sample predictions of any classifier with ``predict_proba``: K folds, or writers it
@@ -134,6 +135,8 @@ def cross_validate(
         ``"folds"``: K folds, in which a writer's images are on both sides. ``"writers"``: one fold,
         trained on the rows whose entry in `writers` is "train" and tested on those with "test", as
         the data's authors divided them; `n_splits` and `random_state` are not used.
+    folds : {"kfold", "stratified"}, default="kfold"
+        ``"stratified"``: each fold has the same share of every class.
     cv : splitter or None
         Any of scikit-learn's that holds out each row once, in place of `n_splits` and
         `random_state`.
@@ -162,7 +165,9 @@ def cross_validate(
             f"{type(classifier).__name__} has no predict_proba; give a classifier that has, or wrap"
             " it in CalibratedClassifierCV"
         )
-    splits = _splits(X, y, n_splits, random_state, cv, protocol, writers)
+    if cv is None:
+        cv = splitter(folds, n_splits, random_state)
+    splits = _splits(X, y, n_splits, cv, protocol, writers)
     if scaling not in ("train", "all"):
         raise ParameterError(f"scaling={scaling!r}: takes 'train' or 'all'")
     if scaling == "all" and "scale_on" not in inspect.signature(classifier.fit).parameters:
@@ -189,7 +194,19 @@ def cross_validate(
     return _assemble(folds, y, max(time.perf_counter() - start, trained))
 
 
-def _splits(X, y, n_splits, random_state, cv, protocol, writers):
+def splitter(folds, n_splits, random_state):
+    """Scikit-learn's splitter of a kind in `FOLDS`, shuffled."""
+    if folds not in FOLDS:
+        raise ParameterError(f"folds={folds!r}: takes {' or '.join(FOLDS)}")
+    # Whether so many folds can be made is told later, with the rows at hand.
+    return FOLDS[folds](
+        max(2, n_splits) if isinstance(n_splits, int) else 2,
+        shuffle=True,
+        random_state=random_state,
+    )
+
+
+def _splits(X, y, n_splits, cv, protocol, writers):
     """List of (training rows, test rows)."""
     if protocol == "folds":
         if writers is not None:
@@ -197,9 +214,8 @@ def _splits(X, y, n_splits, random_state, cv, protocol, writers):
                 "writers has no effect with protocol='folds'; leave it out, or use"
                 " protocol='writers'"
             )
-        if cv is None:
+        if isinstance(cv, KFold | StratifiedKFold):
             check_splits(y, n_splits)
-            cv = KFold(n_splits, shuffle=True, random_state=random_state)
         splits = list(cv.split(X, y))
         times = np.bincount(np.concatenate([test for _, test in splits]), minlength=len(y))
         if (times != 1).any():

@@ -7,7 +7,6 @@ function takes a seed and returns the classifier. Reading a run never executes i
 import ast
 import hashlib
 import importlib.util
-import re
 import sys
 import traceback
 from pathlib import Path
@@ -17,56 +16,9 @@ from IPython import get_ipython
 
 from digitlib.classifier import DigitClassifier
 from digitlib.errors import ParameterError, RunError
+from digitlib.provenance import FUNCTION, defined_in, split_spec
 
-FUNCTION = "model"  # the function that a file is expected to have
 TRUSTED = ("sklearn.", "numpy.", "scipy.")  # libraries whose types a kept classifier may hold
-
-
-def split_spec(spec):
-    """Path and function of ``"my_model.py"`` or ``"my_model.py:name"``.
-
-    Raises
-    ------
-    ParameterError
-        It is no such text, there is no such file, or the file has no such function.
-    """
-    found = re.fullmatch(r"(.+\.py)(?::(\w+))?", str(spec))
-    if not found:
-        raise ParameterError(f"model={str(spec)!r}: takes my_model.py or my_model.py:function")
-    path, name = Path(found[1]), found[2] or FUNCTION
-    if not path.is_file():
-        raise ParameterError(f"model={str(spec)!r}: no such file; takes the path of a Python file")
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError) as error:
-        line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
-        raise ParameterError(f"{path}{line}: not Python ({error}); mend it") from None
-    if name not in _defined(tree):
-        raise ParameterError(
-            f"{path}: has no function {name}; it takes seed and returns a classifier, or name"
-            f" another: {path}:function"
-        )
-    return path, name
-
-
-def _defined(tree):
-    """Names that the statements of a module define, each with its statement."""
-    found = {}
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found[node.name] = node
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            found |= {(part.asname or part.name).split(".")[0]: node for part in node.names}
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names = [
-                part.id
-                for target in targets
-                for part in ast.walk(target)
-                if isinstance(part, ast.Name)
-            ]
-            found |= dict.fromkeys(names, node)
-    return found
 
 
 def from_file(spec, seed):
@@ -152,7 +104,7 @@ def source_of(spec="", variable="classifier"):
         except SyntaxError:
             continue
         lines = shell.transform_cell(cell).splitlines()
-        for name, node in _defined(tree).items():
+        for name, node in defined_in(tree).items():
             defined[name] = node
             first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
             text[name] = "\n".join(lines[first - 1 : node.end_lineno])
@@ -199,6 +151,20 @@ def keep(estimator, path):
     return None
 
 
+def made_by(folder, seed, run_code=False):
+    """The classifier, not fitted, that the ``model.py`` of a run folder makes for `seed`."""
+    if not run_code:
+        raise _refused(folder)
+    return from_file(str(folder / "model.py"), seed)
+
+
+def _refused(folder):
+    return RunError(
+        f"{folder}: its model is the user's own (model.py), and reading it would run that code; if"
+        " you trust it, allow it: run_code=True, on the command line --run-code"
+    )
+
+
 def load_fold(folder, number, seed, kind, run_code=False):
     """The fitted classifier of a fold of a run that was made with the user's own model.
 
@@ -207,23 +173,16 @@ def load_fold(folder, number, seed, kind, run_code=False):
     RunError
         It was not kept, is damaged, or needs the code in ``model.py`` and `run_code` is False.
     """
-    refused = RunError(
-        f"{folder}: its model is the user's own (model.py), and reading it would run that code; if"
-        " you trust it, allow it: run_code=True, on the command line --run-code"
-    )
     path = folder / f"fold-{number}.{'safetensors' if kind == 'network' else 'skops'}"
     if not path.is_file():
         raise RunError(f"{path}: not there: this model could not be kept; train again to have it")
     if kind == "network":
-        if not run_code:
-            raise refused
-        made = from_file(str(folder / "model.py"), seed)
-        return DigitClassifier.load(path, network=made.network)
+        return DigitClassifier.load(path, network=made_by(folder, seed, run_code).network)
     try:
         types = skops.io.get_untrusted_types(file=path)
         if any(not name.startswith(TRUSTED) for name in types):
             if not run_code:
-                raise refused
+                raise _refused(folder)
             _module(folder / "model.py")
         return skops.io.load(path, trusted=types)
     except RunError:

@@ -87,10 +87,14 @@ class Reader:
     ----------
     run : str, path-like or None
         Such as ``reports/coursework``; None: the newest under ``reports``.
+    run_code : bool, default=False
+        Whether the run's own ``model.py`` may be executed; needed for models of the user's own.
 
     Attributes
     ----------
     run : Path
+    label : str
+        What was run, in words.
     model : FoldEnsemble
     limits : Limits
     source : str
@@ -104,12 +108,12 @@ class Reader:
         The folder is no complete run.
     """
 
-    def __init__(self, run=None):
+    def __init__(self, run=None, run_code=False):
         # Not at the top, as all that takes a second to load: a bad picture is told before that.
         from digitlib import runs
 
-        found = runs.load(runs.newest_run() if run is None else run)
-        self.run, self.model = found.path, found.ensemble()
+        found = runs.load(runs.newest_run() if run is None else run, run_code=run_code)
+        self.run, self.model, self.label = found.path, found.ensemble(), runs.label(found.info)
         self.source = found.info["data"]["source"]
         self.digits = _data_of(found)
         self.limits = _limits(found, self.digits)
@@ -249,7 +253,7 @@ def describe(name, readings):
 # ---- digitlib predict ----------------------------------------------------------------------------
 
 
-def predict(pictures, run=None, as_json=False, images=None, labels=None):
+def predict(pictures, run=None, as_json=False, images=None, labels=None, run_code=False):
     """Read pictures, or measure a run on a labelled set, and print the answer.
 
     Parameters
@@ -261,6 +265,8 @@ def predict(pictures, run=None, as_json=False, images=None, labels=None):
     as_json : bool, default=False
     images, labels : str or None
         Files in the format of MNIST, see :func:`read_idx`.
+    run_code : bool, default=False
+        As for :class:`Reader`.
 
     Raises
     ------
@@ -278,26 +284,25 @@ def predict(pictures, run=None, as_json=False, images=None, labels=None):
             " labelled set"
         )
     if labelled:
-        _predict_labelled(images, labels, run, as_json)
+        _predict_labelled(images, labels, run, as_json, run_code)
     else:
-        _predict_pictures(pictures, run, as_json)
+        _predict_pictures(pictures, run, as_json, run_code)
 
 
-def _predict_pictures(pictures, run, as_json):
+def _predict_pictures(pictures, run, as_json, run_code):
     found = [find_digits(path) for path in pictures]
-    reader = Reader(run)
+    reader = Reader(run, run_code)
     read = list(zip(pictures, map(reader.classify, found), strict=True))
     if as_json:
         answers = [{"file": path, "digits": [r.as_dict() for r in each]} for path, each in read]
         print(json.dumps({"run": str(reader.run), "pictures": answers}))
         return
-    recipe = reader.model.estimators[0].recipe_.name
-    print(f"read by {reader.run} (recipe {recipe})", file=sys.stderr)
+    print(f"read by {reader.run} ({reader.label})", file=sys.stderr)
     for path, each in read:
         print("\n".join(describe(path, each)))
 
 
-def _predict_labelled(images, labels, run, as_json):
+def _predict_labelled(images, labels, run, as_json, run_code):
     images, labels = read_idx(images, 3), read_idx(labels, 1)
     if len(images) != len(labels):
         raise ParameterError(
@@ -305,7 +310,7 @@ def _predict_labelled(images, labels, run, as_json):
         )
     from digitlib import metrics  # not at the top, as `runs` in Reader
 
-    reader = Reader(run)
+    reader = Reader(run, run_code)
     X, readable = np.zeros((len(images), 64), np.uint8), np.ones(len(images), bool)
     for i, image in enumerate(images):
         try:

@@ -3,32 +3,27 @@
 import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
 import time
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-import digitlib
 from digitlib import metrics
 from digitlib.crossval import Fold
 from digitlib.errors import RunError
+from digitlib.provenance import code_hash, library_version, provenance, where_am_i
 from digitlib.recipes import from_dict
 
-LIBRARIES = (
-    *("torch", "torchmetrics", "numpy", "pandas", "scikit-learn", "scipy"),
-    *("matplotlib", "seaborn", "papermill", "nbconvert"),
-)
+__all__ = ["FoldEnsemble", "FoldStore", "Run", "code_hash", "label", "load", "load_model"]
+__all__ += ["newest_run", "provenance", "replacing", "save", "summary", "where_am_i", "write_text"]
+
+NO_HISTORY = ["fold", "epoch", "learning_rate", "loss"]  # of a classifier without epochs
 TRAINING = ".training"  # a file with this name says that a run is still being made in its folder
 
 
@@ -58,15 +53,31 @@ class Run:
     predicted: np.ndarray
     probabilities: np.ndarray
     history: pd.DataFrame
+    run_code: bool = False  # whether the run's own model.py may be executed
 
-    def classifier(self):
-        """The classifier, not fitted, that the run was made with."""
-        seed = self.info["parameters"]["seed"]
-        return _digit_classifier()(from_dict(self.info["recipe"]), random_state=seed)
+    @property
+    def kind(self):
+        """Of the model: ``recipe``, ``settings``, ``network`` or ``estimator``."""
+        return self.info["model"]["kind"]
+
+    @property
+    def own(self):
+        """Whether the model needs code of the user's."""
+        return self.kind in ("network", "estimator")
+
+    def classifier(self, seed=None):
+        """The classifier, not fitted, that the run was made with; with another `seed` if given."""
+        seed = self.info["parameters"]["seed"] if seed is None else seed
+        if self.own:
+            return _own().made_by(self.path, seed, self.run_code)
+        return _own().DigitClassifier(from_dict(self.info["recipe"]), random_state=seed)
 
     def fitted(self, fold):
-        """The fitted classifier of a fold, counted from 1; RunError if its file is damaged."""
-        return _digit_classifier().load(self.path / f"fold-{fold}.safetensors")
+        """The fitted classifier of a fold, counted from 1; RunError if it cannot be read."""
+        if self.own:
+            seed = self.info["parameters"]["seed"]
+            return _own().load_fold(self.path, fold, seed, self.kind, self.run_code)
+        return _own().DigitClassifier.load(self.path / f"fold-{fold}.safetensors")
 
     def ensemble(self):
         """The fitted classifiers of all folds as one, a :class:`FoldEnsemble`."""
@@ -74,83 +85,39 @@ class Run:
         return FoldEnsemble([self.fitted(fold) for fold in folds])
 
 
-def _digit_classifier():
+def _own():
     # Not at the top: a run is read and drawn without torch, which takes a second to load.
-    from digitlib.classifier import DigitClassifier
+    from digitlib import own
 
-    return DigitClassifier
-
-
-def provenance():
-    """Versions, machine and commit of this process, as a dictionary for JSON.
-
-    Returns
-    -------
-    dict
-        ``created`` (UTC, ISO 8601), ``versions``, ``machine``, ``commit`` (hash, "-dirty" appended
-        if files differ; None outside a git checkout).
-    """
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "digitlib": digitlib.__version__,
-            "python": platform.python_version(),
-            **{name: _version(name) for name in LIBRARIES},
-        },
-        "machine": {
-            "system": platform.system(),
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-        },
-        "commit": _commit(),
-    }
+    return own
 
 
-def _version(name):
-    # With a local suffix such as "+cpu", which may explain differences in the last bit.
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None  # papermill and nbconvert, where a notebook is run by hand as in Colab
+def label(info):
+    """What was run, in words, from ``run.json``: `coursework, changed: dropout 0.3 (0.5)`."""
+    model = info["model"]
+    words = {
+        "network": f"own network {model['name']}, trained as {info['recipe']['name']}",
+        "estimator": f"own classifier {model['name']}",
+    }.get(model["kind"], model["name"])
+    changed = [f"{name} {value} ({usual})" for name, (value, usual) in model["changed"].items()]
+    words = f"{words}, changed: {', '.join(changed)}" if changed else words
+    files = [Path(name).name for name in info.get("code", {}).get("changed") or ()]
+    return f"{words}, with changed code: {', '.join(files)}" if files else words
 
 
-def _commit():
-    root = Path(digitlib.__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        differs = _git(root, "status", "--porcelain", "--untracked-files=no")
-        return _git(root, "rev-parse", "HEAD") + ("-dirty" if differs else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+def summary(info):
+    """The recipe in a sentence; where something was changed, that it is not the recipe."""
+    if info["model"]["kind"] == "recipe" and not info.get("code", {}).get("changed"):
+        return info["recipe"]["summary"]
+    if info["model"]["kind"] == "estimator":
+        return "A classifier of the user's own, in the same folds as every other run."
+    return f"Not recipe {info['recipe']['name']} as it is known: what was changed is named."
 
 
-def _git(root, *words):
-    command = ["git", "-C", root, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-@cache
-def code_hash():
-    """SHA-256 over the sources of the package: any change of code gives another one."""
-    root, digest = Path(digitlib.__file__).parent, hashlib.sha256()
-    for path in sorted([*root.rglob("*.py"), *root.glob("*.toml")]):
-        name = path.relative_to(root).as_posix().encode()
-        digest.update(name + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def where_am_i():
-    """One line for the top of a notebook: version, Python, torch, commit."""
-    commit = (_commit() or "not from a git checkout")[:9]
-    return (
-        f"digitlib {digitlib.__version__}, Python {platform.python_version()}, torch"
-        f" {_version('torch')}, commit {commit}"
-    )
-
-
-def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
-    """Write a cross-validation of :class:`digitlib.DigitClassifier` as a run folder.
+def save(
+    result, digits, folder, *, seed, scaling="train", split_seed=30, folds="kfold", source=None
+):
+    """Write a cross-validation as a run folder.
 
     Parameters
     ----------
@@ -164,6 +131,11 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
         Of the classifier, and of the split into folds.
     scaling : {"train", "all"}
         As given to :func:`digitlib.cross_validate`.
+    folds : str
+        How the folds were made: ``"kfold"``, ``"stratified"``, or a splitter's own words.
+    source : str or None
+        Text of a Python file that makes the classifier, see :func:`digitlib.own.source_of`; kept
+        as ``model.py`` if the model is the user's own.
 
     Returns
     -------
@@ -171,22 +143,34 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in [folder / "run.json", *folder.glob("fold-*.safetensors")]:
+    for stale in [*folder.glob("fold-*.s*"), folder / "model.py", folder / "run.json"]:
         stale.unlink(missing_ok=True)
-    facts = {"seed": seed, "split_seed": split_seed, "data": digits.sha256}
+    facts, kept = {"seed": seed, "split_seed": split_seed, "data": digits.sha256}, []
     for number, estimator in enumerate(result.estimators, 1):
-        estimator.save(folder / f"fold-{number}.safetensors", fold=number, **facts)
+        path = folder / f"fold-{number}.safetensors"
+        if hasattr(estimator, "recipe_"):
+            kept.append(estimator.save(path, fold=number, **facts))
+        else:
+            kept.append(_own().keep(estimator, path))
     _predictions(result).to_csv(folder / "predictions.csv", index=False, float_format="%.9g")
-    result.history.to_csv(folder / "history.csv", index=False, float_format="%.9g")
-    recipe = result.estimators[0].recipe_
+    history = result.history if len(result.history) else pd.DataFrame(columns=NO_HISTORY)
+    history.to_csv(folder / "history.csv", index=False, float_format="%.9g")
+    recipe = getattr(result.estimators[0], "recipe_", None)
+    model = _model(result.estimators[0], recipe, source)
+    model["kept"] = next(filter(None, kept), None)
+    if model["source"]:
+        write_text(folder / "model.py", source)
+    own = {"name": model["name"], "summary": "A classifier of the user's own."}
     info = {
-        "recipe": recipe.as_dict(),
+        "recipe": own if recipe is None else recipe.as_dict(),
+        "model": model,
         "parameters": {
             "seed": seed,
             "splits": len(result.estimators),
             "split_seed": split_seed,
-            "epochs": recipe.epochs,
+            "epochs": None if recipe is None else recipe.epochs,
             "scaling": scaling,
+            "folds": folds,
         },
         "data": {"source": digits.source, "sha256": digits.sha256, "rows": len(result.y)},
         "scores": {
@@ -201,6 +185,23 @@ def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
     }
     write_text(folder / "run.json", json.dumps(info, indent=2) + "\n")
     return folder
+
+
+def _model(estimator, recipe, source):
+    """What ``run.json`` says of the model: kind, name, changed settings, source and its hash."""
+    changed = {} if recipe is None else recipe.changes()
+    network = getattr(estimator, "network", None)
+    if recipe is None:
+        kind, steps = "estimator", getattr(estimator, "steps", [(None, estimator)])
+        name = " + ".join(type(step).__name__ for _, step in steps)
+    elif network is not None:
+        kind, name = "network", getattr(network, "__name__", type(network).__name__)
+    else:
+        kind, name = "settings" if changed else "recipe", recipe.name
+    facts = {"kind": kind, "name": name, "changed": changed, "source": None, "sha256": None}
+    if source is not None and kind in ("network", "estimator"):
+        facts |= {"source": "model.py", "sha256": hashlib.sha256(source.encode()).hexdigest()}
+    return facts
 
 
 def _predictions(result):
@@ -230,7 +231,7 @@ def write_text(path, text):
         part.write_text(text, encoding="utf-8")
 
 
-def load(folder, consistent=True):
+def load(folder, consistent=True, run_code=False):
     """Read a run folder; one in which training goes on is waited for.
 
     Parameters
@@ -239,6 +240,8 @@ def load(folder, consistent=True):
     consistent : bool, default=True
         Refuse files that do not belong together. False is for checks that are to say what exactly
         is wrong with them.
+    run_code : bool, default=False
+        Allow what is read to execute the run's own ``model.py``, where its model needs that.
 
     Returns
     -------
@@ -259,6 +262,7 @@ def load(folder, consistent=True):
         )
     try:
         run = _read(folder)
+        run.run_code = run_code
         wrong = _disagreement(run) if consistent else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
@@ -270,6 +274,10 @@ def load(folder, consistent=True):
 
 def _read(folder):
     info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    # Runs of version 0.1 had recipes alone.
+    changed = from_dict(info["recipe"]).changes() if "model" not in info else {}
+    before = {"kind": "settings" if changed else "recipe", "name": info["recipe"]["name"]}
+    info.setdefault("model", {**before, "changed": changed, "source": None, "sha256": None})
     table = pd.read_csv(folder / "predictions.csv")
     probabilities = table.filter(regex=r"^p\d+$").to_numpy(float)
     columns = (table[name].to_numpy(np.int64) for name in ("row", "fold", "label", "predicted"))
@@ -293,7 +301,7 @@ def _disagreement(run):
     return None
 
 
-def load_model(folder):
+def load_model(folder, run_code=False):
     """The networks of a run as one fitted classifier with scikit-learn's interface.
 
     Parameters
@@ -311,7 +319,7 @@ def load_model(folder):
     RunError
         The folder is no complete run, or a file in it is damaged.
     """
-    return load(folder).ensemble()
+    return load(folder, run_code=run_code).ensemble()
 
 
 def newest_run(reports="reports"):
@@ -343,8 +351,8 @@ class FoldStore:
     Parameters
     ----------
     folder : str or path-like
-    classifier : DigitClassifier
-        Not fitted.
+    classifier : estimator
+        Not fitted; folds of a :class:`digitlib.DigitClassifier` with a fixed seed are kept.
     X, y : ndarray
         The whole data.
     **decisive
@@ -356,15 +364,22 @@ class FoldStore:
         # All parameters: the repr of an estimator leaves out what is default, and the middle of
         # what is long.
         settings = sorted(classifier.get_params().items())
-        facts = repr((settings, decisive, _version("torch"), code_hash())).encode()
+        # A network of the user's has an address in memory for a text; its source is in `decisive`.
+        settings = [(k, "own" if k == "network" and v is not None else v) for k, v in settings]
+        facts = repr((settings, decisive, library_version("torch"), code_hash())).encode()
         data = [np.asarray(part).tobytes() for part in (X, y)]
         self.key = hashlib.sha256(b"\0".join([facts, *data])).hexdigest()
-        self.reproducible = isinstance(classifier.random_state, int | np.integer)
+        seed, self.network = (
+            getattr(classifier, "random_state", None),
+            getattr(classifier, "network", None),
+        )
+        self.reproducible = hasattr(classifier, "settings") and isinstance(seed, int | np.integer)
 
     def get(self, number, test):
         """The :class:`digitlib.crossval.Fold` kept under this number, or None."""
         try:
-            estimator = _digit_classifier().load(self.folder / f"{number}.safetensors")
+            path = self.folder / f"{number}.safetensors"
+            estimator = _own().DigitClassifier.load(path, network=self.network)
             kept = np.load(self.folder / f"{number}.npz", allow_pickle=False)
             facts, history = estimator.metadata_, estimator.history_
             if facts["key"] != self.key or not np.array_equal(kept["test"], test):

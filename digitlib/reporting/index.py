@@ -7,6 +7,7 @@ time.
 import base64
 import io
 import json
+import os
 import shlex
 
 import numpy as np
@@ -18,7 +19,14 @@ from digitlib.data import fingerprint, load_digits
 from digitlib.errors import DigitlibError, RunError
 from digitlib.reporting.render import PAGES, TEMPLATES, links
 
-OPTIONS = ("seed", "splits", "epochs", "scaling", "protocol")  # parameters of a run and of `report`
+OPTIONS = (
+    "seed",
+    "splits",
+    "folds",
+    "epochs",
+    "scaling",
+    "protocol",
+)  # parameters of a run and of `report`
 N_THUMBNAILS = 18
 WHAT = {
     "1_eda": "what the data is and what to watch for",
@@ -66,6 +74,7 @@ def write_index(folder, name):
         ) from error
     kinds = ("*.ipynb", "[0-9]_*.html")
     stems = sorted({path.stem for kind in kinds for path in folder.glob(kind)})
+    facts |= {"label": runs.label(run.info), "summary": runs.summary(run.info)}
     facts |= {"links": links(stems), "what": WHAT, "titles": PAGES, "stems": stems}
     return _write(folder / "index.html", "index.html.j2", name=name, info=run.info, **facts)
 
@@ -80,7 +89,8 @@ def write_overview(reports):
             low, high = metrics.wilson_interval(scores["correct"], scores["total"])
         except (ValueError, KeyError, TypeError):
             continue  # not one of ours, or damaged: the others are still worth a list
-        rows.append({"name": path.parent.name, "info": info, "low": low, "high": high})
+        facts = {"name": path.parent.name, "label": runs.label(info)}
+        rows.append({**facts, "info": info, "low": low, "high": high})
     rows.sort(key=lambda row: row["info"]["created"], reverse=True)
     flat = [dict(_flat(row["info"])) for row in rows]
     return _write(reports / "index.html", "overview.html.j2", runs=rows, flat=flat)
@@ -91,7 +101,7 @@ def verdict(folder):
     info = runs.load(folder, consistent=False).info
     scores = info["scores"]
     return (
-        f"{info['recipe']['name']}: {scores['correct']:,} of {scores['total']:,} correct,"
+        f"{runs.label(info)}: {scores['correct']:,} of {scores['total']:,} correct,"
         f" {100 * scores['accuracy']:.2f} %"
     )
 
@@ -239,10 +249,17 @@ def _curves(history):
 
 def _command(info, name, folder):
     """The command that makes this report again, given the same version and machine."""
-    known = {key: info["parameters"].get(key) for key in OPTIONS}
-    options = {"name": name, "recipe": info["recipe"]["name"]}
-    options |= {key: value for key, value in known.items() if value is not None}
-    options["source"] = info["data"]["source"]
-    words = [f"--{key} {shlex.quote(str(value))}" for key, value in options.items()]
+    known, model = {key: info["parameters"].get(key) for key in OPTIONS}, info["model"]
+    options = [("name", name)]
+    if model["source"]:
+        options.append(("model", os.path.relpath(folder / model["source"], folder.parents[1])))
+        known.pop("epochs")
+    else:
+        options.append(("recipe", info["recipe"]["name"]))
+        changed = {key: value for key, (value, _) in model["changed"].items() if key != "epochs"}
+        options += [("set", f"{key}={value}") for key, value in changed.items()]
+    options += [(key, value) for key, value in known.items() if value is not None]
+    options.append(("source", info["data"]["source"]))
+    words = [f"--{key} {shlex.quote(str(value))}" for key, value in options]
     compare = ["--compare"] * (folder / "4_compare.ipynb").is_file()
     return " ".join(["python -m digitlib report", *words, *compare])

@@ -14,6 +14,9 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from digitlib.errors import NotebookFailed
+from digitlib.provenance import notebook_folder
+
+__all__ = ["kill_all", "notebook_folder", "prepare_environment", "run"]
 
 # What a kernel of a batch run finds in its environment, beside what prepare_environment sets.
 ENVIRONMENT = {"DIGITLIB_PROGRESS": "log", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
@@ -97,13 +100,6 @@ def run(notebook, output, parameters, folder):
     # No paths of this machine.
     executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)
     nbformat.write(executed, output)
-
-
-def notebook_folder():
-    """Where the notebooks are: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).parents[1]
-    beside = package.parent / "notebooks"
-    return beside if (beside / "1_eda.ipynb").is_file() else package / "notebooks"
 
 
 def prepare_environment(scratch):

@@ -55,7 +55,7 @@ class _Page:
     def __init__(self, notebook, stems, info):
         self.stem, self.title, self.toc = notebook.stem, PAGES.get(notebook.stem, notebook.stem), []
         self.links = links(stems)
-        self.report, self.facts = info["recipe"]["name"], _facts(info)
+        self.report, self.facts = runs.label(info), _facts(info)
         self._heading, self._level, self._ids = self.title, 1, set()
         self._figures = count(1)
 
@@ -199,7 +199,7 @@ def links(stems):
 def _facts(info):
     """Pairs for a page's header, from ``run.json``."""
     return [
-        ("Recipe", info["recipe"]["name"]),
+        ("Model", runs.label(info)),
         ("Seed", info["parameters"]["seed"]),
         ("Data, SHA-256", info["data"]["sha256"][:12]),
         ("Made", info["created"].replace("T", " ").replace("+00:00", " UTC")),

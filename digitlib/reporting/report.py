@@ -14,21 +14,36 @@ from pathlib import Path
 
 from digitlib.data import SOURCES, check_splits, load_digits
 from digitlib.errors import NotebookFailed, ParameterError
-from digitlib.recipes import get_recipe
+from digitlib.provenance import split_spec
+from digitlib.recipes import get_recipe, parse
 
+FOLDS = ("kfold", "stratified")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
 
 def check_parameters(
-    *, recipe="coursework", seed="0", splits="4", epochs=None, source="bundled", scaling="train"
+    *,
+    recipe="coursework",
+    seed="0",
+    splits="4",
+    epochs=None,
+    source="bundled",
+    scaling="train",
+    folds="kfold",
+    changes=(),
+    model=None,
 ):
     """Check every parameter before anything starts.
 
     Parameters
     ----------
-    recipe, source, scaling : str
+    recipe, source, scaling, folds : str
     seed, splits, epochs : int or str
         Whole numbers, as numbers or as text.
+    changes : sequence of str
+        Settings in place of the recipe's, such as ``"dropout=0.3"``.
+    model : str or None
+        ``"my_model.py"`` or ``"my_model.py:function"``, in place of a recipe.
 
     Returns
     -------
@@ -40,7 +55,12 @@ def check_parameters(
     ParameterError, DataError
         With the name, the value, what is allowed.
     """
-    settings = get_recipe(recipe)
+    settings, changes = get_recipe(recipe), parse(changes)
+    if model is not None:
+        given = {"recipe": recipe != "coursework", "epochs": epochs is not None, "set": changes}
+        for name in filter(given.get, given):
+            raise ParameterError(f"{name} has no effect beside model={model!r}; leave it out")
+        split_spec(model)
     parameters = {
         "recipe": recipe,
         "seed": _integer("seed", seed, 0, 2**32 - 1),
@@ -48,9 +68,18 @@ def check_parameters(
         "epochs": 0 if epochs is None else _integer("epochs", epochs, 1, 100_000),
         "source": source if source in SOURCES else str(Path(source).resolve()),
         "scaling": scaling,
+        "folds": folds,
+        "changes": changes,
+        "model": "" if model is None else str(Path(model).resolve()),
     }
     if parameters["epochs"]:
-        settings.changed(epochs=parameters["epochs"])
+        changes = {**changes, "epochs": parameters["epochs"]}
+    if settings.changed(**changes).network == "own":
+        raise ParameterError(
+            "network='own' is for a network of your own; give it in a file: --model"
+        )
+    if folds not in FOLDS:
+        raise ParameterError(f"folds={folds!r}: takes {' or '.join(FOLDS)}")
     if scaling not in ("train", "all"):
         raise ParameterError(f"scaling={scaling!r}: takes train or all")
     # A live fetch fails here, before a kernel starts, and is cached for the notebooks.
@@ -187,7 +216,8 @@ def _check(staging):
     from digitlib import checks  # brings torch
 
     try:
-        checks.write(staging, checks.check_folder(staging, everything=True))
+        # The user's own model has just been run by the user: its code may run once more.
+        checks.write(staging, checks.check_folder(staging, everything=True, run_code=True))
     except Exception as error:
         raise NotebookFailed(f"the checks could not be run: {error}") from error
 
