@@ -1,10 +1,9 @@
-"""How well does a run read digits that are not from its data? 200 of them, in 20 fonts
-(tests/handwriting.jpg).
+"""How well a run reads 200 digits that are not from its data, in 20 fonts (tests/handwriting.jpg).
 
     python benchmarks/handwriting.py reports/handwriting [benchmarks/tuning.jpg]
 
-Forms and ranges of :mod:`digitlib.augmentation` were chosen on the second sheet, 400 digits in 10 other
-fonts; the first confirms.
+Forms and ranges of :mod:`digitlib.augmentation` were chosen on the second sheet, 400 digits in 10
+other fonts; the first confirms.
 """
 
 import sys
@@ -21,19 +20,15 @@ SHEET = Path(__file__).parents[1] / "tests" / "handwriting.jpg"
 
 def main(run, sheet=SHEET):
     sheet = np.asarray(Image.open(sheet))
+    height, width = sheet.shape
     cells = [
-        sheet[y : y + 64, x : x + 64]
-        for y in range(0, sheet.shape[0], 64)
-        for x in range(0, sheet.shape[1], 64)
+        sheet[y : y + 64, x : x + 64] for y in range(0, height, 64) for x in range(0, width, 64)
     ]
     labels = np.arange(len(cells)) % 10
-    predicted = load_model(run).predict(
-        np.stack([find_digits(cell, single=True)[0].pixels for cell in cells])
-    )
-    print(
-        f"{run}: {(predicted == labels).sum()} of {len(labels)} correct,"
-        f" {100 * (predicted == labels).mean():.1f} %"
-    )
+    digits = np.stack([find_digits(cell, single=True)[0].pixels for cell in cells])
+    predicted = load_model(run).predict(digits)
+    correct = (predicted == labels).sum()
+    print(f"{run}: {correct} of {len(labels)} correct, {100 * correct / len(labels):.1f} %")
     print(confusion_counts(labels, predicted).to_string())
 
 

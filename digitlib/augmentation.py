@@ -1,8 +1,15 @@
-"""Augmentation: what training images go through, small changes, other hands, drawn digits.
+"""What training images go through: small changes, other hands, digits drawn from strokes.
 
-Rewriting and drawing end in ink that goes the way the data's authors sent theirs
-(:mod:`digitlib.normalisation`): to bend the 8x8 images themselves as strongly would make pictures
-that this preprocessing never leaves, digits that lean or do not fill their box.
+Rewriting blows an 8x8 image up to a picture of ink, which is turned, slanted, stretched and bent
+like rubber [1]_, written with a thinner or thicker pen, and then goes the way that the data's
+authors sent theirs (:mod:`digitlib.normalisation`). To bend the 8x8 images themselves would make
+pictures that this preprocessing never leaves: digits that lean, or do not fill their box. Drawn
+digits (their forms: ``strokes.toml``) go the same way.
+
+References
+----------
+.. [1] P. Simard, D. Steinkraus & J. Platt (2003). Best practices for convolutional neural networks
+   applied to visual document analysis. ICDAR. https://doi.org/10.1109/ICDAR.2003.1227801
 """
 
 import math
@@ -17,30 +24,36 @@ from torch.nn import functional as F
 
 from digitlib import normalisation
 
-# Ranges of small changes: pixels of an 8x8 image, radians, shares, shares, pixels.
-SHIFT, ROTATION, SCALE, SHEAR, ELASTIC = 0.5, math.radians(10), 0.1, 0.1, 0.3
-# Ranges of another hand, either way: degrees, columns per row, logarithm of the width.
-TURN, SLANT, STRETCH = 18.0, 0.35, 0.35
+# Small changes: the most that strength 1 makes, either way.
+SHIFT = 0.5  # pixels of an 8x8 image
+ROTATION = math.radians(10)
+SCALE = 0.1  # share of the size
+SHEAR = 0.1  # columns per row
+ELASTIC = 0.3  # pixels of an 8x8 image that the knots of a 3x3 grid move
+
+# Another hand, for rewritten and drawn digits.
+TURN = 18.0  # degrees, either way
+SLANT = 0.35  # columns per row, either way
+STRETCH = 0.35  # of the logarithm of the width, either way
+
+# Rewritten digits.
+BENT_SIDE = 40  # pixels for 10 by 10 blocks of the 8x8 image, so that a turned digit stays inside
 BEND = 0.3  # blocks that the knots of a 4x4 grid move, standard deviation
-BEND_SIDE = 40  # pixels of the picture that is bent, 10 by 10 blocks of 4: a turned digit fits
-DARKNESS = (0.3, 0.65)  # from which a pixel is ink, 0..1
-DRAW_SIDE = 64  # pixels of the picture in which a digit is drawn
-PEN = (2.0, 10.0)  # pixels
+INK_DARKNESS = (0.3, 0.65)  # from which a pixel is ink, 0..1: a thick and a thin pen
+
+# Drawn digits.
+DRAWN_SIDE = 64  # pixels
+PEN_WIDTH = (2.0, 10.0)  # pixels
 TREMBLE = 0.05  # standard deviation of a point's place, of the box
-FORMS = {
-    int(digit): forms
-    for digit, forms in tomllib.loads(
-        files("digitlib").joinpath("strokes.toml").read_text(encoding="utf-8")
-    ).items()
-}
+_STROKES = (files("digitlib") / "strokes.toml").read_text(encoding="utf-8")
+FORMS = {int(digit): forms for digit, forms in tomllib.loads(_STROKES).items()}
 
 
 def augment(x, strength, generator):
     """A changed copy of every image, by one call of ``grid_sample``.
 
     Each image gets its own shift, rotation, scale and shear (uniform), and a smooth bending
-    interpolated from a 3x3 grid of displacements (Simard, Steinkraus & Platt 2003,
-    doi:10.1109/ICDAR.2003.1227801, in a coarse form that suits small images).
+    interpolated from a 3x3 grid of displacements [1]_, a coarse form that suits small images.
 
     Parameters
     ----------
@@ -57,18 +70,17 @@ def augment(x, strength, generator):
     if strength == 0:
         return x
     n = len(x)
-    drawn = (torch.rand(6, n, generator=generator) * 2 - 1) * strength
-    dx, dy, angle, scale_x, scale_y, shear = drawn
+    changes = (torch.rand(6, n, generator=generator) * 2 - 1) * strength
+    dx, dy, angle, scale_x, scale_y, shear = changes
     cos, sin = torch.cos(ROTATION * angle), torch.sin(ROTATION * angle)
     scale_x, scale_y, shear = 1 + SCALE * scale_x, 1 + SCALE * scale_y, SHEAR * shear
     # grid_sample counts from -1 to 1, so a pixel of an 8x8 image is 1/4.
-    across = torch.stack([cos * scale_x, (shear * cos - sin) * scale_y, dx * SHIFT / 4], 1)
-    down = torch.stack([sin * scale_x, (shear * sin + cos) * scale_y, dy * SHIFT / 4], 1)
-    theta = torch.stack([across, down], 1)  # (n, 2, 3)
-    grid = F.affine_grid(theta.to(x.device), x.shape, align_corners=False)
-    bend = (torch.rand(n, 2, 3, 3, generator=generator) * 2 - 1) * (strength * ELASTIC / 4)
-    bend = F.interpolate(bend.to(x.device), x.shape[2:], mode="bilinear", align_corners=True)
-    return F.grid_sample(x, grid + bend.permute(0, 2, 3, 1), align_corners=False)
+    across = [cos * scale_x, (shear * cos - sin) * scale_y, dx * SHIFT / 4]
+    down = [sin * scale_x, (shear * sin + cos) * scale_y, dy * SHIFT / 4]
+    knots = (torch.rand(n, 2, 3, 3, generator=generator) * 2 - 1) * (strength * ELASTIC / 4)
+    grid = F.affine_grid(_matrices(across, down).to(x.device), x.shape, align_corners=False)
+    grid = grid + _between(knots.to(x.device), x.shape[2:], "bilinear")
+    return F.grid_sample(x, grid, align_corners=False)
 
 
 def shifted(x, distance):
@@ -81,12 +93,20 @@ def shifted(x, distance):
     if distance == 0:
         return [x]
     steps = (-distance / 4, 0.0, distance / 4)
-    thetas = [[[1, 0, dx], [0, 1, dy]] for dy in steps for dx in steps]
-    grids = [
-        F.affine_grid(theta.expand(len(x), 2, 3), x.shape, align_corners=False)
-        for theta in torch.tensor(thetas, dtype=x.dtype, device=x.device)
-    ]
+    moves = [[[1, 0, dx], [0, 1, dy]] for dy in steps for dx in steps]
+    thetas = torch.tensor(moves, dtype=x.dtype, device=x.device)[:, None].expand(9, len(x), 2, 3)
+    grids = [F.affine_grid(theta, x.shape, align_corners=False) for theta in thetas]
     return [F.grid_sample(x, grid, align_corners=False) for grid in grids]
+
+
+def _matrices(across, down):
+    """Affine matrices (n, 2, 3) from the entries of their two rows, each of shape (n,)."""
+    return torch.stack([torch.stack(across, 1), torch.stack(down, 1)], 1)
+
+
+def _between(knots, size, mode):
+    """Displacements (n, rows, columns, 2) between those of a grid of knots (n, 2, k, k)."""
+    return F.interpolate(knots, size, mode=mode, align_corners=True).permute(0, 2, 3, 1)
 
 
 def rewrite(X, generator, chunk=1024):
@@ -106,40 +126,35 @@ def rewrite(X, generator, chunk=1024):
         An image that bending would have left without ink is returned as it was.
     """
     written = np.array(X, dtype=np.uint8)
+    images = torch.from_numpy(np.asarray(X, dtype=np.float32) / 16).view(-1, 1, 8, 8)
     for start in range(0, len(X), chunk):
-        images = (
-            torch.from_numpy(np.asarray(X[start : start + chunk], dtype=np.float32)).view(
-                -1, 1, 8, 8
-            )
-            / 16
-        )
-        ink = _bend(images, generator).numpy()
+        part = slice(start, start + chunk)
+        ink = _bend(images[part], generator).numpy()
         some = ink.any(axis=(1, 2))
-        written[start : start + chunk][some] = normalisation.steps(ink[some])["counts"].reshape(
-            -1, 64
-        )
+        written[part][some] = _counts(ink[some])
     return written
 
 
 def _bend(images, generator):
-    """Images (n, 1, 8, 8), 0..1, to bitmaps (n, BEND_SIDE, BEND_SIDE), bool."""
-    n = len(images)
+    """Images (n, 1, 8, 8), 0..1, to bitmaps (n, BENT_SIDE, BENT_SIDE), bool."""
+    n, size = len(images), (BENT_SIDE, BENT_SIDE)
+    turn, slant, stretch = (
+        (2 * torch.rand(n, generator=generator) - 1) * limit
+        for limit in (np.deg2rad(TURN), SLANT, STRETCH)
+    )
+    across = [turn.cos() * stretch.exp(), turn.cos() * slant - turn.sin(), torch.zeros(n)]
+    down = [turn.sin() * stretch.exp(), turn.sin() * slant + turn.cos(), torch.zeros(n)]
+    # -1..1 is the 8x8 image for grid_sample, and the picture shows 10 by 10.
+    grid = 10 / 8 * F.affine_grid(_matrices(across, down), (n, 1, *size), align_corners=False)
+    grid = grid + _between(torch.randn(n, 2, 4, 4, generator=generator) * BEND / 4, size, "bicubic")
+    grey = F.grid_sample(images, grid, mode="bicubic", align_corners=False)[:, 0]
+    least, most = INK_DARKNESS
+    return grey > least + (most - least) * torch.rand(n, 1, 1, generator=generator)
 
-    def uniform(limit, *shape):
-        return (2 * torch.rand(n, *shape, generator=generator) - 1) * limit
 
-    turn, slant, stretch = uniform(np.deg2rad(TURN)), uniform(SLANT), uniform(STRETCH).exp()
-    across = torch.stack([turn.cos() * stretch, turn.cos() * slant - turn.sin(), torch.zeros(n)], 1)
-    down = torch.stack([turn.sin() * stretch, turn.sin() * slant + turn.cos(), torch.zeros(n)], 1)
-    # Coordinates of grid_sample: -1..1 is the 8x8 image.
-    theta, side = torch.stack([across, down], 1), (BEND_SIDE, BEND_SIDE)
-    places = 10 / 8 * F.affine_grid(theta, (n, 1, *side), align_corners=False)
-    knots = torch.randn(n, 2, 4, 4, generator=generator) * BEND / 4
-    bent = F.interpolate(knots, side, mode="bicubic", align_corners=True)
-    places = places + bent.permute(0, 2, 3, 1)
-    grey = F.grid_sample(images, places, mode="bicubic", align_corners=False)[:, 0]
-    darkness = DARKNESS[0] + (DARKNESS[1] - DARKNESS[0]) * torch.rand(n, 1, 1, generator=generator)
-    return grey > darkness
+def _counts(ink):
+    """Pictures of ink (n, rows, columns), bool, to images (n, 64), uint8, 0..16."""
+    return normalisation.steps(ink)["counts"].reshape(-1, 64)
 
 
 def draw(count, seed):
@@ -156,23 +171,21 @@ def draw(count, seed):
     y : ndarray of shape (n,), int64, 0..9
     """
     random = np.random.default_rng(seed)
-    forms = [(digit, strokes) for digit, several in FORMS.items() for strokes in several]
-    jobs = [form for form in forms for _ in range(count)]
-    ink = np.stack([_picture(strokes, random) for _, strokes in jobs])
-    digits = np.array([digit for digit, _ in jobs])
-    return normalisation.steps(ink)["counts"].reshape(-1, 64), digits
+    jobs = [(digit, form) for digit, forms in FORMS.items() for form in forms for _ in range(count)]
+    ink = np.stack([_picture(form, random) for _, form in jobs])
+    return _counts(ink), np.array([digit for digit, _ in jobs])
 
 
-def _picture(strokes, random):
-    """Ink of one digit: bool (DRAW_SIDE, DRAW_SIDE)."""
+def _picture(form, random):
+    """Ink of one digit: bool (DRAWN_SIDE, DRAWN_SIDE)."""
     turn, slant = np.deg2rad(random.uniform(-TURN, TURN)), random.uniform(-SLANT, SLANT)
     width = 0.6 * np.exp(random.uniform(-STRETCH, STRETCH))
-    turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    change = turned @ np.array([[width, -slant], [0, 1]])
-    picture = Image.new("1", (DRAW_SIDE, DRAW_SIDE))
-    canvas, pen = ImageDraw.Draw(picture), random.uniform(*PEN)
-    for stroke in strokes:
-        points = (_points(stroke, random) - 0.5) @ change.T * 0.62 * DRAW_SIDE + DRAW_SIDE / 2
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    change = rotation @ np.array([[width, -slant], [0, 1]])
+    picture = Image.new("1", (DRAWN_SIDE, DRAWN_SIDE))
+    canvas, pen = ImageDraw.Draw(picture), random.uniform(*PEN_WIDTH)
+    for stroke in form:
+        points = (_points(stroke, random) - 0.5) @ change.T * 0.62 * DRAWN_SIDE + DRAWN_SIDE / 2
         canvas.line([tuple(point) for point in points], 1, round(pen), joint="curve")
         for x, y in points[[0, -1]]:
             canvas.ellipse((x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2), 1)
@@ -180,6 +193,7 @@ def _picture(strokes, random):
 
 
 def _points(stroke, random):
+    """Points (n, 2) of the pen's way in a box of 1 by 1, from a line of ``strokes.toml``."""
     kind, *numbers = stroke.split()
     points = np.array(numbers, dtype=float).reshape(-1, 2)
     points += random.normal(0, TREMBLE, points.shape)
@@ -211,19 +225,19 @@ def enlarge(X, targets, classes, recipe, generator):
     X, targets : ndarray
     """
     times = recipe.rewrites + 1
-    if X.shape[1] != 64 or X.min() < 0 or not 8 < X.max() <= 16 or (np.rint(X) != X).any():
-        return np.tile(X, (times, 1)), np.tile(targets, times)
-    X = np.vstack([X, *(rewrite(X, generator) for _ in range(recipe.rewrites))])
     targets = np.tile(targets, times)
-    digits_only = classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(10))
-    if recipe.drawn is None or not digits_only:
+    if X.shape[1] != 64 or X.min() < 0 or not 8 < X.max() <= 16 or (np.rint(X) != X).any():
+        return np.tile(X, (times, 1)), targets
+    X = np.vstack([X, *(rewrite(X, generator) for _ in range(recipe.rewrites))])
+    are_digits = classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(10))
+    if recipe.drawn is None or not are_digits:
         return X, targets
     drawn, digits = draw(recipe.drawn, _seed(generator))
     return np.vstack([X, drawn]), np.concatenate([targets, digits])
 
 
 def examples(images, recipe, seed, copies=3):
-    """Images as they are, then `copies` versions of them that `recipe` trains on: to be judged.
+    """Images as they are, then versions of them as `recipe` trains on them, to be judged by eye.
 
     Parameters
     ----------
@@ -234,6 +248,7 @@ def examples(images, recipe, seed, copies=3):
         place.
     seed : int
     copies : int
+        Versions of every image.
 
     Returns
     -------
@@ -244,14 +259,14 @@ def examples(images, recipe, seed, copies=3):
     if recipe.drawn:
         drawn, digits = draw(len(flat), _seed(generator))
         pick = np.random.default_rng(seed)
-        of_digit = [np.flatnonzero(digits == i % 10) for i in range(len(flat))]
-        versions[-1] = np.stack([drawn[pick.choice(rows)] for rows in of_digit])
-    pictures = [
+        picked = [pick.choice(np.flatnonzero(digits == i % 10)) for i in range(len(flat))]
+        versions[-1] = drawn[picked]
+    stored, *pictures = (
         torch.as_tensor(version, dtype=torch.float32).view(-1, 1, 8, 8)
         for version in (flat, *versions)
-    ]
-    changed = [augment(picture, recipe.augmentation, generator) for picture in pictures[1:]]
-    return torch.cat([pictures[0], *changed])[:, 0].numpy()
+    )
+    changed = (augment(picture, recipe.augmentation, generator) for picture in pictures)
+    return torch.cat([stored, *changed])[:, 0].numpy()
 
 
 def _seed(generator):

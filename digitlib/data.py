@@ -1,5 +1,6 @@
-"""Where do the digits come from? Bundled table, UCI archive, scikit-learn's part, or the user's own
-file.
+"""Load digits: the bundled table, UCI's archive, scikit-learn's part, or a file of the user's.
+
+Only NumPy is imported at the top, so that a bad parameter is answered at once.
 """
 
 import hashlib
@@ -13,10 +14,10 @@ import numpy as np
 from digitlib.errors import DataError, ParameterError
 
 SHA256 = "a88fcce34a8912ee99fb04893ce831c603fcf73799df3c49e93ec05a736beef2"
-N_TRAIN_WRITERS = 3823  # rows of optdigits.tra; the rows of optdigits.tes follow
+N_TEST_WRITERS = 1797  # rows of optdigits.tes, which follow those of optdigits.tra
+BUNDLED = files("digitlib") / "optdigits"
 SOURCES = ("bundled", "uci", "sklearn")
 FEATURE_NAMES = [f"pixel_{row}_{column}" for row in range(8) for column in range(8)]
-TARGET_NAMES = np.arange(10)
 NOTES = {
     "bundled": "all 5,620 rows, from the table bundled with the package",
     "uci": "all 5,620 rows, fetched from the UCI archive and equal to the bundled table",
@@ -63,21 +64,52 @@ def load_digits(source="bundled", return_X_y=False, as_frame=False):
         raise DataError(
             f"source={source!r}: takes bundled, uci, sklearn or the path of a .csv or .csv.gz file"
         )
-    table = _TABLES.get(str(source), lambda: _read_user_file(source))()
+    table = _read(source)
     X, y = np.ascontiguousarray(table[:, :64]), table[:, 64].astype(np.int64)
-    sha256 = fingerprint(X, y)
+    data, target, frame = X, y, None
+    if as_frame:
+        import pandas as pd  # arrays do without
+
+        data, target = pd.DataFrame(X, columns=FEATURE_NAMES), pd.Series(y, name="target")
+        frame = data.assign(target=target)
+    if return_X_y:
+        return data, target
+    from sklearn.utils import Bunch  # takes over half a second; return_X_y does without
+
     if str(source) in SOURCES:
-        n_train = len(table) - 1797
-        writers = np.repeat(["train", "test"], [n_train, 1797])
+        writers = np.repeat(["train", "test"], [len(y) - N_TEST_WRITERS, N_TEST_WRITERS])
     else:
-        writers = np.full(len(table), "unknown")
-    return _bunch(X, y, str(source), sha256, writers, return_X_y, as_frame)
+        writers = np.full(len(y), "unknown")
+    return Bunch(
+        data=data,
+        target=target,
+        images=X.reshape(-1, 8, 8),
+        frame=frame,
+        feature_names=list(FEATURE_NAMES),
+        target_names=np.arange(10),
+        DESCR=(BUNDLED / "README.md").read_text(encoding="utf-8"),
+        source=str(source),
+        sha256=fingerprint(X, y),
+        writers=writers,
+    )
+
+
+def _read(source):
+    """The table of `source`: ndarray of shape (n, 65), uint8."""
+    if str(source) == "bundled":
+        return read_bundled()
+    if str(source) == "sklearn":
+        from sklearn import datasets  # takes over half a second; other sources do without
+
+        digits = datasets.load_digits()
+        return np.column_stack([digits.data, digits.target]).astype(np.uint8)
+    from digitlib import sources  # pandas, which the bundled table does without
+
+    return sources.fetch(read_bundled()) if str(source) == "uci" else sources.read_table(source)
 
 
 def fingerprint(X, y):
-    """SHA-256 of the (n, 65) uint8 table of pixels `X` and classes `y` in C order, as hexadecimal
-    text.
-    """
+    """SHA-256, in hexadecimal, of the (n, 65) uint8 table of pixels and classes in C order."""
     return hashlib.sha256(np.column_stack([X, y]).astype(np.uint8).tobytes()).hexdigest()
 
 
@@ -121,35 +153,6 @@ def check_splits(y, n_splits):
         )
 
 
-def _bunch(X, y, source, sha256, writers, return_X_y, as_frame):
-    data, target, frame = X, y, None
-    if as_frame:
-        import pandas as pd
-
-        data, target = pd.DataFrame(X, columns=FEATURE_NAMES), pd.Series(y, name="target")
-        frame = data.assign(target=target)
-    if return_X_y:
-        return data, target
-    from sklearn.utils import Bunch
-
-    return Bunch(
-        data=data,
-        target=target,
-        images=X.reshape(-1, 8, 8),
-        frame=frame,
-        feature_names=list(FEATURE_NAMES),
-        target_names=TARGET_NAMES.copy(),
-        DESCR=_describe(),
-        source=source,
-        sha256=sha256,
-        writers=writers,
-    )
-
-
-def _describe():
-    return (files("digitlib") / "optdigits" / "README.md").read_text(encoding="utf-8")
-
-
 def read_bundled():
     """The bundled table.
 
@@ -164,15 +167,11 @@ def read_bundled():
     DataError
         The file in the installed package is not the published one.
     """
+    packed = BUNDLED / "optdigits.csv.gz"
     try:
-        # zlib with wbits=31 reads gzip; np.fromstring with a separator is the quickest reader of
-        # plain integers.
-        text = zlib.decompress(
-            (files("digitlib") / "optdigits" / "optdigits.csv.gz").read_bytes(), wbits=31
-        )
-        table = np.array(
-            text.replace(b"\n", b",").rstrip(b",").split(b","), dtype=np.uint8
-        ).reshape(-1, 65)
+        # wbits=31: gzip. Splitting the text is the quickest way to plain integers.
+        text = zlib.decompress(packed.read_bytes(), wbits=31).strip().replace(b"\n", b",")
+        table = np.array(text.split(b","), dtype=np.uint8).reshape(-1, 65)
     except (OSError, zlib.error, ValueError) as error:
         raise DataError(
             f"the bundled table cannot be read ({error}); reinstall digitlib"
@@ -182,25 +181,3 @@ def read_bundled():
             f"the bundled table is damaged: its SHA-256 is not {SHA256[:12]}...; reinstall digitlib"
         )
     return table
-
-
-def _read_uci():
-    from digitlib.sources import fetch
-
-    return fetch(read_bundled())
-
-
-def _read_sklearn():
-    from sklearn.datasets import load_digits as sklearn_digits
-
-    bunch = sklearn_digits()
-    return np.column_stack([bunch.data, bunch.target]).astype(np.uint8)
-
-
-def _read_user_file(source):
-    from digitlib.sources import read_table
-
-    return read_table(source)
-
-
-_TABLES = {"bundled": read_bundled, "uci": _read_uci, "sklearn": _read_sklearn}

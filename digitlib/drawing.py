@@ -1,12 +1,10 @@
-"""A sheet to write on with the mouse, for JupyterLab; the digit is read each time the pen is
-lifted.
-"""
+"""A sheet to write on with the mouse, for JupyterLab; it is read each time the pen is lifted."""
 
 import io
 
 import ipywidgets as widgets
 import numpy as np
-from ipycanvas import Canvas, hold_canvas
+from ipycanvas import Canvas
 from PIL import Image, ImageDraw
 
 from digitlib.errors import ImageError
@@ -19,8 +17,7 @@ PEN = 16  # pixels
 class Pad(widgets.HBox):
     """Sheet, what was read, and a button for a clean sheet.
 
-    The strokes are kept in Python, so that nothing has to come back from the browser but the places
-    of the mouse.
+    Strokes are kept in Python: from the browser nothing has to come but the places of the mouse.
 
     Parameters
     ----------
@@ -33,9 +30,8 @@ class Pad(widgets.HBox):
     def __init__(self, reader, draw=None):
         self.reader, self.draw = reader, draw
         self.strokes, self._down = [], False
-        self.canvas = Canvas(
-            width=SIDE, height=SIDE, layout={"border": "2px solid #666", "width": f"{SIDE + 4}px"}
-        )
+        border = {"border": "2px solid #666", "width": f"{SIDE + 4}px"}
+        self.canvas = Canvas(width=SIDE, height=SIDE, layout=border)
         self.canvas.line_width, self.canvas.line_cap = PEN, "round"
         self.canvas.on_mouse_down(self._begin)
         self.canvas.on_mouse_move(self._move)
@@ -45,9 +41,8 @@ class Pad(widgets.HBox):
         self.figure = widgets.Image(format="png", layout={"display": "none", "max_width": "420px"})
         self.button = widgets.Button(description="Clean sheet")
         self.button.on_click(lambda _: self.clear())
-        sheet = widgets.VBox(
-            [self.canvas, self.button], layout={"width": f"{SIDE + 30}px", "flex": "0 0 auto"}
-        )
+        left = {"width": f"{SIDE + 30}px", "flex": "0 0 auto"}
+        sheet = widgets.VBox([self.canvas, self.button], layout=left)
         super().__init__([sheet, widgets.VBox([self.said, self.figure])])
 
     def picture(self):
@@ -68,22 +63,19 @@ class Pad(widgets.HBox):
 
     def _begin(self, x, y):
         self._down = True
-        self.strokes.append([(x, y)])
-        self._line((x, y), (x, y))
+        self.strokes.append([])
+        self._move(x, y)
 
     def _move(self, x, y):
         if self._down:
-            self.strokes[-1].append((x, y))
-            self._line(*self.strokes[-1][-2:])
+            stroke = self.strokes[-1]
+            stroke.append((x, y))
+            self.canvas.stroke_line(*stroke[max(0, len(stroke) - 2)], x, y)
 
     def _end(self, x, y):
         if self._down:
             self._down = False
             self._read()
-
-    def _line(self, begin, end):
-        with hold_canvas(self.canvas):
-            self.canvas.stroke_line(*begin, *end)
 
     def _read(self):
         try:
@@ -91,9 +83,8 @@ class Pad(widgets.HBox):
         except ImageError as error:
             self.said.value = f"<p>{error}</p>"
             return
-        self.said.value = (
-            "<p style='font-size:120%'>" + "<br>".join(describe("I read", readings)) + "</p>"
-        )
+        text = "<br>".join(describe("I read", readings))
+        self.said.value = f"<p style='font-size:120%'>{text}</p>"
         if self.draw is not None:
             buffer = io.BytesIO()
             self.draw(readings).savefig(buffer, format="png", dpi=100)

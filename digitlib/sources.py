@@ -1,13 +1,14 @@
 """Digits that are not bundled: a CSV file of the user's, a live fetch from the UCI archive.
 
-``ucimlrepo`` sets no time limit, so it runs in a child process (``python -m digitlib.sources
-OUT.csv``) that can be stopped for good however slowly the server drips.
+``ucimlrepo`` sets no time limit, so it runs in a child process (``python -m digitlib.sources``
+prints the table) that can be stopped for good however slowly the server drips.
 """
 
 import csv
 import gzip
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from digitlib.errors import DataError
 
 FORM = "each row needs 64 integer pixels 0..16 and a class 0..9, separated by commas"
 WANTED = "source takes bundled, uci, sklearn or the path of a .csv or .csv.gz file"
+MISSING = ("", "nan", "na", "null", "none")  # in small letters
+UPPER = np.repeat([16, 9], [64, 1])  # the largest value of each column
 MAX_BYTES = 500_000_000  # about 3 million digits; more is a mistake or a compression bomb
 DATASET_ID = 80
 TIME_LIMIT = 60.0  # seconds for the whole fetch; DIGITLIB_UCI_TIMEOUT overrides it
@@ -52,33 +55,38 @@ def read_table(path):
     DataError
         The first thing that is wrong, with its row (line of the file) and column counted from 1.
     """
-    lines, rows = _rows(path)
-    if rows and _is_header(rows[0]):
-        lines, rows = lines[1:], rows[1:]
+    rows = _rows(path)
+    if rows and _is_header(next(iter(rows.values()))):
+        del rows[next(iter(rows))]
     if not rows:
         raise DataError(f"{path}: no rows of data; {FORM}")
-    for line, row in zip(lines, rows, strict=True):
+    for line, row in rows.items():
         if len(row) != 65:
             raise DataError(f"{path}: row {line} has {len(row)} columns instead of 65; {FORM}")
-    cells = pd.Series([cell for row in rows for cell in row])
-    values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float).reshape(-1, 65)
-    _check(values, rows, lines, path)
-    return values.astype(np.uint8)
+    cells = pd.DataFrame.from_dict(rows, orient="index")
+    values = cells.apply(pd.to_numeric, errors="coerce")
+    good = values.ge(0) & values.le(UPPER) & values.eq(np.floor(values))  # NaN is not good
+    if not good.all(axis=None):
+        line, column = good.stack().idxmin()
+        problem = _problem(cells.at[line, column], values.at[line, column], column)
+        raise DataError(f"{path}: row {line}, column {column + 1}: {problem}")
+    missing = sorted(set(range(10)) - set(values[64]))
+    if missing:
+        raise DataError(
+            f"{path}: column 65: no row of class {missing[0]}; every class 0..9 needs rows"
+        )
+    return values.to_numpy(dtype=np.uint8)
 
 
 def _rows(path):
-    """Lines of the file, from 1, that hold a row, and the text of their cells."""
+    """Text of the cells of each row, by the line of the file, from 1, in which the row ends."""
     path = Path(path)
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
-        text = data.decode("utf-8-sig")
     except (FileNotFoundError, IsADirectoryError) as error:
         what = "is a folder" if isinstance(error, IsADirectoryError) else "no such file"
         raise DataError(f"{path}: {what}; {WANTED}") from None
-    except UnicodeDecodeError as error:
-        where = f"byte {error.start}"
-        raise DataError(f"{path}: not a text file ({where}); save it as CSV in UTF-8") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"{path}: cannot be read ({error}); check the file and its permissions"
@@ -86,47 +94,39 @@ def _rows(path):
     if len(data) > MAX_BYTES:
         raise DataError(f"{path}: more than {MAX_BYTES // 10**6} MB of text; give a smaller table")
     try:
-        reader = csv.reader(io.StringIO(text))
-        # An empty line is no row, but it counts: messages name the lines that an editor shows.
-        found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+        reader = csv.reader(io.StringIO(data.decode("utf-8-sig")))
+        rows = {}
+        for row in reader:
+            if row:  # an empty line is no row, but it counts, as it does in an editor
+                rows[reader.line_num] = [cell.strip() for cell in row]
+        return rows
+    except UnicodeDecodeError as error:
+        where = f"byte {error.start}"
+        raise DataError(f"{path}: not a text file ({where}); save it as CSV in UTF-8") from error
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error}); {FORM}") from error
-    return [line for line, _ in found], [row for _, row in found]
 
 
 def _is_header(row):
-    """No cell is a number, or the pixels are numbered as pandas names columns."""
+    """Names and no number, or the pixels are numbered as pandas names columns."""
     counted = [[str(i) for i in range(start, start + 64)] for start in (0, 1)]
-    return len(row) == 65 and (row[:64] in counted or not any(map(_is_number, row)))
+    names = [cell for cell in row if cell.lower() not in MISSING]
+    words = bool(names) and pd.to_numeric(pd.Series(names), errors="coerce").isna().all()
+    return len(row) == 65 and (row[:64] in counted or words)
 
 
-def _is_number(cell):
-    return pd.notna(pd.to_numeric(cell, errors="coerce"))
-
-
-def _check(values, rows, lines, path):
-    """Raise for the first bad cell, each kind with its own words."""
-    upper = np.r_[np.full(64, 16), 9]
-    bad = ~((values >= 0) & (values <= upper) & (values == np.floor(values)))  # NaN is bad too
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        cell, value = rows[row][column], values[row, column]
-        kind, kinds = ("pixel", "pixels") if column < 64 else ("class", "classes")
-        if cell == "" or cell.lower() in ("nan", "na", "null", "none"):
-            problem = f"the {kind} is missing ({cell or 'empty cell'})"
-        elif np.isnan(value):
-            problem = f"{cell[:20]!r} is not a number"
-        elif value != np.floor(value):
-            problem = f"{cell[:20]} is a fraction"
-        else:
-            problem = f"{cell[:20]} is out of range"
-        where = f"{path}: row {lines[row]}, column {column + 1}"
-        raise DataError(f"{where}: {problem}; {kinds} are integers 0..{upper[column]}")
-    missing = sorted(set(range(10)) - set(values[:, 64].astype(int)))
-    if missing:
-        raise DataError(
-            f"{path}: column 65: no row of class {missing[0]}; every class 0..9 needs rows"
-        )
+def _problem(cell, value, column):
+    """What is wrong with a cell, given its text and its value, and what it may hold."""
+    kind, kinds = ("pixel", "pixels") if column < 64 else ("class", "classes")
+    if cell.lower() in MISSING:
+        problem = f"the {kind} is missing ({cell or 'empty cell'})"
+    elif np.isnan(value):
+        problem = f"{cell[:20]!r} is not a number"
+    elif value != np.floor(value):
+        problem = f"{cell[:20]} is a fraction"
+    else:
+        problem = f"{cell[:20]} is out of range"
+    return f"{problem}; {kinds} are integers 0..{UPPER[column]}"
 
 
 # ---- what need not be had twice ------------------------------------------------------------------
@@ -154,11 +154,14 @@ def remember(function, ignore=()):
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(2**20))  # on a full disk, too, a folder and a file can be made
     except OSError as error:
         print(f"digitlib: results cannot be cached in {folder} ({error})", file=sys.stderr)
         return function
-    return Memory(folder, verbose=0).cache(function, ignore=list(ignore))
+    # joblib would log a traceback for a damaged entry, which the checksum of compression tells.
+    logging.getLogger("joblib").setLevel(logging.ERROR)
+    return Memory(folder, verbose=0, compress=True).cache(function, ignore=list(ignore))
 
 
 # ---- the UCI archive -----------------------------------------------------------------------------
@@ -218,33 +221,31 @@ def _fetch_in_child():
             f"DIGITLIB_UCI_TIMEOUT={text!r}: takes seconds, more than 0 and less than 86400"
         )
     failed = f"the UCI archive did not deliver data set {DATASET_ID}"
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "table.csv")
-        command = [sys.executable, "-m", "digitlib.sources", str(out)]
-        try:
-            child = subprocess.run(command, timeout=limit, capture_output=True, text=True)
-        except subprocess.TimeoutExpired:
-            raise DataError(f"{failed} within {limit:g} s; {REMEDY}") from None
-        if child.returncode != 0 or not out.is_file():
-            said = child.stderr.strip().splitlines() or ["no answer"]
-            raise DataError(f"{failed} ({said[-1]}); {REMEDY}")
-        try:
-            return np.loadtxt(out, delimiter=",", ndmin=2)
-        except ValueError as error:
-            raise DataError(
-                f"what the UCI archive sent is not a table of numbers ({error}); {REMEDY}"
-            ) from error
+    command = [sys.executable, "-m", "digitlib.sources"]
+    try:
+        child = subprocess.run(command, timeout=limit, capture_output=True, text=True)
+    except subprocess.TimeoutExpired:
+        raise DataError(f"{failed} within {limit:g} s; {REMEDY}") from None
+    if child.returncode != 0 or not child.stdout:
+        said = child.stderr.strip().splitlines() or ["no answer"]
+        raise DataError(f"{failed} ({said[-1]}); {REMEDY}")
+    try:
+        return np.loadtxt(io.StringIO(child.stdout), delimiter=",", ndmin=2)
+    except ValueError as error:
+        raise DataError(
+            f"what the UCI archive sent is not a table of numbers ({error}); {REMEDY}"
+        ) from error
 
 
-def _child(out):
-    """Fetch in this process; what goes wrong is one line for the parent, which shows it."""
-    import ucimlrepo.fetch
+def _child():
+    """Print the table, fetched in this process; what goes wrong is one line for the parent."""
+    import ucimlrepo.fetch  # only this process needs it
 
     ucimlrepo.fetch.API_BASE_URL = os.environ.get("DIGITLIB_UCI_URL", ucimlrepo.fetch.API_BASE_URL)
     try:
         data = ucimlrepo.fetch.fetch_ucirepo(id=DATASET_ID).data
-        data.features.assign(target=data.targets.iloc[:, 0]).to_csv(out, index=False, header=False)
-        return
+        table = data.features.assign(target=data.targets.iloc[:, 0])
+        return print(table.to_csv(index=False, header=False), end="")
     except json.JSONDecodeError:
         said = "it answered with something other than JSON, perhaps an error page"
     except (ParserError, KeyError, AttributeError, TypeError) as error:
@@ -254,8 +255,8 @@ def _child(out):
         # the error before.
         said = str(error.__context__ or error)
     said = " ".join(said.split())  # KeyErrors of pandas list every column
-    sys.exit(said if len(said) <= 200 else f"{said[:200]}...")
+    return sys.exit(said if len(said) <= 200 else f"{said[:200]}...")
 
 
 if __name__ == "__main__":
-    _child(sys.argv[1])
+    _child()

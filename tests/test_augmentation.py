@@ -1,24 +1,29 @@
-"""Augmented images must stay the same digit: same ink, same place, small changes, in pixels
-whatever the size.
-"""
+"""Changed, rewritten and drawn images: other hands, the same digit."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
 
 from digitlib import DigitClassifier, load_digits
-from digitlib.augmentation import augment, shifted
+from digitlib.augmentation import FORMS, augment, draw, enlarge, examples, rewrite, shifted
 from digitlib.recipes import RECIPES
+
+X, Y = load_digits(return_X_y=True)
+IMAGES = torch.tensor(X[:400].reshape(-1, 1, 8, 8) / 16, dtype=torch.float32)
+DIGITS = np.arange(10)
+HANDWRITING = RECIPES["handwriting"]
+N_FORMS = sum(map(len, FORMS.values()))
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(scope="module")
-def images():
-    return torch.tensor(load_digits().images[:400, None] / 16, dtype=torch.float32)
+# ---- small changes -------------------------------------------------------------------------------
 
 
 def centre(x):
@@ -27,34 +32,31 @@ def centre(x):
     return (x.sum((1, 2)) * steps).sum(1) / weights, (x.sum((1, 3)) * steps).sum(1) / weights
 
 
-def test_strength_0_changes_nothing(images):
-    assert augment(images, 0.0, generator()) is images
+def test_strength_0_changes_nothing():
+    assert augment(IMAGES, 0.0, generator()) is IMAGES
 
 
-def test_same_generator_gives_the_same_bits_and_another_does_not(images):
-    assert torch.equal(augment(images, 1.0, generator()), augment(images, 1.0, generator()))
-    assert not torch.equal(augment(images, 1.0, generator()), augment(images, 1.0, generator(1)))
+def test_same_generator_gives_the_same_bits_and_another_does_not():
+    assert torch.equal(augment(IMAGES, 1.0, generator()), augment(IMAGES, 1.0, generator()))
+    assert not torch.equal(augment(IMAGES, 1.0, generator()), augment(IMAGES, 1.0, generator(1)))
 
 
-def test_ink_stays_ink_and_where_it_was(images):
-    changed = augment(images, 1.0, generator())
-    assert changed.min() >= 0
-    assert changed.max() <= 1
-    assert abs(changed.sum() / images.sum() - 1) < 0.05
-    for before, after in zip(centre(images), centre(changed), strict=True):
-        assert (after - before).abs().max() < 1.5, (
-            "no digit moves by more than the shift and the bending together"
-        )
-        assert abs((after - before).mean()) < 0.05, "and there is no drift"
+def test_ink_stays_ink_and_where_it_was():
+    changed = augment(IMAGES, 1.0, generator())
+    assert changed.min() >= 0 and changed.max() <= 1
+    assert abs(changed.sum() / IMAGES.sum() - 1) < 0.05
+    for before, after in zip(centre(IMAGES), centre(changed), strict=True):
+        # No digit moves by more than the shift and the bending together, and there is no drift.
+        assert (after - before).abs().max() < 1.5
+        assert abs((after - before).mean()) < 0.05
 
 
 def test_a_classifier_trained_on_plain_images_still_reads_augmented_ones():
-    digits = load_digits()
     small = replace(RECIPES["fast"], layers="16p 32", learning_rate=0.02)
-    plain = DigitClassifier(small, random_state=0).fit(digits.data[:3000], digits.target[:3000])
-    images = torch.tensor(digits.images[3000:4000, None], dtype=torch.float32)
+    plain = DigitClassifier(small, random_state=0).fit(X[:3000], Y[:3000])
+    images = torch.tensor(X[3000:4000].reshape(-1, 1, 8, 8), dtype=torch.float32)
     changed = augment(images, 1.0, generator()).reshape(1000, 64).numpy()
-    assert plain.score(changed, digits.target[3000:4000]) > 0.85
+    assert plain.score(changed, Y[3000:4000]) > 0.85
 
 
 def test_shifts_are_in_pixels_of_an_8x8_image_whatever_the_size():
@@ -65,8 +67,87 @@ def test_shifts_are_in_pixels_of_an_8x8_image_whatever_the_size():
         assert centre(right)[0].item() - side // 2 == pytest.approx(side / 8, abs=0.01)
 
 
-def test_nine_shifts_surround_the_image_itself(images):
-    views = shifted(images, 0.4)
+def test_nine_shifts_surround_the_image_itself():
+    views = shifted(IMAGES, 0.4)
     assert len(views) == 9
-    torch.testing.assert_close(views[4], images)
-    assert shifted(images, 0.0)[0] is images
+    torch.testing.assert_close(views[4], IMAGES)
+    assert shifted(IMAGES, 0.0)[0] is IMAGES
+
+
+# ---- other hands ---------------------------------------------------------------------------------
+
+
+def test_rewriting_bends_but_keeps_the_digit():
+    neighbours = KNeighborsClassifier(1).fit(X[:3000], Y[:3000])
+    rows = slice(3000, 3400)
+    written = [rewrite(X[rows], generator(seed)) for seed in range(6)]
+    assert np.array_equal(written[0], rewrite(X[rows], generator()))
+    assert np.linalg.norm(written[0].astype(float) - X[rows], axis=1).mean() > 8
+    # Over six draws: a single one of 400 images is off by a point either way.
+    assert np.mean([neighbours.score(images, Y[rows]) for images in written]) > 0.85
+
+
+def test_drawn_digits_are_read_by_who_knows_only_the_data():
+    drawn, digits = draw(10, seed=0)
+    assert drawn.shape == (10 * N_FORMS, 64)
+    assert drawn.dtype == np.uint8 and drawn.max() <= 16 and set(digits) == set(range(10))
+    assert SVC(C=10, gamma=0.2).fit(X / 16, Y).score(drawn / 16, digits) > 0.8
+    assert not np.array_equal(drawn, draw(10, seed=1)[0])
+    assert np.array_equal(drawn, draw(10, seed=0)[0])
+
+
+def test_drawn_digits_teach():
+    drawn, digits = draw(12, seed=5)
+    plain, taught = (
+        DigitClassifier(replace(HANDWRITING, epochs=1, rewrites=1, drawn=count), random_state=0)
+        .fit(X[:1500], Y[:1500])
+        .score(drawn, digits)
+        for count in (None, 60)
+    )
+    assert taught > plain
+
+
+def test_rows_of_the_data_come_first_and_stay_as_they_are():
+    recipe = replace(HANDWRITING, rewrites=2, drawn=1)
+    rows, targets = enlarge(X[:50], Y[:50], DIGITS, recipe, generator())
+    assert rows.shape == (150 + N_FORMS, 64)
+    assert np.array_equal(rows[:50], X[:50]) and not np.array_equal(rows[50:100], X[:50])
+    assert np.array_equal(targets[:150], np.tile(Y[:50], 3))
+
+
+@pytest.mark.parametrize("classes", [["a", "b"], [0, 1], [False, True]], ids=str)
+def test_no_digit_is_drawn_for_labels_that_may_not_be_digits(classes):
+    """0 and 1 may mean "another digit" and "a five"."""
+    recipe = replace(HANDWRITING, rewrites=1, drawn=1)
+    _, targets = enlarge(X[:9], Y[:9] % 2, np.array(classes), recipe, generator())
+    assert len(targets) == 18
+
+
+OTHERS = {
+    "16x16": np.repeat(X[:20], 4, axis=1),
+    "0..240": X[:20].astype(int) * 15,
+    "-8..8": X[:20] - 8.0,
+    "0..1": X[:20] / 16,
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_other_images_are_repeated(other):
+    rows, targets = enlarge(other, Y[:20], DIGITS, HANDWRITING, generator())
+    assert np.array_equal(rows, np.tile(other, (3, 1)))
+    assert np.array_equal(targets, np.tile(Y[:20], 3))
+
+
+def test_float_images_of_0_to_16_are_the_same_images():
+    recipe = replace(HANDWRITING, drawn=1)
+    rows, _ = enlarge(X[:20].astype(float), Y[:20], DIGITS, recipe, generator())
+    assert np.array_equal(rows, enlarge(X[:20], Y[:20], DIGITS, recipe, generator())[0])
+
+
+@pytest.mark.parametrize("name", ["balanced", "accurate", "handwriting"])
+def test_examples_begin_with_the_originals(name):
+    originals = X[:5].reshape(-1, 8, 8)
+    views = examples(originals, RECIPES[name], seed=0)
+    assert views.shape == (20, 8, 8)
+    assert np.array_equal(views[:5], originals)
+    assert views.min() >= 0 and views.max() <= 16

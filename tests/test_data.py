@@ -1,6 +1,4 @@
-"""The sources of digits that need no file of the user's and no network; see test_userfile.py and
-test_uci.py for those.
-"""
+"""Digits that need no file of the user's and no network (those: test_sources.py)."""
 
 import gzip
 import hashlib
@@ -19,6 +17,7 @@ from digitlib.errors import DataError, ParameterError
 
 # Published figures of the data set, see DESIGN.md and digitlib/optdigits/README.md.
 CLASS_COUNTS = [554, 571, 557, 572, 568, 558, 558, 566, 554, 562]
+FRAMES = (pd.DataFrame, pd.Series)
 SHA256 = "a88fcce34a8912ee99fb04893ce831c603fcf73799df3c49e93ec05a736beef2"
 
 
@@ -73,13 +72,12 @@ def test_as_frame_has_the_values_of_the_arrays(digits):
     np.testing.assert_array_equal(framed.target, digits.target)
 
 
-def test_return_X_y_gives_the_same_arrays(digits):
-    X, y = digitlib.load_digits(return_X_y=True)
-    np.testing.assert_array_equal(X, digits.data)
-    np.testing.assert_array_equal(y, digits.target)
-    X, y = digitlib.load_digits(return_X_y=True, as_frame=True)
-    assert isinstance(X, pd.DataFrame)
-    assert isinstance(y, pd.Series)
+@pytest.mark.parametrize(("as_frame", "kinds"), [(False, (np.ndarray,) * 2), (True, FRAMES)])
+def test_return_X_y_gives_the_same_values(digits, as_frame, kinds):
+    parts = digitlib.load_digits(return_X_y=True, as_frame=as_frame)
+    assert tuple(map(type, parts)) == kinds
+    for part, expected in zip(parts, (digits.data, digits.target), strict=True):
+        np.testing.assert_array_equal(part, expected)
 
 
 def test_each_call_gives_arrays_of_its_own(digits):
@@ -110,8 +108,8 @@ def test_every_source_has_its_own_description(tmp_path):
 @pytest.fixture
 def package_folder(tmp_path, monkeypatch):
     """A copy of the bundled file that may be spoilt, read in place of the package's."""
-    shutil.copytree(data.files("digitlib") / "optdigits", tmp_path / "optdigits")
-    monkeypatch.setattr(data, "files", lambda package: tmp_path)
+    shutil.copytree(data.BUNDLED, tmp_path / "optdigits")
+    monkeypatch.setattr(data, "BUNDLED", tmp_path / "optdigits")
     assert digitlib.load_digits().sha256 == SHA256
     return tmp_path / "optdigits"
 
@@ -123,22 +121,21 @@ def one_pixel_changed(packed):
     return gzip.compress(b"\n".join(rows))
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        pytest.param(lambda packed: packed[: len(packed) // 2], id="truncated"),
-        pytest.param(lambda packed: b"", id="empty"),
-        pytest.param(lambda packed: b"<html>not found</html>", id="not_gzip"),
-        pytest.param(lambda packed: gzip.compress(b"0,1,2\n3,4\n"), id="other_columns"),
-        pytest.param(lambda packed: gzip.compress(b"a,b,c\n"), id="text"),
-        pytest.param(one_pixel_changed, id="one_pixel_changed"),
-        pytest.param(lambda packed: None, id="missing"),
-    ],
-)
-def test_damaged_bundled_file_is_refused(package_folder, spoil):
-    file = package_folder / "optdigits.csv.gz"
-    spoilt = spoil(file.read_bytes())
-    file.unlink() if spoilt is None else file.write_bytes(spoilt)
+SPOILT = {
+    "truncated": lambda packed: packed[: len(packed) // 2],
+    "empty": lambda packed: b"",
+    "not_gzip": lambda packed: b"<html>not found</html>",
+    "other_columns": lambda packed: gzip.compress(b"0,1,2\n3,4\n"),
+    "text": lambda packed: gzip.compress(b"a,b,c\n"),
+    "one_pixel_changed": one_pixel_changed,
+    "missing": None,
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_damaged_bundled_file_is_refused(package_folder, name):
+    file, spoil = package_folder / "optdigits.csv.gz", SPOILT[name]
+    file.write_bytes(spoil(file.read_bytes())) if spoil else file.unlink()
     with pytest.raises(DataError, match=r"bundled table .* reinstall digitlib") as caught:
         digitlib.load_digits()
     assert "\n" not in str(caught.value)
@@ -153,13 +150,18 @@ def test_source_of_another_type_is_refused(source):
 def test_check_splits_counts_the_rarest_class():
     y = np.repeat([0, 1, 2], [9, 3, 5])
     data.check_splits(y, 3)
-    with pytest.raises(
-        DataError,
-        match=r"^class 1 has 3 row\(s\), fewer than the 4 folds; add rows or use fewer folds$",
-    ):
+    rarest = r"^class 1 has 3 row\(s\), fewer than the 4 folds; add rows or use fewer folds$"
+    with pytest.raises(DataError, match=rarest):
         data.check_splits(y, 4)
     with pytest.raises(DataError, match=r"^no rows to make 2 folds of"):
         data.check_splits(y[:0], 2)
+
+
+def test_cross_validate_checks_the_splits_first():
+    X, y = digitlib.load_digits("sklearn", return_X_y=True)
+    kept = np.flatnonzero((y != 4) | (np.cumsum(y == 4) <= 2))
+    with pytest.raises(DataError, match=r"^class 4 has 2 row\(s\), fewer than the 4 folds"):
+        digitlib.cross_validate(digitlib.DigitClassifier(epochs=1), X[kept], y[kept], n_splits=4)
 
 
 @pytest.mark.parametrize("n_splits", [1, 0, -3, 2.0, "4", True, None])
@@ -169,17 +171,12 @@ def test_check_splits_takes_integers_from_2_up(n_splits):
 
 
 def test_import_of_the_package_is_light():
-    """Heavy libraries are imported by what needs them, and not before: the command line starts in
-    milliseconds.
-    """
+    """Heavy libraries are imported by what needs them: the command line starts at once."""
     code = (
-        "import digitlib, sys; print([name for name in ('numpy', 'pandas', 'sklearn', 'torch') if"
-        " name in sys.modules]);"
+        "import digitlib, sys; print([n for n in ('numpy', 'pandas', 'sklearn', 'torch') if n in"
+        " sys.modules]); digitlib.load_digits(return_X_y=True); print([n for n in ('pandas',"
+        " 'sklearn', 'torch') if n in sys.modules])"
     )
-    code += "digitlib.load_digits(); print('torch' in sys.modules)"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
-        == "[]\nFalse\n"
-    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n[]\n"

@@ -1,4 +1,4 @@
-"""Pictures of digits: how they get in, how ink is found, and that the result looks like the data."""
+"""Pictures of digits: how they get in, how ink is found, that the result looks like the data."""
 
 import io
 from pathlib import Path
@@ -27,69 +27,50 @@ def packed(picture, **options):
     return stream.getvalue()
 
 
-def distance(a, b):
-    return np.sqrt(((a.astype(float) - b) ** 2).sum())
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "reverse",
-        "colour",
-        "alpha",
-        "white on nothing",
-        "16 bit",
-        "float",
-        "exif",
-        "jpeg",
-        "large",
-        "small",
-        "bool",
-    ],
-)
-def test_one_digit_gives_the_same_pixels_in_every_kind_of_picture(seven, kind):
-    expected = prepare_image(seven)
+def kinds(seven):
+    """The same digit in every kind of picture."""
     grey = Image.fromarray(seven)
-    ink = np.where(seven < 100, 255, 0).astype(np.uint8)
-    rotated = Image.Exif()
-    rotated[0x0112] = 6  # the camera was held on its side: turn by 90 degrees when shown
-    image = {
+    ink = Image.fromarray(np.where(seven < 100, 255, 0).astype(np.uint8))
+    black, white = (Image.new("L", grey.size, value) for value in (0, 255))
+    on_its_side = Image.Exif()
+    on_its_side[0x0112] = 6  # turn by 90 degrees when shown
+    turned = grey.rotate(90, expand=True)
+    return {
         "reverse": 255 - seven,
         "colour": grey.convert("RGB"),
-        "alpha": Image.merge("RGBA", [Image.new("L", grey.size, 0)] * 3 + [Image.fromarray(ink)]),
-        "white on nothing": Image.merge(
-            "RGBA", [Image.new("L", grey.size, 255)] * 3 + [Image.fromarray(ink)]
-        ),
+        "black on nothing": Image.merge("RGBA", [black] * 3 + [ink]),
+        "white on nothing": Image.merge("RGBA", [white] * 3 + [ink]),
         "16 bit": packed(Image.fromarray(seven.astype(np.uint16) * 257), format="PNG"),
         "float": seven / 255,
-        "exif": packed(grey.rotate(90, expand=True), format="JPEG", exif=rotated, quality=95),
+        "exif": packed(turned, format="JPEG", exif=on_its_side, quality=95),
         "jpeg": packed(grey, format="JPEG", quality=60),
         "large": grey.resize((2600, 3000), Image.Resampling.BICUBIC),
         "small": grey.resize((43, 50), Image.Resampling.BOX),
         "bool": seven < 100,
-    }[kind]
-    pixels = prepare_image(image)
+    }
+
+
+KINDS = kinds(np.asarray(Image.open(DRAWINGS / "seven.png")))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_digit_gives_the_same_pixels_in_every_kind_of_picture(seven, kind):
+    pixels, expected = prepare_image(KINDS[kind]), prepare_image(seven)
     assert pixels.shape == (64,)
     assert pixels.dtype == np.uint8
-    assert distance(pixels, expected) < 12, np.stack([pixels, expected]).reshape(2, 8, 8)
+    apart = np.sqrt(((pixels.astype(float) - expected) ** 2).sum())
+    assert apart < 12, np.stack([pixels, expected]).reshape(2, 8, 8)
 
 
 def test_prepared_digits_have_the_ink_and_the_place_of_the_data():
     sheet = np.asarray(Image.open(HERE / "handwriting.jpg"))
     X, _ = load_digits(return_X_y=True)
-    prepared = np.stack(
-        [
-            find_digits(sheet[y : y + 64, x : x + 64])[0].pixels
-            for y in range(0, 640, 128)
-            for x in range(0, 1280, 64)
-        ]
-    )
-    assert abs(prepared.mean() - X.mean()) < 0.3
-    for rows in (True, False):
-        ours, theirs = (
-            images.reshape(-1, 8, 8).mean(axis=(0, 2 if rows else 1)) for images in (prepared, X)
-        )
-        assert np.abs(ours - theirs).max() < 1.2, (ours, theirs)
+    corners = [(y, x) for y in range(0, 640, 128) for x in range(0, 1280, 64)]
+    prepared = [find_digits(sheet[y : y + 64, x : x + 64])[0].pixels for y, x in corners]
+    ours, theirs = (np.reshape(images, (-1, 8, 8)).mean(axis=0) for images in (prepared, X))
+    assert abs(ours.mean() - theirs.mean()) < 0.3
+    for axis in (0, 1):
+        assert np.abs(ours.mean(axis) - theirs.mean(axis)).max() < 1.2, (ours, theirs)
 
 
 def test_a_line_of_digits_is_found_from_left_to_right():
@@ -103,9 +84,7 @@ def test_a_line_of_digits_is_found_from_left_to_right():
 
 
 def test_dashes_specks_and_the_edge_of_the_table_are_no_digits(seven):
-    line = np.hstack(
-        [seven, seven[:, ::-1]]
-    ).copy()  # mirrored, so that the light goes on without a step
+    line = np.hstack([seven, seven[:, ::-1]])  # mirrored, so that the light has no step
     line[70:76, 120:140] = 40  # a dash between
     line[20:22, 132:134] = 40  # a speck
     line[:, :6] = 20  # the dark table beside the paper
@@ -119,25 +98,17 @@ def test_a_bar_above_its_five_belongs_to_it():
     assert len(find_digits(page)) == 1
 
 
+NOISE = np.random.default_rng(0).normal(200, 8, (300, 300)).clip(0, 255).astype(np.uint8)
+FRAMES = [Image.new("L", (40, 40), grey) for grey in (0, 50, 200)]
 BAD = {
     "not an image": b"just words",
     "zero bytes": b"",
     "PDF": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj",
     "damaged": packed(Image.new("L", (64, 64)), format="PNG")[:50],
     "bomb": packed(Image.new("1", (10_400, 10_400)), format="PNG"),
-    "animated": packed(
-        Image.new("L", (40, 40)),
-        format="GIF",
-        save_all=True,
-        append_images=[Image.new("L", (40, 40), grey) for grey in (50, 200)],
-    ),
+    "animated": packed(FRAMES[0], format="GIF", save_all=True, append_images=FRAMES[1:]),
     "no ink": packed(Image.new("L", (200, 200), 240), format="PNG"),
-    "only noise": packed(
-        Image.fromarray(
-            np.random.default_rng(0).normal(200, 8, (300, 300)).clip(0, 255).astype(np.uint8)
-        ),
-        format="PNG",
-    ),
+    "only noise": packed(Image.fromarray(NOISE), format="PNG"),
     "tiny": packed(Image.new("L", (3, 3)), format="PNG"),
 }
 
@@ -175,7 +146,6 @@ def test_normalisation_evens_weight_and_straightens_as_nist_does():
 
 def test_the_datas_own_bitmaps_pass_unchanged():
     bitmap = np.zeros((1, 32, 32), bool)
-    bitmap[0, :, 6:14] = bitmap[0, :4, 6:26] = (
-        True  # 20 columns wide, 304 pixels, left edge upright
-    )
+    # 20 columns wide, 304 pixels, left edge upright.
+    bitmap[0, :, 6:14] = bitmap[0, :4, 6:26] = True
     assert np.array_equal(normalisation.steps(bitmap)["straight"], bitmap)

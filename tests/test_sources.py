@@ -1,0 +1,477 @@
+"""Every way in which a user's table or the UCI archive's answer can be wrong, each with its line.
+
+Of the archive: the real ``ucimlrepo`` against a server on 127.0.0.1 that answers well and badly.
+"""
+
+import gzip
+import json
+import os
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+import digitlib
+from digitlib import sources
+from digitlib.data import read_bundled
+from digitlib.errors import DataError
+
+TABLE = read_bundled()
+ROWS = TABLE[-1797:][:40].astype(str).tolist()  # each class four times or so
+
+
+def lines_of(rows):
+    return "".join(",".join(map(str, row)) + "\n" for row in rows)
+
+
+# ---- a user's table that is right ----------------------------------------------------------------
+
+
+def write(path, content):
+    content = content if isinstance(content, bytes) else content.encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+PIXELS_AND_TARGET = [
+    *(f"pixel_{row}_{column}" for row in range(8) for column in range(8)),
+    "target",
+]
+HEADER = lines_of([PIXELS_AND_TARGET])
+GOOD = lines_of(ROWS)
+RIGHT = {
+    "plain.csv": GOOD,
+    "packed.csv.gz": GOOD,
+    "header.csv": HEADER + GOOD,
+    "header_of_numbers.csv": lines_of([[*range(64), "target"]]) + GOOD,
+    "header_with_a_gap.csv": HEADER.replace("pixel_0_1", "") + GOOD,
+    "byte_order_mark.csv": "\ufeff" + GOOD,
+    "byte_order_mark_and_header.csv": "\ufeff" + HEADER + GOOD,
+    "windows_line_ends.csv": GOOD.replace("\n", "\r\n"),
+    "no_newline_at_the_end.csv": GOOD.rstrip("\n"),
+    "blank_lines.csv": "\n" + lines_of(ROWS[:3]) + "\n\n" + lines_of(ROWS[3:]) + "\n",
+    "spaces.csv": GOOD.replace(",", " , "),
+    "quotes.csv": lines_of([[f'"{cell}"' for cell in row] for row in ROWS]),
+    "whole_numbers_with_a_point.csv": lines_of([[f"{cell}.0" for cell in row] for row in ROWS]),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("kind", [str, lambda path: path], ids=["str", "path"])
+def test_right_file_gives_its_rows(name, kind, tmp_path):
+    path = write(tmp_path / name, RIGHT[name])
+    digits = digitlib.load_digits(kind(path))
+    np.testing.assert_array_equal(np.column_stack([digits.data, digits.target]), TABLE[-1797:][:40])
+    assert digits.data.dtype == np.uint8
+    assert digits.source == str(path)
+    assert set(digits.writers) == {"unknown"}
+
+
+def test_own_file_with_the_published_rows_has_the_published_hash(tmp_path):
+    path = write(tmp_path / "all.csv", lines_of(TABLE.tolist()))
+    assert digitlib.load_digits(path).sha256 == digitlib.load_digits().sha256
+
+
+# ---- a user's table that is wrong ----------------------------------------------------------------
+
+
+def with_cell(row, column, cell, rows=ROWS):
+    """The rows, with another cell in `row` and `column`, both counted from 1 as in the messages."""
+    rows = [list(cells) for cells in rows]
+    rows[row - 1][column - 1] = cell
+    return lines_of(rows)
+
+
+FORM = "; each row needs 64 integer pixels 0..16 and a class 0..9, separated by commas"
+NOT_TEXT = "save it as CSV in UTF-8"
+# A cell that is wrong: (row, column, cell, what the message says after row and column)
+CELLS = {
+    "text.csv": (3, 7, "abc", "'abc' is not a number"),
+    "text_as_class.csv": (5, 65, "six", "'six' is not a number"),
+    "long_text.csv": (3, 7, "x" * 5000, f"'{'x' * 20}' is not a number"),
+    "nan.csv": (2, 64, "NaN", "the pixel is missing (NaN)"),
+    "empty_cell.csv": (1, 1, "", "the pixel is missing (empty cell)"),
+    "class_missing_in_a_row.csv": (8, 65, " ", "the class is missing (empty cell)"),
+    "fraction.csv": (40, 30, "3.5", "3.5 is a fraction"),
+    "fraction_as_class.csv": (4, 65, "0.5", "0.5 is a fraction"),
+    "pixel_17.csv": (9, 12, "17", "17 is out of range"),
+    "pixel_256.csv": (9, 12, "256", "256 is out of range"),  # 0 as uint8
+    "pixel_minus_1.csv": (9, 12, "-1", "-1 is out of range"),
+    "pixel_infinite.csv": (9, 12, "inf", "inf is out of range"),
+    "class_10.csv": (6, 65, "10", "10 is out of range"),
+}
+# name of the file: (what to write, what the message says after the path; None: which row is short)
+NOT_ABC = "'abc' is not a number; pixels are integers 0..16"
+WRONG = {
+    "text_and_pixel_17.csv": (
+        with_cell(3, 7, "abc", ROWS[:3]) + with_cell(1, 2, "17", ROWS[3:]),
+        f"row 3, column 7: {NOT_ABC}",
+    ),
+    "header_then_text.csv": (HEADER + with_cell(1, 2, "abc"), f"row 2, column 2: {NOT_ABC}"),
+    "blank_line_then_text.csv": (
+        "\n" + lines_of(ROWS[:2]) + "\n" + with_cell(1, 7, "abc", ROWS[2:]),
+        f"row 5, column 7: {NOT_ABC}",
+    ),
+    "header_of_two_lines_then_text.csv": (
+        HEADER.replace("target", '"the\nclass"') + with_cell(1, 2, "abc"),
+        f"row 3, column 2: {NOT_ABC}",
+    ),
+    "header_in_the_middle.csv": (
+        GOOD + HEADER,
+        "row 41, column 1: 'pixel_0_0' is not a number; pixels are integers 0..16",
+    ),
+    "first_row_missing.csv": (
+        "," * 64 + "\n" + GOOD,
+        "row 1, column 1: the pixel is missing (empty cell); pixels are integers 0..16",
+    ),
+    "64_columns.csv": (
+        lines_of([row[:64] for row in ROWS]),
+        f"row 1 has 64 columns instead of 65{FORM}",
+    ),
+    "66_columns_in_row_4.csv": (
+        lines_of([*ROWS[:3], [*ROWS[3], "0"], *ROWS[4:]]),
+        f"row 4 has 66 columns instead of 65{FORM}",
+    ),
+    "cut_off.csv": (GOOD[:-20], None),
+    "semicolons.csv": (GOOD.replace(",", ";"), f"row 1 has 1 columns instead of 65{FORM}"),
+    "quote_left_open.csv": (with_cell(2, 3, '"5'), None),
+    "no_bytes.csv": (b"", f"no rows of data{FORM}"),
+    "blank_lines_only.csv": ("\n\n", f"no rows of data{FORM}"),
+    "header_only.csv": (HEADER, f"no rows of data{FORM}"),
+    "class_3_missing.csv": (
+        lines_of([row for row in ROWS if row[64] != "3"]),
+        "column 65: no row of class 3; every class 0..9 needs rows",
+    ),
+    "picture.csv": (b"\x89PNG\r\n\x1a\n\x00\x00", f"not a text file (byte 0); {NOT_TEXT}"),
+    "utf_16.csv": (GOOD.encode("utf-16"), f"not a text file (byte 0); {NOT_TEXT}"),
+    "packed_without_gz.csv": (
+        gzip.compress(GOOD.encode()),
+        f"not a text file (byte 1); {NOT_TEXT}",
+    ),
+    "zero_bytes.csv": (b"\x00" * 100, f"row 1 has 1 columns instead of 65{FORM}"),
+}
+
+
+def message_for(path):
+    """The message for `path`, which must be one line and begin with the path."""
+    with pytest.raises(DataError) as caught:
+        digitlib.load_digits(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{path}: ")
+    assert len(message) < len(str(path)) + 250
+    return message.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_wrong_cell_is_named_by_row_and_column(name, tmp_path):
+    row, column, cell, problem = CELLS[name]
+    allowed = "pixels are integers 0..16" if column < 65 else "classes are integers 0..9"
+    said = message_for(write(tmp_path / name, with_cell(row, column, cell)))
+    assert said == f"row {row}, column {column}: {problem}; {allowed}"
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_file_gets_its_own_line(name, tmp_path):
+    content, expected = WRONG[name]
+    said = message_for(write(tmp_path / name, content))
+    if expected is None:
+        assert said.startswith("row ")
+        assert "columns instead of 65" in said
+    else:
+        assert said == expected
+
+
+PACKED = gzip.compress(GOOD.encode())
+BROKEN_GZIP = {
+    "truncated.csv.gz": PACKED[: len(PACKED) // 2],
+    "not_packed.csv.gz": GOOD.encode(),
+    "damaged.csv.gz": PACKED[:60] + bytes(30) + PACKED[90:],
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_GZIP)
+def test_broken_gzip_cannot_be_read(name, tmp_path):
+    (tmp_path / name).write_bytes(BROKEN_GZIP[name])
+    said = message_for(tmp_path / name)
+    assert said.startswith("cannot be read (")
+    assert said.endswith("; check the file and its permissions")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_forbidden_file_cannot_be_read(tmp_path):
+    path = write(tmp_path / "forbidden.csv", GOOD)
+    path.chmod(0)
+    assert message_for(path).startswith("cannot be read (")
+
+
+def test_what_is_no_file_is_said_to_be_none(tmp_path):
+    takes = "source takes bundled, uci, sklearn or the path of a .csv or .csv.gz file"
+    assert message_for(tmp_path / "missing.csv") == f"no such file; {takes}"
+    assert message_for("bundeld") == f"no such file; {takes}"
+    assert message_for(tmp_path) == f"is a folder; {takes}"
+
+
+def test_file_of_more_than_the_limit_is_refused_before_it_is_read_as_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_BYTES", 1_000_000)
+    path = write(tmp_path / "bomb.csv.gz", b"\xff" * 5_000_000)
+    assert message_for(path) == "more than 1 MB of text; give a smaller table"
+
+
+# ---- what need not be had twice ------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIGITLIB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+calls = []
+
+
+def counted(facts, speed):
+    calls.append(facts)
+    return np.arange(facts["n"])
+
+
+def test_every_fact_counts_and_what_is_ignored_does_not(own_cache):
+    calls.clear()
+    for facts, speed in (({"n": 3}, 1), ({"n": 3}, 2), ({"n": 3, "b": 0}, 2), ({"n": 4}, 2)):
+        found = sources.remember(counted, ["speed"])(facts, speed)
+        assert found.tolist() == list(range(facts["n"]))
+    assert calls == [{"n": 3}, {"n": 3, "b": 0}, {"n": 4}]
+
+
+DAMAGED = {
+    "empty": lambda whole: b"",
+    "cut off": lambda whole: whole[: len(whole) // 2],
+    "text": lambda whole: b"<html>",
+    "one byte changed": lambda whole: whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_entry_is_replaced_quietly(own_cache, damage, capfd):
+    calls.clear()
+    sources.remember(counted)({"n": 1000}, 1)
+    (entry,) = own_cache.rglob("*.pkl")
+    entry.write_bytes(DAMAGED[damage](entry.read_bytes()))
+    for _ in range(2):
+        assert sources.remember(counted)({"n": 1000}, 1).tolist() == list(range(1000))
+    assert len(calls) == 2
+    assert capfd.readouterr().err == ""
+
+
+def test_a_folder_that_cannot_be_made_costs_the_cache_only(tmp_path, monkeypatch, capsys):
+    (tmp_path / "a_file").touch()
+    monkeypatch.setenv("DIGITLIB_CACHE", str(tmp_path / "a_file" / "cache"))
+    assert sources.remember(counted)({"n": 3}, 1).tolist() == [0, 1, 2]
+    said = capsys.readouterr().err
+    assert said.startswith("digitlib: results cannot be cached in ") and said.count("\n") == 1
+
+
+# ---- the archive ---------------------------------------------------------------------------------
+
+NAMES = [*(f"Attribute{i}" for i in range(1, 65)), "class"]
+API, CSV = "/api/dataset?id=80", "/static/public/80/data.csv"
+HTML = b"<!DOCTYPE html>\n<html><body>Down for maintenance, sorry.</body></html>\n"
+
+
+def csv_of(table):
+    return lines_of([NAMES, *table.tolist()]).encode()
+
+
+class Archive(ThreadingHTTPServer):
+    """Answers with JSON, then with the CSV that it names; what a test spoils are the attributes."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.variables = [
+            {"name": name, "role": "Target" if name == "class" else "Feature"} for name in NAMES
+        ]
+        facts = {
+            "uci_id": 80,
+            "name": "Digits",
+            "data_url": self.url + CSV,
+            "variables": self.variables,
+        }
+        facts |= {"additional_info": None, "intro_paper": None}
+        self.answer = {"status": 200, "data": facts}
+        self.api_body, self.csv, self.csv_length = None, csv_of(TABLE), None
+        self.api_status = self.csv_status = 200
+        self.drip, self.requests = False, []
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        archive = self.server
+        archive.requests.append(self.path)
+        if self.path == API:
+            self.reply(archive.api_status, archive.api_body or json.dumps(archive.answer).encode())
+        else:
+            self.reply(archive.csv_status, archive.csv, archive.csv_length)
+
+    def reply(self, status, body, length=None):
+        self.send_response(status)
+        self.send_header("Content-Length", str(length or len(body)))
+        self.end_headers()
+        if not self.server.drip:
+            self.wfile.write(body)
+            return
+        try:
+            for byte in body:  # each byte comes long before any socket's time limit
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.05)
+        except OSError:
+            self.server.requests.append("client gone")
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def archive(own_cache, monkeypatch):
+    server = Archive()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    monkeypatch.setenv("DIGITLIB_UCI_URL", f"{server.url}/api/dataset")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("DIGITLIB_UCI_TIMEOUT", raising=False)
+    yield server
+    stop(server)
+    thread.join(10)
+
+
+def stop(archive):
+    """From now on connections are refused."""
+    archive.shutdown()
+    archive.server_close()
+
+
+def failure():
+    """The message of a failed fetch: one line that names the remedy, and nothing in the cache."""
+    with pytest.raises(DataError) as caught:
+        digitlib.load_digits("uci")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "UCI archive" in message
+    assert message.endswith(
+        '; try again later, or use source="bundled", which has the same rows and needs no network'
+    )
+    assert len(message) < 450
+    assert not list(sources.cache_folder().rglob("*.pkl"))
+    return message
+
+
+def test_good_fetch_is_served_from_the_cache_afterwards(archive, own_cache):
+    fetched, bundled = digitlib.load_digits("uci"), digitlib.load_digits()
+    assert archive.requests == [API, CSV]
+    cached = digitlib.load_digits("uci")
+    for digits in (fetched, cached):
+        for part in ("data", "target", "writers"):
+            np.testing.assert_array_equal(digits[part], bundled[part])
+        assert (digits.sha256, digits.source) == (bundled.sha256, "uci")
+    (entry,) = own_cache.rglob("*.pkl")
+    entry.write_bytes(entry.read_bytes()[:1000])
+    np.testing.assert_array_equal(digitlib.load_digits("uci").data, bundled.data)
+    assert archive.requests == 2 * [API, CSV]
+
+
+def test_a_cached_table_that_differs_is_not_believed(archive, monkeypatch):
+    monkeypatch.setattr(sources, "remember", lambda function: lambda expected: expected[::-1])
+    np.testing.assert_array_equal(sources.fetch(TABLE), TABLE)
+
+
+def changed(row, column):
+    table = TABLE.copy()
+    table[row, column] ^= 1
+    return csv_of(table)
+
+
+# What the archive does: (attributes that it gets, what the message says)
+BROKEN = {
+    "bad gateway": ({"api_status": 502, "api_body": HTML}, "502"),
+    "HTML instead of JSON": (
+        {"api_body": HTML},
+        "something other than JSON, perhaps an error page",
+    ),
+    "JSON of another form": (
+        {"answer": {"status": 200}},
+        "its answer has an unexpected form, KeyError: 'data'",
+    ),
+    "data set withdrawn": (
+        {"answer": {"status": 404, "message": "Dataset not found"}},
+        "Dataset not found",
+    ),
+    "HTML instead of CSV": ({"csv": HTML}, "its answer has an unexpected form"),
+    "CSV gone": ({"csv_status": 404}, "404"),
+    "CSV cut off at a line": (
+        {"csv": csv_of(TABLE[:3000])},
+        "sent 3000 rows of 65 columns instead of 5620 of 65 (cut off or changed)",
+    ),
+    "CSV cut off inside a row": ({"csv": csv_of(TABLE)[:100_000]}, "is not a table of numbers"),
+    "connection cut while the CSV is sent": (
+        {"csv": csv_of(TABLE)[:100_000], "csv_length": len(csv_of(TABLE))},
+        "IncompleteRead",
+    ),
+    "a changed row": (
+        {"csv": changed(4321, 10)},
+        "differs from the published one in 1 rows, first in row 4322",
+    ),
+    "rows in another order": ({"csv": csv_of(np.roll(TABLE, 1, axis=0))}, "first in row 1"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_archive_gets_its_own_line(name, archive):
+    attributes, said = BROKEN[name]
+    vars(archive).update(attributes)
+    assert said in failure()
+
+
+def test_columns_in_another_order_are_noticed(archive):
+    archive.variables[18:20] = archive.variables[19:17:-1]
+    assert "differs from the published one in" in failure()
+
+
+def test_server_that_is_down_is_said_to_be(archive):
+    stop(archive)
+    assert "Connection refused" in failure()
+
+
+def test_slow_drip_ends_at_the_time_limit(archive, monkeypatch):
+    """Bytes keep coming, so that no socket times out; the fetch does, and its process is gone."""
+    archive.drip = True
+    monkeypatch.setenv("DIGITLIB_UCI_TIMEOUT", "4")
+    start = time.monotonic()
+    assert "did not deliver data set 80 within 4 s" in failure()
+    assert time.monotonic() - start < 15
+    deadline = time.monotonic() + 10
+    while "client gone" not in archive.requests and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert archive.requests == [API, "client gone"]
+
+
+def test_server_that_never_answers_ends_at_the_time_limit(own_cache, monkeypatch):
+    """A port that accepts connections and says nothing."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("DIGITLIB_UCI_TIMEOUT", "2")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/api/dataset"
+        monkeypatch.setenv("DIGITLIB_UCI_URL", url)
+        assert "did not deliver data set 80 within 2 s" in failure()
+
+
+@pytest.mark.parametrize("limit", ["soon", "0", "-1", "nan", "inf", ""])
+def test_time_limit_that_is_no_number_of_seconds_is_refused(limit, own_cache, monkeypatch):
+    monkeypatch.setenv("DIGITLIB_UCI_TIMEOUT", limit)
+    takes = r"^DIGITLIB_UCI_TIMEOUT=.*: takes seconds, more than 0 and less than 86400$"
+    with pytest.raises(DataError, match=takes):
+        digitlib.load_digits("uci")
