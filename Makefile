@@ -9,6 +9,7 @@ STAMP := $(VENV)/installed
 DEV_STAMP := $(VENV)/installed-dev
 # A virtual environment whose interpreter has gone (a Python that was upgraded away) counts as not installed.
 GONE := $(if $(wildcard $(BIN)/python),,gone)
+.NOTPARALLEL:
 
 comma := ,
 # A quote in a value must not end the quotes around it.
@@ -23,7 +24,7 @@ report: $(STAMP) ## make reports/NAME: run the notebooks, write the HTML  (NAME 
 
 test: lint ## run all tests, lint first
 	@if command -v npm >/dev/null && [ ! -d tests/browser/node_modules ]; then npm ci --silent --prefix tests/browser || true; fi
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lab: $(STAMP) ## open JupyterLab on notebooks/
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/1_eda.ipynb
@@ -83,18 +84,20 @@ help: ## print this help
 # `installing` lies in .venv while pip works. If a run finds it there, the last one was killed half-way: start afresh, since
 # a package cut off in the middle can look installed. A stamp older than the lock: the same environment is updated.
 
+# Called with the extras and the stamps; whether the interpreter is there is asked when it runs, not when make starts.
 install = @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "$(PYTHON) is missing or older than 3.11; name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }; \
-	if [ -n "$(GONE)" ] || [ -e $(VENV)/installing ]; then \
+	if [ ! -x $(BIN)/python ] || [ -e $(VENV)/installing ]; then \
 		echo "setting up $(VENV) (a minute or two, once)"; $(PYTHON) -m venv --clear $(VENV) || exit 1; \
 	else echo "updating $(VENV)"; fi; \
-	touch $(VENV)/installing && $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e $(1) \
+	touch $(VENV)/installing && $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$(1)]' \
 	&& rm $(VENV)/installing && touch $(2)
 
 $(STAMP): requirements.lock pyproject.toml $(GONE)
-	$(call install,'.[report$(comma)picture]',$(STAMP))
+	$(call install,report$(comma)picture,$(STAMP))
 
-$(DEV_STAMP): $(STAMP)
-	$(call install,'.[report$(comma)picture$(comma)dev]',$(DEV_STAMP))
+# What development needs holds what reports need: one installation makes both stamps.
+$(DEV_STAMP): requirements.lock pyproject.toml $(GONE)
+	$(call install,report$(comma)picture$(comma)dev,$(STAMP) $(DEV_STAMP))
 
 .PHONY: report test lab pdf colab submission lint bench format lock clean help gone

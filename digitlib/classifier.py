@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -13,9 +14,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from digitlib import model, training
+from digitlib.augmentation import enlarge
 from digitlib.errors import ParameterError, RunError
 from digitlib.recipes import from_dict, get_recipe
 from digitlib.scaling import PixelScaler
+
+OVERRIDES = ("epochs", "batch_size", "learning_rate")  # settings that are parameters too
 
 
 class DigitClassifier(ClassifierMixin, BaseEstimator):
@@ -34,6 +38,12 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         In place of the recipe's.
     learning_rate : float or None, default=None
         In place of the recipe's.
+    changes : dict or None, default=None
+        Other settings in place of the recipe's, such as ``{"dropout": 0.3}``.
+    network : callable or None, default=None
+        A network of your own: ``network(side, n_classes)`` returns a :class:`torch.nn.Module` that
+        maps float32 images (n, 1, side, side) to scores (n, n_classes), logits or
+        log-probabilities. The recipe says how it is trained.
 
     Attributes
     ----------
@@ -65,6 +75,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         epochs=None,
         batch_size=None,
         learning_rate=None,
+        changes=None,
+        network=None,
     ):
         self.recipe = recipe
         self.random_state = random_state
@@ -72,6 +84,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.changes = changes
+        self.network = network
 
     def fit(self, X, y, eval_set=None, scale_on=None, on_epoch=None):
         """Train on `X`, `y`.
@@ -121,21 +135,12 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         )
         with training.one_thread(), training.own_stream(device):
             if recipe.rewrites:
-                from digitlib.augmentation import (
-                    enlarge,
-                )  # scipy and Pillow, which other recipes do without
-
                 X, targets = enlarge(X, targets, self.classes_, recipe, generator)
-            network = model.build(recipe, side, len(self.classes_), generator).to(device)
+            network, own_random = self._build(recipe, side, seed, generator, device)
             held_out = None if eval_set is None else self._held_out(*eval_set, side, device)
+            x, y = self._images(X, side, device), torch.from_numpy(targets).to(device)
             self.history_ = training.train(
-                network,
-                self._images(X, side, device),
-                torch.from_numpy(targets).to(device),
-                recipe,
-                generator,
-                held_out,
-                on_epoch,
+                network, x, y, recipe, generator, held_out, on_epoch, own_random
             )
         self.network_ = network.cpu()
         for layer in (
@@ -173,15 +178,31 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
     # ---- settings --------------------------------------------------------------------------------
 
     def settings(self):
-        """The :class:`Recipe` with this estimator's overrides applied; raises ParameterError for a
-        value out of range.
-        """
-        overrides = {
-            name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate")
-        }
-        return get_recipe(self.recipe).changed(
-            **{name: value for name, value in overrides.items() if value is not None}
-        )
+        """The :class:`Recipe` with this estimator's overrides applied, checked."""
+        overrides = {name: getattr(self, name) for name in OVERRIDES}
+        given = {name: value for name, value in overrides.items() if value is not None}
+        recipe = get_recipe(self.recipe)
+        if self.network is not None:
+            if not recipe.learned:
+                raise ParameterError(
+                    f"recipe {recipe.name} trains no network; network= takes another recipe, such"
+                    " as coursework"
+                )
+            given["network"] = "own"
+        recipe = recipe.changed(**(self.changes or {}), **given)
+        if recipe.network == "own" and self.network is None:
+            raise ParameterError("network='own' needs a function: DigitClassifier(network=build)")
+        return recipe
+
+    def _build(self, recipe, side, seed, generator, device):
+        """The network with its first weights, and what its random numbers come from."""
+        if self.network is None:
+            network = model.build(recipe, side, len(self.classes_), generator)
+            return network.to(device), nullcontext
+        own_random = training.OwnRandom(seed, device)
+        with own_random():
+            network = model.own(self.network, side, len(self.classes_))
+        return network.to(device), own_random
 
     def _device(self):
         if self.device == "auto":
@@ -224,21 +245,21 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             f"network.{name}": value.contiguous()
             for name, value in self.network_.state_dict().items()
         }
-        tensors |= {
-            "scaler.mean": torch.tensor(self.scaler_.mean_),
-            "scaler.scale": torch.tensor(self.scaler_.scale_),
-        }
-        header = {
-            "recipe": self.recipe_.as_dict(),
-            "classes": self.classes_.tolist(),
-            "history": self.history_,
-            **metadata,
-        }
+        for name in ("mean", "scale"):
+            tensors[f"scaler.{name}"] = torch.tensor(getattr(self.scaler_, f"{name}_"))
+        header = {"recipe": self.recipe_.as_dict(), "classes": self.classes_.tolist()}
+        header |= {"history": self.history_, **metadata}
         save_file(tensors, path, {key: json.dumps(value) for key, value in header.items()})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path, network=None):
         """A fitted classifier from what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+        network : callable or None
+            That builds the network, if it is one of your own.
 
         Raises
         ------
@@ -249,31 +270,25 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             with safe_open(path, "pt") as file:
                 header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
-            classifier = cls(recipe=from_dict(header["recipe"]))
+            classifier = cls(recipe=from_dict(header["recipe"]), network=network)
             classifier._restore(header, tensors)
         except Exception as error:
-            said = " ".join(
-                f"{type(error).__name__}: {error}".split()
-            )  # torch lists what does not fit on lines of their own
+            # torch lists what does not fit on lines of their own.
+            said = " ".join(f"{type(error).__name__}: {error}".split())
             raise RunError(f"{path}: not a digitlib weights file ({said}); train again") from error
         classifier.metadata_ = header
         return classifier
 
     def _restore(self, header, tensors):
-        self.recipe_, self.classes_, self.history_ = (
-            self.recipe,
-            np.array(header["classes"]),
-            header["history"],
-        )
+        self.recipe_, self.history_ = self.recipe, header["history"]
+        self.classes_ = np.array(header["classes"])
         self.scaler_ = PixelScaler(self.recipe_.scaling)
-        self.scaler_.mean_, self.scaler_.scale_ = (
-            tensors.pop(f"scaler.{name}").numpy() for name in ("mean", "scale")
-        )
+        for name in ("mean", "scale"):
+            setattr(self.scaler_, f"{name}_", tensors.pop(f"scaler.{name}").numpy())
         self.n_features_in_ = len(self.scaler_.mean_)
-        self.network_ = model.build(
-            self.recipe_, math.isqrt(self.n_features_in_), len(self.classes_)
-        )
-        self.network_.load_state_dict(
-            {key.removeprefix("network."): value for key, value in tensors.items()}
-        )
-        self.network_.to(memory_format=torch.channels_last)
+        side, cpu = math.isqrt(self.n_features_in_), torch.device("cpu")
+        self.network_, _ = self._build(self.recipe_, side, 0, None, cpu)
+        weights = {key.removeprefix("network."): value for key, value in tensors.items()}
+        self.network_.load_state_dict(weights)
+        if self.network is None:
+            self.network_.to(memory_format=torch.channels_last)

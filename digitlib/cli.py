@@ -1,8 +1,10 @@
 """The commands that ``make`` calls: ``python -m digitlib``."""
 
+import importlib
 import os
 import signal
 import sys
+from pathlib import Path
 
 import click
 
@@ -10,157 +12,197 @@ import digitlib
 from digitlib.errors import DigitlibError, NotebookFailed
 from digitlib.recipes import RECIPES
 
-# A command imports its room when it is called: help and bad input are answered without torch.
+
+def _room(name):
+    """The module ``digitlib.<name>``, imported when a command needs it: help need not wait."""
+    return importlib.import_module(f"digitlib.{name}")
 
 
-@click.group(no_args_is_help=False, help=digitlib.__doc__)
-@click.version_option(digitlib.__version__, prog_name="digitlib", message="%(prog)s %(version)s")
-def main_group():
-    """Handwritten-digit recognition with reports that can be recomputed."""
+def _option(flag, metavar, text, default=None, **settings):
+    """An option whose value stays text: whoever uses it checks it and names what is allowed."""
+    if default is not None:
+        settings |= {"default": default, "show_default": True}
+    return click.option(flag, metavar=metavar, help=text, **settings)
 
 
-def _option(name, default=None, **attributes):
-    shown = {"show_default": default is not None} | attributes
-    return click.option(f"--{name}", default=default, **shown)
+_run_code = click.option(
+    "--run-code", is_flag=True, help="let the run's own model.py be executed, if you trust it"
+)
 
 
-@main_group.command()
-@_option("name", metavar="NAME", help="Folder under reports/ (the recipe's name if not given).")
-@_option("recipe", "coursework", metavar="RECIPE", help=f"One of {', '.join(RECIPES)}.")
-@_option("seed", "0", metavar="N", help="Seed of weights, order and dropout.")
-@_option("splits", "4", metavar="N", help="Folds.")
-@_option("epochs", metavar="N", help="Passes over the training images (else the recipe's).")
-@_option("source", "bundled", metavar="SOURCE", help="bundled, uci, sklearn or a CSV file.")
-@_option("scaling", "train", metavar="ROWS", help="Rows for the scaler: train, or all (leaky).")
-@click.option("--compare", is_flag=True, help="Also competitors, new writers, learning curve.")
-def report(name, compare, **parameters):
-    """Run the notebooks and write reports/NAME/."""
-    from digitlib.reporting import report as reports
-
-    name = parameters["recipe"] if name is None else name
-    folder = reports.make_report(name, reports.check_parameters(**parameters), compare=compare)
-    click.echo(reports.summary(folder))
-    click.echo(f"open {folder / 'index.html'}")
+@click.group(help=digitlib.__doc__, no_args_is_help=False)
+@click.version_option(digitlib.__version__, message="digitlib %(version)s")
+def commands():
+    """All commands, for click."""
 
 
-@main_group.command()
-@click.argument("folder")
-@click.option("--all", "everything", is_flag=True, help="Also with data; writes checks.json.")
-def check(folder, everything):
-    """Check a finished report from its own files."""
-    from digitlib import checks
+@commands.command(help="Run the notebooks and write reports/NAME/.")
+@_option("--name", "NAME", "folder under reports/ (default: the recipe's name)")
+@_option("--recipe", "RECIPE", ", ".join(RECIPES), "coursework")
+@_option("--seed", "N", "seed of weights, order and dropout", "0")
+@_option("--splits", "N", "folds", "4")
+@_option("--folds", "KIND", "how folds are made: kfold or stratified", "kfold")
+@_option(
+    "--set", "SETTING=VALUE", "change a setting of the recipe; as often as you like", multiple=True
+)
+@_option("--model", "FILE.py[:NAME]", "a function of yours that takes seed, returns a classifier")
+@_option("--epochs", "N", "passes over the training images (default: the recipe's)")
+@_option("--source", "SOURCE", "bundled, uci, sklearn or a CSV file", "bundled")
+@_option("--scaling", "ROWS", "rows the scaler may see: train, or all (leaky)", "train")
+@click.option(
+    "--compare", is_flag=True, help="also run 4_compare: competitors, new writers, learning curve"
+)
+def report(name, compare, set, **parameters):
+    """Check the parameters, make the report, say what came out."""
+    making = _room("reporting.report")
+    checked = making.check_parameters(changes=set, **parameters)
+    usual = (
+        Path(parameters["model"].split(":")[0]).stem
+        if parameters["model"]
+        else parameters["recipe"]
+    )
+    folder = making.make_report(usual if name is None else name, checked, compare=compare)
+    index = _room("reporting.index")
+    print(index.verdict(folder))
+    print(index.checks_summary(folder))
+    print(f"open {folder / 'index.html'}")
 
-    results = checks.check_folder(folder, everything=everything)
-    click.echo("\n".join(map(str, results)))
+
+@commands.command(help="Check a finished report from its own files, such as reports/coursework.")
+@click.argument("folder", metavar="FOLDER")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="also what needs data and a little training; writes checks.json",
+)
+@_run_code
+def check(folder, everything, run_code):
+    """Print one line for each check; 1 if one did not pass."""
+    checks = _room("checks")
+    results = checks.check_folder(folder, everything=everything, run_code=run_code)
+    print(*results, sep="\n")
     if everything:
         checks.write(folder, results)
     return int(not all(result.passed for result in results))
 
 
-@main_group.command()
-@_option("run", metavar="FOLDER", help="A finished report to set against the others.")
-@_option("recipes", "quick", metavar="NAMES", help="quick, all, or names with commas between.")
-@_option("source", metavar="SOURCE", help="As for report (the run's, else bundled).")
-def compare(run, recipes, source):
-    """Measure recipes and competitors on the same rows."""
-    from digitlib import compare as comparisons
-    from digitlib import load_digits, runs
-
-    run = None if run is None else runs.load(run)
+@commands.command(help="Set recipes and competitors against each other on the same rows.")
+@_option("--run", "FOLDER", "a finished report to set against the others")
+@_option("--recipes", "NAMES", "quick, all, or names with commas between", "quick")
+@_option("--source", "SOURCE", "as for report (default: the run's, else bundled)")
+@_run_code
+def compare(run, recipes, source, run_code):
+    """Print the table of a comparison and what follows from it."""
+    comparing = _room("compare")
+    run = None if run is None else _room("runs").load(run, run_code=run_code)
     source = source or ("bundled" if run is None else run.info["data"]["source"])
-    comparison = comparisons.compare(load_digits(source), run, recipes)
-    lines = [comparisons.as_text(comparison), *comparisons.conclude(comparison)]
-    click.echo("\n".join(lines))
+    comparison = comparing.compare(digitlib.load_digits(source), run, recipes)
+    print(comparing.as_text(comparison), *comparing.conclude(comparison), sep="\n")
 
 
-@main_group.command()
-@_option("name", required=True, metavar="NAME", help="Folder under reports/.")
-@_option("browser", metavar="PATH", help="Chromium or Chrome (searched for if not given).")
-@click.option("--code", is_flag=True, help="Print the code too.")
+@commands.command(help="Print a finished report as reports/NAME/NAME.pdf.")
+@_option("--name", "NAME", "folder under reports/", required=True)
+@_option("--browser", "PATH", "Chromium or Chrome (default: searched for)")
+@click.option("--code", is_flag=True, help="print the code too")
 def pdf(name, browser, code):
-    """Print a finished report as reports/NAME/NAME.pdf."""
-    from digitlib.reporting import pdf as printing
-
-    click.echo(printing.make_pdf(name, browser=browser, code=code))
+    """Print where the PDF is."""
+    print(_room("reporting.pdf").make_pdf(name, browser=browser, code=code))
 
 
-@main_group.command()
-@click.argument("pictures", nargs=-1)
-@_option("run", metavar="FOLDER", help="The run, such as reports/best (the newest if not given).")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_option("images", metavar="FILE", help="A labelled set in MNIST's format, with --labels.")
-@_option("labels", metavar="FILE", help="Its labels.")
-def predict(**options):
-    """Read handwritten digits in PICTURES: PNG, JPEG, ..., one digit or several in a line."""
-    from digitlib import reading
+@commands.command(
+    help="Read handwritten digits in pictures (PNG, JPEG ...): one, or some in a line."
+)
+@click.argument("pictures", nargs=-1, metavar="[PICTURE]...")
+@_option("--run", "FOLDER", "the run, such as reports/best (default: the newest)")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@_option(
+    "--images", "FILE", "a labelled set in MNIST's format, with --labels: accuracy and confusions"
+)
+@_option("--labels", "FILE", "its labels")
+@_run_code
+def predict(pictures, **options):
+    """Print what was read."""
+    _room("reading").predict(pictures, **options)
 
-    reading.predict(**options)
 
-
-@main_group.command()
-@_option("out", "dist/colab", metavar="FOLDER", help="Where to write them.")
-@_option("repo", metavar="OWNER/NAME", help="Install from this GitHub repository, with badges.")
+@commands.command(help="Write notebooks that carry digitlib with them: Colab, Kaggle, any Jupyter.")
+@_option("--out", "FOLDER", "where to write them", "dist/colab")
+@_option("--repo", "OWNER/NAME", "install from this GitHub repository instead, with badges")
 def colab(out, repo):
-    """Write notebooks that carry digitlib with them: for Colab, Kaggle, any Jupyter."""
-    from digitlib.handin import colab as carried
-
-    for path in carried.build(out, repo):
-        click.echo(f"{path}  {path.stat().st_size:,} bytes")
+    """Print what was written."""
+    for path in _room("handin.colab").build(out, repo):
+        print(f"{path}  {path.stat().st_size:,} bytes")
 
 
-@main_group.command()
-@_option("name", required=True, metavar="NAME", help="Folder under reports/.")
-@_option("authors", required=True, metavar="AUTHORS", help="As they shall stand on the title page.")
-@_option("course", required=True, metavar="COURSE", help="The course.")
-@_option("title", required=True, metavar="TITLE", help="The title.")
-@_option("out", "dist", metavar="FOLDER", help="Where to write it.")
-@click.option("--any-code", is_flag=True, help="Although the code is not what is committed.")
+@commands.command(help="Pack reports/NAME into one file to hand in.")
+@_option("--name", "NAME", "folder under reports/", required=True)
+@_option("--authors", "AUTHORS", "as they shall stand on the title page", required=True)
+@_option("--course", "COURSE", "the course", required=True)
+@_option("--title", "TITLE", "the title", required=True)
+@_option("--out", "FOLDER", "where to write it", "dist")
+@click.option(
+    "--any-code",
+    is_flag=True,
+    help="hand in although the run's code is not what is committed; the manifest notes it",
+)
 def submission(name, out, any_code, **title_page):
-    """Pack reports/NAME into one file to hand in."""
-    from digitlib.handin import submission as packing
-
+    """Print what is to be known of the file, and where it is."""
+    packing = _room("handin.submission")
     path, notes = packing.make_submission(name, title_page, out=out, any_code=any_code)
-    click.echo("\n".join([*(f"note: {note}" for note in notes), f"hand in {path}"]))
+    for note in notes:
+        print(f"note: {note}")
+    print(f"hand in {path}")
 
 
-@main_group.command()
+@commands.command(help="Does what a submission claims hold? For graders.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE.zip...")
-@click.option("--retrain", is_flag=True, help="Train again with the recorded seeds, and compare.")
-@_option("csv", metavar="MARKS.csv", help="Write one line per submission.")
-@_option("out", ".", metavar="FOLDER", help="Where verdict.html and verdict.json go.")
-@_option("jobs", type=int, metavar="N", help="Submissions at once (one per core if not given).")
+@click.option(
+    "--retrain",
+    is_flag=True,
+    help="train again with our own code and the recorded seeds, and compare",
+)
+@_option("--csv", "MARKS.csv", "write one line per submission")
+@_option("--out", "FOLDER", "where verdict.html and verdict.json go", ".")
+@_option("--jobs", "N", "submissions at once (default: one per core)", type=int)
 def verify(files, retrain, csv, out, jobs):
-    """Tell graders whether what a submission claims holds."""
-    from digitlib.handin import verify as verdicts
-
-    return verdicts.verify_files(files, retrain=retrain, marks=csv, out=out, jobs=jobs)
+    """Judge each file; the exit code is the judge's."""
+    judge = _room("handin.verify")
+    return judge.verify_files(files, retrain=retrain, marks=csv, out=out, jobs=jobs)
 
 
 def main(arguments=None):
-    """Run one command and end the process.
+    """Run one command and exit.
 
-    Exit code 0; 1: a run failed; 2: bad input; 130: interrupted; 141: nobody reads the output.
+    Exit codes: 0; 1, a run failed; 2, bad input; 130, interrupted; 141, nobody reads the output.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` cleans up as Ctrl-C does
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    code, said = 2, None
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with main_group.make_context("digitlib", words) as context:
-            code = main_group.invoke(context)
-    except click.exceptions.Exit as end:  # of --help and --version
-        code = end.exit_code
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "digitlib"
-        said = f"{error.format_message().rstrip('.')} (see {command} --help)"
+        # Not commands.main(), which has its own words and exit codes for errors and interrupts.
+        with commands.make_context("digitlib", arguments) as context:
+            sys.exit(commands.invoke(context))
+    except click.exceptions.Exit as done:  # --help, --version
+        sys.exit(done.exit_code)
+    except click.UsageError as error:  # without a context: a command's option lacks its value
+        path = error.ctx.command_path if error.ctx else f"digitlib {arguments[0]}"
+        _fail(2, f"{_one_line(error)} (see {path} --help)")
     except DigitlibError as error:
-        said = error
+        _fail(2, error)
     except NotebookFailed as error:
-        code, said = 1, error
+        _fail(1, error)
     except KeyboardInterrupt:
-        code = 130
-        said = "interrupted; finished folds are kept, the same command goes on from them"
+        _fail(130, "interrupted; finished folds are kept, the same command goes on from them")
     except BrokenPipeError:  # whoever read the output has gone; what a shell calls SIGPIPE
         os._exit(141)
-    if said is not None:
-        print(f"digitlib: {said}", file=sys.stderr)
+
+
+def _fail(code, message):
+    print(f"digitlib: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def _one_line(error):
+    """Click's words in the style of our own: one line, a small letter first, no full stop."""
+    words = " ".join(error.format_message().split()).removesuffix(".")
+    return words[:1].lower() + words[1:]

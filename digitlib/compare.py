@@ -1,14 +1,13 @@
-"""Comparison: recipes and other classifiers on the same rows, tested in pairs; a learning curve.
+"""Comparison: recipes and competitors on the same rows, tested in pairs, and a learning curve."""
 
-Expect, of 5,620 rows in 4 folds: 1-nearest-neighbour 98.56 %, RBF SVC 99.25 %, logistic regression
-97.10 %. What was measured before under the same facts comes from the user's cache folder.
-"""
-
+import logging
 import pickle
+import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import product
 
 import joblib
 import numpy as np
@@ -26,20 +25,23 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
-from digitlib import metrics
+from digitlib import metrics, runs
 from digitlib.classifier import DigitClassifier
-from digitlib.crossval import cross_validate
+from digitlib.crossval import FOLDS, cross_validate
 from digitlib.errors import ParameterError
 from digitlib.recipes import RECIPES, get_recipe
 from digitlib.runs import code_hash
-from digitlib.sources import remember
+from digitlib.sources import cache_folder
 
-BUDGET = 10.0  # seconds of cross-validation above which a recipe is compared only by name
+BUDGET = 10.0  # seconds; a recipe expected to take longer is compared only when asked for by name
 SHARES = (0.125, 0.25, 0.5)  # of the training rows; the whole is what a run has measured
 
 
 class HardVotes(ClassifierMixin, BaseEstimator):
-    """`estimator` with probability 1 for what it predicts: an SVC has none, accuracy needs none."""
+    """`estimator` with probability 1 for whatever it predicts.
+
+    An SVC has no probabilities of its own, and accuracy needs none.
+    """
 
     def __init__(self, estimator):
         self.estimator = estimator
@@ -60,7 +62,7 @@ class HardVotes(ClassifierMixin, BaseEstimator):
 
 
 def competitors():
-    """The classifiers that a recipe has to beat, by name; scikit-learn's defaults but for these."""
+    """The classifiers that a recipe has to beat, by name; scikit-learn's defaults otherwise."""
     return {
         "majority class": DummyClassifier(strategy="most_frequent"),
         "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
@@ -72,16 +74,28 @@ def competitors():
     }
 
 
-# ---- one classifier ------------------------------------------------------------------------------
+# joblib computes a damaged entry anew, and would print a traceback about it.
+logging.getLogger("joblib").setLevel(logging.ERROR)
+
+
+# ---- measured once -------------------------------------------------------------------------------
 
 
 @dataclass
 class Measured:
     """One classifier under one protocol.
 
-    ``rows``, ``folds``, ``predicted`` (n,); ``seconds`` to train and predict all folds;
-    ``milliseconds`` to predict 1,000 images; ``bytes`` of one fitted classifier, pickled; ``created``
-    (UTC date).
+    Attributes
+    ----------
+    rows, folds, predicted : ndarray of shape (n,)
+    seconds : float
+        To train and predict all folds.
+    milliseconds : float
+        To predict 1,000 images.
+    bytes : int
+        Of one fitted classifier, pickled.
+    created : str
+        UTC date.
     """
 
     rows: np.ndarray
@@ -92,17 +106,60 @@ class Measured:
     bytes: int
     created: str
 
+    def right(self, y):
+        """Whether each row was predicted as its label in `y`, those of the whole data."""
+        return self.predicted == y[self.rows]
 
-def measure(estimator, digits, protocol="folds", n_splits=4, random_state=30):
-    """Cross-validate `estimator`, or take what was measured under the same facts from the cache.
+
+def remembered(compute, facts, classifier, digits):
+    """What ``compute(facts, classifier, digits)`` gives, from the user's cache if it is there.
 
     Parameters
     ----------
-    estimator : estimator
+    compute : callable
+        A function of a module; when its code changes, what it computed is forgotten.
+    facts : dict
+        From :func:`decisive`. A fact left out there is a wrong result later.
+    classifier, digits
+        Not part of the key.
+    """
+    try:
+        memory = joblib.Memory(str(cache_folder()), verbose=0)
+        return memory.cache(compute, ignore=["classifier", "digits"])(facts, classifier, digits)
+    except OSError as error:  # costs only the cache
+        where = cache_folder()
+        print(f"digitlib: the result could not be cached in {where} ({error})", file=sys.stderr)
+        return compute(facts, classifier, digits)
+
+
+def decisive(classifier, digits, **split):
+    """All that decides what `classifier` learns from `digits` split so: a dictionary.
+
+    Data, parameters, versions and, if the classifier is ours, code.
+    """
+    packages = ["numpy", "scipy", "scikit-learn"]
+    facts = {"data": digits.sha256, "split": split, "class": type(classifier).__name__}
+    if isinstance(classifier, DigitClassifier):
+        packages.append("torch")
+        settings = classifier.settings().as_dict()
+        own = (settings, classifier.random_state, classifier.device)
+        facts |= {"parameters": repr(own), "code": code_hash()}
+    else:
+        parameters = classifier.get_params().items()
+        facts["parameters"] = {name: repr(value) for name, value in parameters}
+    return facts | {"versions": {name: version(name) for name in packages}}
+
+
+def measure(classifier, digits, protocol="folds", n_splits=4, random_state=30, folds="kfold"):
+    """Cross-validate `classifier`, or take the result from the cache.
+
+    Parameters
+    ----------
+    classifier : estimator
         With ``predict_proba``.
     digits : Bunch
         From :func:`digitlib.load_digits`.
-    protocol, n_splits, random_state
+    protocol, n_splits, random_state, folds
         As for :func:`digitlib.cross_validate`.
 
     Returns
@@ -112,63 +169,71 @@ def measure(estimator, digits, protocol="folds", n_splits=4, random_state=30):
     split = {"protocol": protocol}
     if protocol == "folds":
         split |= {"n_splits": n_splits, "random_state": random_state}
-    facts = {"data": digits.sha256, **split, **decisive(estimator)}
-    return remember(_measured, ["estimator", "digits"])(facts, estimator, digits, **split)
+        split |= {"folds": folds} if folds != "kfold" else {}
+    if _has_own_code(classifier):
+        return _measure(decisive(classifier, digits, **split), classifier, digits)
+    return remembered(_measure, decisive(classifier, digits, **split), classifier, digits)
 
 
-def _measured(facts, estimator, digits, protocol, **split):
+def _has_own_code(classifier):
+    """Whether code of the user's decides the result, which a memory could not tell from another."""
+    parts = [classifier, *classifier.get_params().values()]
+    known = ("sklearn.", "digitlib.", "numpy", "builtins")
+    return any(callable(p) or not type(p).__module__.startswith(known) for p in parts)
+
+
+def _measure(facts, classifier, digits):
+    split = facts["split"]
+    if split["protocol"] == "writers":
+        split = {**split, "writers": digits.writers}
     # Folds train side by side; two threads inside each would get in each other's way.
     with threadpool_limits(1):
-        result = cross_validate(
-            estimator,
-            digits.data,
-            digits.target,
-            progress="off",
-            protocol=protocol,
-            **split,
-            writers=digits.writers if protocol == "writers" else None,
-        )
-        weight = _weigh(result.estimators[0], digits.data)
-    today = f"{datetime.now(UTC):%Y-%m-%d}"
-    return Measured(result.rows, result.folds, result.predicted, result.seconds, *weight, today)
+        result = cross_validate(classifier, digits.data, digits.target, progress="off", **split)
+        milliseconds, size = _weigh(result.estimators[0], digits.data)
+    today, rows = f"{datetime.now(UTC):%Y-%m-%d}", (result.rows, result.folds, result.predicted)
+    return Measured(*rows, result.seconds, milliseconds, size, today)
 
 
-def decisive(estimator):
-    """All that decides what `estimator` learns from given rows, as a dictionary of text."""
-    packages = ["numpy", "scipy", "scikit-learn"]
-    facts = {"class": type(estimator).__name__, "parameters": repr(sorted_parameters(estimator))}
-    if isinstance(estimator, DigitClassifier):
-        packages.append("torch")
-        settings = (estimator.settings(), estimator.random_state, estimator.device)
-        facts |= {"parameters": repr(settings), "code": code_hash()}
-    return facts | {"versions": {name: version(name) for name in packages}}
-
-
-def sorted_parameters(estimator):
-    """Names and values of an estimator's parameters, its parts' included, as text, in order."""
-    return [(name, repr(value)) for name, value in sorted(estimator.get_params().items())]
-
-
-def _weigh(estimator, X):
-    """Milliseconds to predict 1,000 rows (the best of three), and bytes of the estimator."""
+def _weigh(classifier, X):
+    """Milliseconds to predict 1,000 rows (the best of three), and bytes of the classifier."""
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        estimator.predict(X[:1000])
+        classifier.predict(X[:1000])
         times.append(time.perf_counter() - start)
-    return 1000 * min(times) * 1000 / len(X[:1000]), len(pickle.dumps(estimator))
+    return 1000 * min(times) * 1000 / len(X[:1000]), len(pickle.dumps(classifier))
 
 
 def measure_run(run):
     """The cross-validation that a :class:`digitlib.runs.Run` holds; nothing is trained."""
-    estimator = run.load_fold(1)
-    weight = _weigh(estimator, np.zeros((1000, estimator.n_features_in_), dtype=np.uint8))
+    weight = np.nan, 0  # of a model that could not be kept
+    if not run.info["model"].get("kept"):
+        classifier = run.fitted(1)
+        some = np.zeros((1000, classifier.n_features_in_), dtype=np.uint8)
+        weight = _weigh(classifier, some)
     seconds, created = run.info["seconds"]["cross_validation"], run.info["created"][:10]
     return Measured(run.row, run.folds, run.predicted, seconds, *weight, created)
 
 
+# ---- which recipes -------------------------------------------------------------------------------
+
+
+def expected_seconds(digits, n_splits=4, run=None):
+    """How long a cross-validation of each recipe may take, in seconds by name.
+
+    The recipes' reference seconds, scaled by the number of rows trained on; or, for the rows of a
+    `run`, by how long that took.
+    """
+    scale = len(digits.target) / 5620 * (n_splits - 1) / 3
+    known = None if run is None or run.own else RECIPES.get(run.info["recipe"]["name"])
+    if known is not None:
+        epochs = run.info["recipe"].get("epochs", 1) / (known.epochs or 1)
+        scale = run.info["seconds"]["cross_validation"] / (known.seconds * epochs)
+    return {name: recipe.seconds * scale for name, recipe in RECIPES.items()}
+
+
 def choose_recipes(recipes, budget, digits, n_splits=4, run=None):
-    """Names of the recipes to compare, and a dict of those left out with their expected seconds.
+    """Names of the recipes to compare, and those left out with the seconds they would take.
 
     Parameters
     ----------
@@ -177,10 +242,9 @@ def choose_recipes(recipes, budget, digits, n_splits=4, run=None):
         commas between.
     budget : float
     digits : Bunch
-        Their number scales the expected seconds.
     n_splits : int
     run : Run or None
-        A run that is measured already; its time tells how fast this machine is.
+        Its recipe is measured already, and its time tells how fast this machine is.
 
     Raises
     ------
@@ -191,26 +255,30 @@ def choose_recipes(recipes, budget, digits, n_splits=4, run=None):
         return list(RECIPES), {}
     if recipes != "quick":
         return [get_recipe(name.strip()).name for name in recipes.split(",")], {}
-    known = None if run is None else run.info["recipe"]["name"]
-    pace = len(digits.target) / 5620 * (n_splits - 1) / 3  # rows that are trained on, in all folds
-    expected = {name: recipe.seconds * pace for name, recipe in RECIPES.items()}
-    if known in expected and run.info["recipe"] == RECIPES[known].as_dict():
-        machine = run.info["seconds"]["cross_validation"] / expected[known]
-        expected = {name: seconds * machine for name, seconds in expected.items()}
-    expected.pop(known, None)
+    expected = expected_seconds(digits, n_splits, run)
+    if run is not None:
+        expected.pop(runs.label(run.info), None)
     slow = {name: seconds for name, seconds in expected.items() if seconds > budget}
     return [name for name in expected if name not in slow], slow
-
-
-# ---- the comparison ------------------------------------------------------------------------------
 
 
 @dataclass
 class Comparison:
     """What :func:`compare` found.
 
-    ``reference`` (a name), ``table``, ``pairs`` (the reference against each other one) and
-    ``left_out`` (dict: recipes that were too slow, and the seconds they would have taken).
+    Attributes
+    ----------
+    reference : str
+        Its name.
+    table : DataFrame
+        One line per classifier, the most accurate first: ``correct``, ``total``, ``accuracy``,
+        ``low``, ``high``, ``writers``, ``writers low``, ``writers high`` (0..1, NaN if the data
+        does not tell writers apart), ``seconds``, ``milliseconds``, ``bytes``, ``ours``,
+        ``measured``.
+    pairs : DataFrame
+        The reference against each other one.
+    left_out : dict
+        Recipes too slow to be compared, with the seconds they would have taken.
     """
 
     reference: str
@@ -238,115 +306,100 @@ def compare(digits, run=None, recipes="quick", budget=BUDGET, seed=0, n_splits=4
     Returns
     -------
     Comparison
-        ``table``: the most accurate first; ``correct``, ``total``, ``accuracy``, ``low``, ``high``,
-        ``writers``, ``writers low``, ``writers high`` (0..1, NaN if the data does not tell writers
-        apart), ``seconds``, ``milliseconds``, ``bytes``, ``ours``, ``measured``.
     """
-    reference = None
+    folds = "kfold"
     if run is not None:
         if run.info["data"]["sha256"] != digits.sha256:
             raise ParameterError(
                 "run: it was made on other data than is loaded; load the source that its run.json"
                 " names"
             )
-        seed, n_splits, random_state = (
-            run.info["parameters"][name] for name in ("seed", "splits", "split_seed")
-        )
-        reference = run.info["recipe"]["name"]
+        parameters = run.info["parameters"]
+        seed, n_splits, random_state = (parameters[n] for n in ("seed", "splits", "split_seed"))
+        folds = parameters.get("folds", "kfold")
     names, left_out = choose_recipes(recipes, budget, digits, n_splits, run)
-    ours = {name: DigitClassifier(name, random_state=seed) for name in names}
-    classifiers, measured = {**competitors(), **ours}, {}
+    classifiers = competitors() | {name: DigitClassifier(name, seed) for name in names}
+    reference, measured = None, {}
     if run is not None:
+        reference = runs.label(run.info)
         classifiers[reference] = run.classifier()
         measured[reference, "folds"] = measure_run(run)
     protocols = ["folds"] + ["writers"] * ({"train", "test"} <= set(digits.writers))
-    for name, classifier in classifiers.items():
-        for key in ((name, protocol) for protocol in protocols):
-            if key not in measured:
-                measured[key] = measure(classifier, digits, key[1], n_splits, random_state)
-    rows = [_summary(name, measured, digits.target) for name in classifiers]
-    table = pd.DataFrame(rows, index=pd.Index(classifiers, name="classifier"))
+    for key in product(classifiers, protocols):
+        if key not in measured:
+            split = key[1], n_splits, random_state, folds if folds in FOLDS else "kfold"
+            measured[key] = measure(classifiers[key[0]], digits, *split)
+    table = pd.DataFrame({name: _summary(name, measured, digits.target) for name in classifiers})
+    table = table.T.infer_objects().rename_axis("classifier")
     table["ours"] = [isinstance(classifiers[name], DigitClassifier) for name in table.index]
     table = table.sort_values(["accuracy", "seconds"], ascending=[False, True])
     reference = reference or table.index[table["ours"]][0]
-    others = [name for name in table.index if name != reference]
-    pairs = _pairs(reference, others, measured, digits.target)
+    pairs = _pairs(reference, table.index.drop(reference), measured, digits.target)
     return Comparison(reference, table, pairs, left_out)
 
 
 def _summary(name, measured, y):
-    """The row of a classifier in the table of :func:`compare`."""
-    row = {}
-    for protocol, accuracy, prefix in (
-        ("folds", "accuracy", ""),
-        ("writers", "writers", "writers "),
-    ):
-        one = measured.get((name, protocol))
-        correct, total = (
-            (0, 0) if one is None else ((one.predicted == y[one.rows]).sum(), len(one.rows))
-        )
-        row |= {f"{prefix}correct": int(correct), f"{prefix}total": total}
-        interval = metrics.wilson_interval(correct, total) if total else (np.nan, np.nan)
-        row[f"{prefix}low"], row[f"{prefix}high"] = interval
-        row[accuracy] = correct / total if total else np.nan
     one = measured[name, "folds"]
-    row |= {"seconds": one.seconds, "milliseconds": one.milliseconds}
-    return row | {"bytes": one.bytes, "measured": one.created}
+    summary = {"seconds": one.seconds, "milliseconds": one.milliseconds, "bytes": one.bytes}
+    summary["measured"] = one.created
+    for protocol, share, prefix in (("folds", "accuracy", ""), ("writers", "writers", "writers ")):
+        one = measured.get((name, protocol))
+        right = np.empty(0, bool) if one is None else one.right(y)
+        interval = metrics.wilson_interval(right.sum(), len(right)) if one else (np.nan, np.nan)
+        summary[f"{prefix}correct"], summary[f"{prefix}total"] = int(right.sum()), len(right)
+        summary[share] = right.mean() if one else np.nan
+        summary[f"{prefix}low"], summary[f"{prefix}high"] = interval
+    return summary
 
 
 def _pairs(reference, others, measured, y):
-    """The reference against each other one; p-values adjusted by Holm for their number."""
-    right = {key: one.predicted == y[one.rows] for key, one in measured.items()}
-    folds, rows = measured[reference, "folds"].folds, []
-    numbers = np.unique(folds)
+    """The reference against each other classifier; p-values adjusted by Holm over all of them."""
+    right = {key: one.right(y) for key, one in measured.items()}
+    ours, folds = right[reference, "folds"], measured[reference, "folds"].folds
+    rows = {}
     for other in others:
-        ours, theirs = right[reference, "folds"], right[other, "folds"]
-        gains = [ours[folds == k].mean() - theirs[folds == k].mean() for k in numbers]
-        only_reference, only_other, p = metrics.mcnemar(ours, theirs)
-        t, t_p = metrics.corrected_resampled_t(gains, 1 / (len(numbers) - 1))
-        row = {"classifier": other, "points": 100 * np.mean(gains)}
-        row |= {"only reference": only_reference, "only other": only_other}
-        row |= {"McNemar p": p, "t": t, "t-test p": t_p, "writers McNemar p": np.nan}
-        if (reference, "writers") in right:
-            strangers = right[reference, "writers"], right[other, "writers"]
-            row["writers McNemar p"] = metrics.mcnemar(*strangers)[2]
-        rows.append(row)
-    table = pd.DataFrame(rows).set_index("classifier")
-    for column in ("McNemar p", "t-test p", "writers McNemar p"):
-        table[f"{column}, Holm"] = metrics.holm(table[column])
-    return table
-
-
-BECAUSE = {  # by McNemar, by the t-test over folds: is chance ruled out?
-    (True, True): "both tests rule out chance",
-    (True, False): "not by chance on these rows (McNemar), but it varies too much over folds to"
-    " promise that of new trainings",
-    (False, True): "steady over folds, but on too few rows to rule out chance (McNemar)",
-    (False, False): "no more than chance may give, so neither may be called better",
-}
+        theirs = right[other, "folds"]
+        gains = pd.Series(ours.astype(int) - theirs).groupby(folds).mean()
+        only_ours, only_theirs, p = metrics.mcnemar(ours, theirs)
+        t, t_p = metrics.corrected_resampled_t(gains, 1 / (len(gains) - 1))
+        by_writers = np.nan
+        if (other, "writers") in right:
+            pair = (right[name, "writers"] for name in (reference, other))
+            by_writers = metrics.mcnemar(*pair)[2]
+        rows[other] = [100 * gains.mean(), only_ours, only_theirs, t, p, t_p, by_writers]
+    tests = ["McNemar p", "t-test p", "writers McNemar p"]
+    columns = ["points", "only reference", "only other", "t", *tests]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    for test in tests:
+        table[f"{test}, Holm"] = metrics.holm(table[test])
+    return table.rename_axis("classifier")
 
 
 def conclude(comparison, level=0.05):
-    """What each line of ``comparison.pairs`` allows to conclude: sentences in the table's order."""
+    """What may be concluded from each line of ``comparison.pairs``: a list of sentences."""
     sentences, reference = [], comparison.reference
     for other, row in comparison.pairs.iterrows():
-        sure = tuple(bool(row[f"{name}, Holm"] < level) for name in ("McNemar p", "t-test p"))
         surplus = int(row["only reference"] - row["only other"])
+        if not surplus:
+            sentences.append(f"{reference} and {other} are right equally often.")
+            continue
         winner, loser = (reference, other) if surplus > 0 else (other, reference)
-        if surplus:
-            said = (
-                f"{winner} is right on {abs(surplus):,} more images than {loser}: {BECAUSE[sure]}."
-            )
-        else:
-            said = f"{reference} and {other} are right equally often."
-        sentences.append(said)
+        because = {
+            (True, True): "both tests rule out chance",
+            (True, False): "not by chance on these rows (McNemar), but it varies too much over"
+            " folds to promise that of new trainings",
+            (False, True): "steady over folds, but on too few rows to rule out chance (McNemar)",
+            (False, False): "no more than chance may give, so neither may be called better",
+        }[row["McNemar p, Holm"] < level, row["t-test p, Holm"] < level]
+        more = f"{abs(surplus):,} more images"
+        sentences.append(f"{winner} is right on {more} than {loser}: {because}.")
     return sentences
 
 
 def left_out(comparison):
     """A sentence on the recipes that were too slow to be compared; empty if none was."""
-    slow = [f"{name} (about {seconds:.0f} s)" for name, seconds in comparison.left_out.items()]
-    if not slow:
+    slow = (f"{name} (about {seconds:.0f} s)" for name, seconds in comparison.left_out.items())
+    if not comparison.left_out:
         return ""
     return f"Left out, being slow: {', '.join(slow)}; to have them, name them as recipes."
 
@@ -354,16 +407,19 @@ def left_out(comparison):
 def as_text(comparison):
     """``comparison.table`` in plain lines, for a terminal."""
     table = comparison.table
-    shown = table[["seconds", "measured"]].copy()
-    shown.insert(0, "accuracy %", 100 * table["accuracy"])
-    shown.insert(1, "new writers %", 100 * table["writers"])
-    shown.insert(3, "ms per 1,000", table["milliseconds"])
-    shown.insert(4, "kB", table["bytes"] / 1000)
-    lines = [shown.rename_axis(None).to_string(float_format="{:,.2f}".format), left_out(comparison)]
-    return "\n".join(filter(None, lines))
+    shown = {
+        "accuracy %": 100 * table["accuracy"],
+        "new writers %": 100 * table["writers"],
+        "seconds": table["seconds"],
+        "ms per 1,000": table["milliseconds"],
+        "kB": table["bytes"] / 1000,
+        "measured": table["measured"],
+    }
+    text = pd.DataFrame(shown).rename_axis(None).to_string(float_format="{:,.2f}".format)
+    return "\n".join(filter(None, [text, left_out(comparison)]))
 
 
-# ---- would more data, or more epochs, help? ------------------------------------------------------
+# ---- would more images, or more epochs, help? ----------------------------------------------------
 
 
 def learning_curve(
@@ -390,35 +446,32 @@ def learning_curve(
     DataFrame
         ``images`` (mean over folds), ``fold``, ``accuracy`` (0..1).
     """
-    info = getattr(result, "info", None)
-    seconds = result.seconds if info is None else info["seconds"]["cross_validation"]
-    within = np.cumsum(shares) * seconds <= budget
-    shares = tuple(share for share, fits in zip(shares, within, strict=True) if fits)
-    right, n_train = result.predicted == result.y, round(len(result.y) * (1 - 1 / n_splits))
-    table = [(n_train, k, right[result.folds == k].mean()) for k in range(1, n_splits + 1)]
+    seconds = (
+        result.info["seconds"]["cross_validation"] if hasattr(result, "info") else result.seconds
+    )
+    shares = tuple(np.array(shares)[np.cumsum(shares) * seconds <= budget].tolist())
+    correct = pd.Series(result.predicted == result.y)
+    folds = {round(len(correct) * (1 - 1 / n_splits)): correct.groupby(result.folds).mean()}
     if shares:
         split = {"shares": shares, "n_splits": n_splits, "random_state": random_state}
-        facts = {"data": digits.sha256, **decisive(classifier)}
-        curve = remember(_curve, ["classifier", "digits"])(facts, classifier, digits, **split)
-        table += [(n, k, a) for n, row in zip(*curve, strict=True) for k, a in enumerate(row, 1)]
-    columns = ["images", "fold", "accuracy"]
-    return pd.DataFrame(table, columns=columns).sort_values(columns[:2], ignore_index=True)
+        facts = decisive(classifier, digits, **split)
+        folds |= remembered(_curve, facts, classifier, digits)
+    rows = [(n, k, a) for n, accuracies in folds.items() for k, a in enumerate(accuracies, 1)]
+    table = pd.DataFrame(rows, columns=["images", "fold", "accuracy"])
+    return table.sort_values(["images", "fold"], ignore_index=True)
 
 
-def _curve(facts, classifier, digits, shares, n_splits, random_state):
-    """Numbers of images, and accuracies of the folds for each."""
-    folds = KFold(n_splits, shuffle=True, random_state=random_state)
+def _curve(facts, classifier, digits):
+    """Accuracies of all folds, by number of images trained on."""
+    split = facts["split"]
+    seed, n_splits = split["random_state"], split["n_splits"]
+    folds = KFold(n_splits, shuffle=True, random_state=seed)
+    options = {"train_sizes": split["shares"], "shuffle": True, "random_state": seed}
     with joblib.parallel_config("threading", n_jobs=min(joblib.cpu_count(), n_splits)):
         images, _, accuracies = sklearn_learning_curve(
-            classifier,
-            digits.data,
-            digits.target,
-            train_sizes=shares,
-            cv=folds,
-            shuffle=True,
-            random_state=random_state,
+            classifier, digits.data, digits.target, cv=folds, **options
         )
-    return images, accuracies
+    return dict(zip(images.tolist(), accuracies.tolist(), strict=True))
 
 
 def more_data(curve):
@@ -429,24 +482,21 @@ def more_data(curve):
             "Training on fewer images was left out, it would have taken too long: whether more"
             " would help cannot be told."
         )
-    (n1, a1), (n2, a2) = ((n, row.to_numpy()) for n, row in wide.iloc[-2:].iterrows())
-    gains, (e1, e2) = a2 - a1, (100 * (1 - a.mean()) for a in (a1, a2))
-    _, p = metrics.corrected_resampled_t(gains, 1 / (len(gains) - 1))
-    down = f"down in {(gains > 0).sum()} of {len(gains)} folds"
-    start = (
-        f"From {n1:,} to {n2:,} training images the error went from {e1:.2f} to {e2:.2f} %, {down}"
-    )
-    if gains.mean() <= 0 or p > 0.05:
+    (n1, n2), (a1, a2) = wide.index[-2:], wide.to_numpy()[-2:]
+    e1, e2 = (100 * (1 - accuracies.mean()) for accuracies in (a1, a2))
+    steady, p = _steadiness(a2 - a1)
+    change = f"From {n1:,} to {n2:,} training images the error went from {e1:.2f} to {e2:.2f} %"
+    if a2.mean() <= a1.mean() or p > 0.05:
         return (
-            f"{start} (p = {p:.2f}): no more than folds differ by chance, so these numbers do not"
-            " show that more images would help."
+            f"{change}, {steady} (p = {p:.2f}): no more than folds differ by chance, so these"
+            " numbers do not show that more images would help."
         )
     # Errors fall roughly as a power of the number of images (Hestness et al. 2017,
     # arXiv:1712.00409).
     ahead = e2 * (e2 / e1) ** (np.log(2) / np.log(n2 / n1))
     chance = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
     return (
-        f"{start} ({chance}). If it keeps that pace, {2 * n2:,} images would bring about"
+        f"{change}, {steady} ({chance}). If it keeps that pace, {2 * n2:,} images would bring about"
         f" {ahead:.2f} %: **more data would help**."
     )
 
@@ -458,22 +508,25 @@ def more_epochs(history):
     losses = history.pivot(index="epoch", columns="fold", values="held_out_loss")
     mean, last = losses.mean(axis=1), losses.index.max()
     best, step = mean.idxmin(), last - max(1, last // 5)
-    gains = (losses.loc[step] - losses.loc[last]).to_numpy()
-    rates = history.groupby("epoch")["learning_rate"].mean()
     if mean[last] > 1.05 * mean[best]:
         return (
             f"Held-out loss is lowest after epoch {best} ({mean[best]:.4f}) and has risen to"
             f" {mean[last]:.4f} after epoch {last}: **fewer epochs would do**."
         )
-    down = f"down in {(gains > 0).sum()} of {len(gains)} folds"
-    change = (
-        f"From epoch {step} to {last} held-out loss went from {mean[step]:.4f} to {mean[last]:.4f},"
-        f" {down}"
-    )
-    _, p = metrics.corrected_resampled_t(gains, 1 / (len(gains) - 1)) if len(gains) > 1 else (0, 1)
+    gains = (losses.loc[step] - losses.loc[last]).to_numpy()
+    steady, p = _steadiness(gains)
+    numbers = f"from {mean[step]:.4f} to {mean[last]:.4f}, {steady}"
+    change = f"From epoch {step} to {last} held-out loss went {numbers}"
     if gains.mean() > 0.05 * mean[last] and p <= 0.05:
         return f"{change}: it still falls, **more epochs would help**."
-    tail = (
-        f"the learning rate has come down to {100 * rates[last] / rates.max():.0f} % of its largest"
+    rates = history.groupby("epoch")["learning_rate"].mean()
+    return (
+        f"{change}: it has all but levelled out, more epochs alone would hardly help (the learning"
+        f" rate has come down to {100 * rates[last] / rates.max():.0f} % of its largest)."
     )
-    return f"{change}: it has all but levelled out, more epochs alone would hardly help ({tail})."
+
+
+def _steadiness(gains):
+    """In how many folds something went down, in words; and the p-value of that."""
+    p = metrics.corrected_resampled_t(gains, 1 / (len(gains) - 1))[1] if len(gains) > 1 else 1.0
+    return f"down in {(gains > 0).sum()} of {len(gains)} folds", p

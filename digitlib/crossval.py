@@ -1,6 +1,4 @@
-"""How good is a classifier on rows it has not seen? K folds, each row predicted exactly once, by a
-model that never saw it.
-"""
+"""Cross-validation: every image predicted once, by a network that never saw it."""
 
 import inspect
 import time
@@ -10,18 +8,22 @@ import joblib
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, StratifiedKFold
 
 from digitlib.data import check_splits
 from digitlib.errors import DataError, ParameterError
 from digitlib.progress import Progress
 
+FOLDS = {"kfold": KFold, "stratified": StratifiedKFold}
+
 
 @dataclass
 class Fold:
-    """What one fold leaves behind: ``number`` (from 1), ``test`` (row indices), ``probabilities``
-    (len(test), n_classes), the fitted ``estimator``, ``history`` (list of dict) and ``seconds``
-    (fit and prediction)."""
+    """What one fold leaves behind.
+
+    ``number`` (from 1), ``test`` (row indices), ``probabilities`` (len(test), n_classes), the
+    fitted ``estimator``, ``history`` (list of dict) and ``seconds`` (fit and prediction).
+    """
 
     number: int
     test: np.ndarray
@@ -98,6 +100,8 @@ def cross_validate(
     progress="auto",
     protocol="folds",
     writers=None,
+    folds="kfold",
+    cv=None,
 ):
     """Out-of-sample predictions of any classifier with ``predict_proba``: K folds, or writers it
     has never seen.
@@ -131,6 +135,11 @@ def cross_validate(
         ``"folds"``: K folds, in which a writer's images are on both sides. ``"writers"``: one fold,
         trained on the rows whose entry in `writers` is "train" and tested on those with "test", as
         the data's authors divided them; `n_splits` and `random_state` are not used.
+    folds : {"kfold", "stratified"}, default="kfold"
+        ``"stratified"``: each fold has the same share of every class.
+    cv : splitter or None
+        Any of scikit-learn's that holds out each row once, in place of `n_splits` and
+        `random_state`.
     writers : array of shape (n,) of str or None
         As in :func:`digitlib.load_digits`; for ``protocol="writers"`` only.
 
@@ -156,7 +165,9 @@ def cross_validate(
             f"{type(classifier).__name__} has no predict_proba; give a classifier that has, or wrap"
             " it in CalibratedClassifierCV"
         )
-    splits = _splits(X, y, n_splits, random_state, protocol, writers)
+    if cv is None:
+        cv = splitter(folds, n_splits, random_state)
+    splits = _splits(X, y, n_splits, cv, protocol, writers)
     if scaling not in ("train", "all"):
         raise ParameterError(f"scaling={scaling!r}: takes 'train' or 'all'")
     if scaling == "all" and "scale_on" not in inspect.signature(classifier.fit).parameters:
@@ -164,40 +175,38 @@ def cross_validate(
             f"scaling='all' has no effect on {type(classifier).__name__}; leave it at 'train'"
         )
     start = time.perf_counter()
-    bar = Progress(len(splits), progress)
-    if n_jobs is None:
-        n_jobs = joblib.parallel.get_active_backend()[1] or min(joblib.cpu_count(), len(splits))
-    shared = getattr(
-        joblib.parallel.get_active_backend(prefer="threads")[0], "supports_sharedmem", False
-    )
+    bar, jobs = Progress(len(splits), progress), n_jobs
+    if jobs is None:
+        jobs = joblib.parallel.get_active_backend()[1] or min(joblib.cpu_count(), len(splits))
+    backend = joblib.parallel.get_active_backend(prefer="threads")[0]
+    # Another process can neither move this bar nor, perhaps, see the store's disk.
+    watched = (store, bar) if getattr(backend, "supports_sharedmem", False) else (None, None)
     try:
-        folds = joblib.Parallel(n_jobs=n_jobs, prefer="threads")(
-            # Another process can neither move this bar nor, perhaps, see the store's disk.
-            joblib.delayed(_fold)(
-                classifier,
-                X,
-                y,
-                number,
-                train,
-                test,
-                scaling,
-                store if shared else None,
-                bar if shared else None,
-            )
-            for number, (train, test) in enumerate(splits, 1)
+        folds = joblib.Parallel(n_jobs=jobs, prefer="threads")(
+            joblib.delayed(_fold)(classifier, X, y, number, *rows, scaling, *watched)
+            for number, rows in enumerate(splits, 1)
         )
     finally:
         bar.close()
-    # Kept folds cost nothing now; their time counts as if they had trained side by side as the
-    # others do.
-    seconds = max(
-        time.perf_counter() - start,
-        sum(fold.seconds for fold in folds) / min(joblib.effective_n_jobs(n_jobs), len(folds)),
+    # Kept folds cost nothing now; their time counts as if they had trained side by side.
+    side_by_side = min(joblib.effective_n_jobs(jobs), len(folds))
+    trained = sum(fold.seconds for fold in folds) / side_by_side
+    return _assemble(folds, y, max(time.perf_counter() - start, trained))
+
+
+def splitter(folds, n_splits, random_state):
+    """Scikit-learn's splitter of a kind in `FOLDS`, shuffled."""
+    if folds not in FOLDS:
+        raise ParameterError(f"folds={folds!r}: takes {' or '.join(FOLDS)}")
+    # Whether so many folds can be made is told later, with the rows at hand.
+    return FOLDS[folds](
+        max(2, n_splits) if isinstance(n_splits, int) else 2,
+        shuffle=True,
+        random_state=random_state,
     )
-    return _assemble(folds, y, seconds)
 
 
-def _splits(X, y, n_splits, random_state, protocol, writers):
+def _splits(X, y, n_splits, cv, protocol, writers):
     """List of (training rows, test rows)."""
     if protocol == "folds":
         if writers is not None:
@@ -205,8 +214,16 @@ def _splits(X, y, n_splits, random_state, protocol, writers):
                 "writers has no effect with protocol='folds'; leave it out, or use"
                 " protocol='writers'"
             )
-        check_splits(y, n_splits)
-        return list(KFold(n_splits, shuffle=True, random_state=random_state).split(X))
+        if isinstance(cv, KFold | StratifiedKFold):
+            check_splits(y, n_splits)
+        splits = list(cv.split(X, y))
+        times = np.bincount(np.concatenate([test for _, test in splits]), minlength=len(y))
+        if (times != 1).any():
+            raise ParameterError(
+                f"cv={cv!r}: holds out row {(times != 1).argmax()} {times[times != 1][0]} times;"
+                " takes a splitter that holds out each row once"
+            )
+        return splits
     if protocol != "writers":
         raise ParameterError(f"protocol={protocol!r}: takes 'folds' or 'writers'")
     train, test = (np.flatnonzero(np.asarray(writers) == part) for part in ("train", "test"))
@@ -219,7 +236,7 @@ def _splits(X, y, n_splits, random_state, protocol, writers):
 
 
 def _fold(classifier, X, y, number, train, test, scaling, store, bar):
-    """Train on `train`, predict `test`; all that leaves the training rows is the fitted estimator."""
+    """Train on `train`, predict `test`; only the fitted estimator leaves the training rows."""
     if store is not None and (kept := store.get(number, test)) is not None:
         _report(bar, kept, y, " (kept from an earlier attempt)")
         return kept
@@ -231,22 +248,14 @@ def _fold(classifier, X, y, number, train, test, scaling, store, bar):
         extras["on_epoch"] = bar and (
             lambda record: bar.epoch(number, record, estimator.recipe_.epochs)
         )
-        if np.isin(
-            y[test], y[train]
-        ).all():  # a class without training rows has no probability, so no loss
+        # A class without training rows has no probability, so no loss.
+        if "eval_set" in accepted and np.isin(y[test], y[train]).all():
             extras["eval_set"] = (X[test], y[test])
     if scaling == "all":
         extras["scale_on"] = X
-    estimator.fit(
-        X[train], y[train], **{name: value for name, value in extras.items() if name in accepted}
-    )
-    fold = Fold(
-        number,
-        test,
-        np.asarray(estimator.predict_proba(X[test]), dtype=float),
-        estimator,
-        getattr(estimator, "history_", []),
-    )
+    estimator.fit(X[train], y[train], **extras)
+    probabilities = np.asarray(estimator.predict_proba(X[test]), dtype=float)
+    fold = Fold(number, test, probabilities, estimator, getattr(estimator, "history_", []))
     fold.seconds = time.perf_counter() - start
     if store is not None:
         store.put(fold)
@@ -262,27 +271,15 @@ def _report(bar, fold, y, note=""):
 
 def _assemble(folds, y, seconds):
     classes, rows = np.unique(y), np.sort(np.concatenate([fold.test for fold in folds]))
-    probabilities, numbers = (
-        np.full((len(y), len(classes)), np.nan),
-        np.zeros(len(y), dtype=np.int64),
-    )
+    probabilities = np.full((len(y), len(classes)), np.nan)
+    numbers = np.zeros(len(y), dtype=np.int64)
     for fold in folds:
         # A fold whose training rows lack a class has no column for it: that probability is 0.
         columns = np.searchsorted(classes, fold.estimator.classes_)
         probabilities[fold.test] = 0.0
         probabilities[np.ix_(fold.test, columns)] = fold.probabilities
         numbers[fold.test] = fold.number
-    history = pd.DataFrame(
-        [{"fold": fold.number, **record} for fold in folds for record in fold.history]
-    )
-    return CrossValidation(
-        y[rows],
-        classes,
-        probabilities[rows],
-        numbers[rows],
-        history,
-        seconds,
-        [f.seconds for f in folds],
-        [f.estimator for f in folds],
-        rows,
-    )
+    records = [{"fold": fold.number, **record} for fold in folds for record in fold.history]
+    kept = [fold.seconds for fold in folds], [fold.estimator for fold in folds]
+    out_of_fold = y[rows], classes, probabilities[rows], numbers[rows]
+    return CrossValidation(*out_of_fold, pd.DataFrame(records), seconds, *kept, rows)

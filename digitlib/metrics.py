@@ -1,4 +1,4 @@
-"""How good, and how sure is that? Arrays in, small tables out.
+"""Scores, their uncertainty and paired tests: arrays in, small tables out.
 
 Wherever a function takes ``y_true`` (n,), ``probabilities`` (n, n_classes, rows summing to 1) and
 ``classes`` (n_classes,), the columns of the probabilities are in the order of the classes, and row
@@ -14,14 +14,6 @@ from sklearn.metrics import precision_recall_fscore_support
 CONFIDENCE = 0.95  # of every interval
 
 
-def _torchmetrics(name):
-    # Pages that draw and count little do without torch, which costs a second.
-    import torch
-    from torchmetrics.functional import classification
-
-    return torch, getattr(classification, name)
-
-
 def confusion_counts(y_true, y_predicted):
     """Confusion matrix, by torchmetrics.
 
@@ -35,34 +27,37 @@ def confusion_counts(y_true, y_predicted):
     DataFrame of shape (n_classes, n_classes), int64
         True class in rows, predicted class in columns.
     """
-    torch, count = _torchmetrics("multiclass_confusion_matrix")
     classes = np.union1d(y_true, y_predicted)
-    true, predicted = (
-        torch.from_numpy(np.searchsorted(classes, np.asarray(y))) for y in (y_true, y_predicted)
-    )
-    counts = count(predicted, true, num_classes=max(2, len(classes)))[
-        : len(classes), : len(classes)
-    ]
+    true, predicted = (np.searchsorted(classes, y) for y in (y_true, y_predicted))
+    n = max(2, len(classes))
+    counts = _torchmetrics("multiclass_confusion_matrix", predicted, true, num_classes=n)
     return pd.DataFrame(
-        counts.numpy(),
+        counts.numpy()[: len(classes), : len(classes)],
         index=pd.Index(classes, name="true"),
         columns=pd.Index(classes, name="predicted"),
     )
 
 
+def _torchmetrics(name, predicted, true, **options):
+    """A metric of torchmetrics; `true` (n,) counts classes from 0."""
+    # Not at the top: whoever reads or draws a run needs no torch, which takes a second to load.
+    import torch
+    from torchmetrics.functional import classification
+
+    metric = getattr(classification, name)
+    return metric(torch.from_numpy(predicted), torch.from_numpy(true), **options)
+
+
 def confusion_percent(counts):
-    """Row percentages (0..100) of a table from :func:`confusion_counts`: of each digit's images,
-    the share read as each digit.
-    """
+    """Of each digit's images in :func:`confusion_counts`, the percentage read as each digit."""
     return 100 * counts / counts.sum(axis=1).to_numpy()[:, None].clip(min=1)
 
 
 def per_class(y_true, y_predicted):
-    """Precision, recall, F1 (0..1) and support of each class, by scikit-learn; a class never
-    predicted has precision 0.
+    """Precision, recall, F1 (0..1) and support of each class, by scikit-learn.
 
-    ``recall low``, ``recall high``: its Wilson interval. Precision and F1 have no interval as
-    simple, their denominators are random too.
+    A class never predicted has precision 0. ``recall low``, ``recall high``: its Wilson interval.
+    Precision and F1 have no interval as simple, their denominators are random too.
     """
     classes = np.union1d(y_true, y_predicted)
     values = precision_recall_fscore_support(y_true, y_predicted, labels=classes, zero_division=0)
@@ -70,16 +65,11 @@ def per_class(y_true, y_predicted):
         dict(zip(("precision", "recall", "F1", "support"), values, strict=True)),
         index=pd.Index(classes, name="digit"),
     )
-    intervals = [
-        wilson_interval(round(r * n), n) if n else (0.0, 1.0)
-        for r, n in zip(table["recall"], table["support"], strict=True)
+    table[["recall low", "recall high"]] = [
+        wilson_interval(round(recall * n), n) if n else (0.0, 1.0)
+        for recall, n in zip(table["recall"], table["support"], strict=True)
     ]
-    return table.assign(
-        **{
-            "recall low": [low for low, _ in intervals],
-            "recall high": [high for _, high in intervals],
-        }
-    )
+    return table
 
 
 def wilson_interval(correct, total):
@@ -99,57 +89,60 @@ def wilson_interval(correct, total):
 
 
 def per_fold(y_true, probabilities, folds, classes):
-    """Correct, total, accuracy (0..1) with its Wilson interval, and log-loss of each fold, and of
-    all rows together (last line, "all").
+    """Scores of each fold, and of all rows together (last line, "all").
+
+    ``correct``, ``total``, ``accuracy`` (0..1), its Wilson interval ``low`` to ``high``, and
+    ``loss``, the mean log-loss.
     """
-    predicted, losses = (
-        classes[probabilities.argmax(axis=1)],
-        row_losses(y_true, probabilities, classes)["log-loss"],
+    right = classes[probabilities.argmax(axis=1)] == y_true
+    losses = row_losses(y_true, probabilities, classes)["log-loss"]
+    parts = {str(k): folds == k for k in np.unique(folds)} | {"all": np.full(len(folds), True)}
+    table = pd.DataFrame(
+        {
+            "correct": [int(right[rows].sum()) for rows in parts.values()],
+            "total": [int(rows.sum()) for rows in parts.values()],
+        },
+        index=pd.Index(parts, name="fold"),
     )
-    rows = []
-    for name, chosen in [
-        *((str(k), folds == k) for k in np.unique(folds)),
-        ("all", np.full(len(folds), True)),
-    ]:
-        correct, total = int((predicted == y_true)[chosen].sum()), int(chosen.sum())
-        low, high = wilson_interval(correct, total)
-        rows.append(
-            {
-                "fold": name,
-                "correct": correct,
-                "total": total,
-                "accuracy": correct / total,
-                "low": low,
-                "high": high,
-            }
-        )
-        rows[-1]["loss"] = losses[chosen].mean()
-    return pd.DataFrame(rows).set_index("fold")
+    table["accuracy"] = table["correct"] / table["total"]
+    table[["low", "high"]] = _intervals(table["correct"], table["total"])
+    table["loss"] = [losses[rows].mean() for rows in parts.values()]
+    return table
+
+
+def _intervals(correct, total):
+    return [wilson_interval(c, n) for c, n in zip(correct, total, strict=True)]
 
 
 def row_losses(y_true, probabilities, classes):
-    """Losses of each row: a DataFrame of shape (n, 3).
+    """What each row costs, a DataFrame of shape (n, 3).
 
-    ``log-loss``, ``Brier score`` (0..2, summed over classes) and ``top-2 accuracy`` (0 or 1).
+    ``log-loss``, ``Brier score`` (0..2, summed over classes), ``top-2 accuracy`` (0 or 1).
     """
     columns = np.searchsorted(classes, y_true)
     own = probabilities[np.arange(len(columns)), columns]
-    best_two = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
+    guesses = _ranking(probabilities)[:, :2]
     return pd.DataFrame(
         {
             "log-loss": -np.log(own.clip(np.finfo(float).eps)),
             "Brier score": ((probabilities - np.eye(len(classes))[columns]) ** 2).sum(axis=1),
-            "top-2 accuracy": (best_two == columns[:, None]).any(axis=1).astype(float),
+            "top-2 accuracy": (guesses == columns[:, None]).any(axis=1).astype(float),
         }
     )
 
 
-def scores(y_true, probabilities, classes, n_bins=15):
-    """Scores beyond accuracy, a line each: ``value``, ``low``, ``high``, ``what``.
+def _ranking(probabilities):
+    """Columns of each row, the most probable first."""
+    return np.argsort(-probabilities, axis=1, kind="stable")
 
-    The intervals of losses are mean plus and minus 1.96 standard errors over rows. Calibration
-    error cannot be negative, so that chance alone makes it positive: its ``low`` and ``high`` are
-    where 95 % of perfectly calibrated classifiers with these confidences would be.
+
+def scores(y_true, probabilities, classes, n_bins=15):
+    """Log-loss, Brier score, top-2 accuracy and expected calibration error.
+
+    Columns ``value``, ``low``, ``high``, ``what`` (it means). The intervals of losses are mean plus
+    and minus 1.96 standard errors over rows. Calibration error cannot be negative, so that chance
+    alone makes it positive: its ``low`` and ``high`` are where 95 % of perfectly calibrated
+    classifiers with these confidences would be.
     """
     rows = row_losses(y_true, probabilities, classes)
     half = 1.959964 * rows.std() / len(rows) ** 0.5
@@ -168,10 +161,8 @@ def scores(y_true, probabilities, classes, n_bins=15):
         "minus the log of the probability given to the true digit; punishes sure mistakes",
         "squared distance between the probabilities and the truth, 0 to 2",
         "the true digit is the first or the second guess",
-        (
-            f"mean distance between confidence and accuracy over {n_bins} bins; low and high: what"
-            " perfect calibration would show"
-        ),
+        f"mean distance between confidence and accuracy over {n_bins} bins;"
+        " low and high: what perfect calibration would show",
     ]
     return table
 
@@ -183,16 +174,18 @@ def calibration_error(y_true, probabilities, classes, n_bins=15):
     -----
     C. Guo et al. (2017). On calibration of modern neural networks. https://arxiv.org/abs/1706.04599
     """
-    torch, measure = _torchmetrics("multiclass_calibration_error")
-    true = torch.from_numpy(np.searchsorted(classes, y_true))
-    options = {"num_classes": len(classes), "n_bins": n_bins}
-    return float(measure(torch.from_numpy(probabilities), true, **options))
+    true, options = np.searchsorted(classes, y_true), {"num_classes": len(classes)}
+    options["n_bins"] = n_bins
+    return float(_torchmetrics("multiclass_calibration_error", probabilities, true, **options))
 
 
 def _calibrated_by_chance(confidence, n_bins, draws=400):
     """Range of the calibration error if each row were right with exactly its confidence.
 
-    J. Bröcker and L. A. Smith (2007). https://doi.org/10.1175/WAF993.1
+    Notes
+    -----
+    J. Bröcker and L. A. Smith (2007). Increasing the reliability of reliability diagrams.
+    https://doi.org/10.1175/WAF993.1
     """
     bins = np.eye(n_bins)[_bin(confidence, n_bins)]
     right = np.random.default_rng(0).random((draws, len(confidence))) < confidence
@@ -205,29 +198,26 @@ def _bin(confidence, n_bins):
 
 
 def calibration_table(y_true, probabilities, classes, n_bins=10):
-    """Rows grouped by the probability of their prediction, a line for each bin.
+    """Rows grouped by the probability of their prediction.
 
-    ``confidence`` (mean), ``accuracy``, ``low``, ``high`` (its interval), ``images``.
+    ``confidence``, ``accuracy`` (means), ``low``, ``high``, ``images`` of each bin.
     """
     confidence, right = probabilities.max(axis=1), classes[probabilities.argmax(axis=1)] == y_true
-    rows = pd.DataFrame({"confidence": confidence, "accuracy": right, "images": 1})
+    rows = pd.DataFrame({"confidence": confidence, "right": right})
     table = rows.groupby(_bin(confidence, n_bins)).agg(
-        {"confidence": "mean", "accuracy": "mean", "images": "sum"}
+        confidence=("confidence", "mean"), correct=("right", "sum"), images=("right", "size")
     )
-    correct = (table["accuracy"] * table["images"]).round()
-    ends = [wilson_interval(c, n) for c, n in zip(correct, table["images"], strict=True)]
-    table.insert(2, "low", [low for low, _ in ends])
-    table.insert(3, "high", [high for _, high in ends])
-    return table
+    table[["low", "high"]] = _intervals(table["correct"], table["images"])
+    table["accuracy"] = table["correct"] / table["images"]
+    return table[["confidence", "accuracy", "low", "high", "images"]]
 
 
 def confused_pairs(y_true, y_predicted):
     """Errors by kind, the most frequent first: ``true``, ``predicted``, ``count``."""
-    wrong = np.asarray(y_true) != np.asarray(y_predicted)
-    columns = {"true": np.asarray(y_true)[wrong], "predicted": np.asarray(y_predicted)[wrong]}
-    pairs = pd.DataFrame(columns).value_counts(sort=False).reset_index()
-    order = ["count", "true", "predicted"]
-    return pairs.sort_values(order, ascending=[False, True, True], ignore_index=True)
+    pairs = pd.DataFrame({"true": np.asarray(y_true), "predicted": np.asarray(y_predicted)})
+    pairs = pairs[pairs["true"] != pairs["predicted"]].value_counts(sort=False).reset_index()
+    order = {"by": ["count", "true", "predicted"], "ascending": [False, True, True]}
+    return pairs.sort_values(**order, ignore_index=True)
 
 
 def judged_rows(y_true, probabilities, classes):
@@ -237,8 +227,7 @@ def judged_rows(y_true, probabilities, classes):
     ``margin`` (distance between the two probabilities), ``p_label`` (probability of the label),
     ``right``.
     """
-    columns = np.searchsorted(classes, y_true)
-    order = np.argsort(-probabilities, axis=1, kind="stable")
+    columns, order = np.searchsorted(classes, y_true), _ranking(probabilities)
     ranked = np.take_along_axis(probabilities, order, axis=1)
     return pd.DataFrame(
         {
@@ -256,10 +245,9 @@ def judged_rows(y_true, probabilities, classes):
 def label_suspects(y_true, probabilities, classes):
     """Rows whose label may be wrong, the least likely label first.
 
-    Columns of :func:`judged_rows` and ``suggestion``; the index is the position.
-
-    A class's threshold is the mean probability that rows with its label give it. A row is suspect
-    if, among the classes whose threshold it reaches, the most probable one is not its label.
+    Columns of :func:`judged_rows` and ``suggestion``; the index is the position. A class's
+    threshold is the mean probability that rows with its label give it. A row is suspect if, among
+    the classes whose threshold it reaches, the most probable one is not its label.
 
     Notes
     -----
@@ -268,13 +256,16 @@ def label_suspects(y_true, probabilities, classes):
     there.
     """
     columns = np.searchsorted(classes, y_true)
-    own = [probabilities[columns == j, j] for j in range(len(classes))]
-    thresholds = np.array([p.mean() if len(p) else np.inf for p in own])
-    reached = np.where(probabilities >= thresholds, probabilities, 0.0)
+    own = pd.Series(probabilities[np.arange(len(columns)), columns])
+    thresholds = own.groupby(columns).mean().reindex(range(len(classes)), fill_value=np.inf)
+    reached = np.where(probabilities >= thresholds.to_numpy(), probabilities, 0.0)
     suggestion = reached.argmax(axis=1)
     suspect = (reached.max(axis=1) > 0) & (suggestion != columns)
-    table = judged_rows(y_true, probabilities, classes).assign(suggestion=classes[suggestion])
-    return table[suspect].sort_values("p_label", kind="stable")
+    return (
+        judged_rows(y_true, probabilities, classes)
+        .assign(suggestion=classes[suggestion])[suspect]
+        .sort_values("p_label", kind="stable")
+    )
 
 
 # ---- two classifiers on the same rows ------------------------------------------------------------
@@ -300,12 +291,14 @@ def mcnemar(right_a, right_b):
     it knows nothing of what another seed would have given.
     """
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    differ = only_a + only_b
-    return only_a, only_b, float(binomtest(only_a, differ).pvalue) if differ else 1.0
+    p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return only_a, only_b, p
 
 
 def corrected_resampled_t(differences, test_per_train):
-    """Is the mean difference over folds more than chance? A t-test for shared training rows.
+    """Corrected resampled t-test: do two classifiers differ over the same folds?
+
+    Its variance is enlarged because the folds share training rows.
 
     Parameters
     ----------
@@ -337,7 +330,10 @@ def corrected_resampled_t(differences, test_per_train):
 def holm(p_values):
     """P-values adjusted for the number of comparisons, in the order given.
 
-    S. Holm (1979), https://www.jstor.org/stable/4615733
+    Notes
+    -----
+    S. Holm (1979). A simple sequentially rejective multiple test procedure.
+    https://www.jstor.org/stable/4615733
     """
     p_values = np.asarray(p_values, dtype=float)
     order = p_values.argsort()

@@ -1,6 +1,7 @@
 """What do the networks look like, and with which weights do they start?"""
 
 import torch
+import torchinfo
 from torch import nn
 
 from digitlib.errors import ParameterError
@@ -206,20 +207,73 @@ def build(recipe, side, n_classes, generator=None):
     raise ParameterError(f"network={recipe.network!r}: takes reference, compact or random-filters")
 
 
-def parameter_table(network):
-    """One row per layer with parameters.
+def own(build, side, n_classes):
+    """A network of the user's, followed by a log-softmax; tried once on two blank images.
+
+    Parameters
+    ----------
+    build : callable
+        ``build(side, n_classes)`` returns a :class:`torch.nn.Module` that maps float32 images
+        (n, 1, side, side) to scores (n, n_classes), logits or log-probabilities.
+    side, n_classes : int
+
+    Returns
+    -------
+    torch.nn.Sequential
+
+    Raises
+    ------
+    ParameterError
+        It is no module, has nothing to learn, or does not take or give the right shape.
+    """
+    name = getattr(build, "__name__", type(build).__name__)
+    network, last = build(side, n_classes), ["its forward"]
+    if not isinstance(network, nn.Module):
+        raise ParameterError(f"network {name} gave {type(network).__name__}, not a torch.nn.Module")
+    if not any(p.requires_grad for p in network.parameters()):
+        raise ParameterError(
+            f"network {name} has no parameters that can be learned; give it layers"
+        )
+
+    def entered(layer, path):
+        def note(_, inputs):
+            shape = tuple(inputs[0].shape) if inputs and hasattr(inputs[0], "shape") else "?"
+            last[0] = f"layer {path} ({type(layer).__name__}), which was given {shape}"
+
+        return layer.register_forward_pre_hook(note)
+
+    hooks = [entered(layer, path) for path, layer in network.named_modules() if path]
+    try:
+        with torch.no_grad():
+            scores = network.eval()(torch.zeros(2, 1, side, side))
+    except Exception as error:
+        said = [*str(error).splitlines(), ""][0]
+        raise ParameterError(f"network {name} failed in {last[0]}: {said}") from error
+    for hook in hooks:
+        hook.remove()
+    shape = tuple(getattr(scores, "shape", ()))
+    if shape != (2, n_classes):
+        raise ParameterError(
+            f"network {name} gave {shape or type(scores).__name__} for 2 images; takes"
+            f" (2, {n_classes}), a score for each class"
+        )
+    return nn.Sequential(network, nn.LogSoftmax(dim=1))
+
+
+def parameter_table(network, side=8):
+    """One row per layer, by torchinfo.
 
     Returns
     -------
     list of dict
-        ``layer``, ``weights`` (shape as text) and ``parameters`` (count).
+        ``layer``, ``output`` (shape of one image's, as text) and ``parameters`` (count).
     """
+    shown = torchinfo.summary(network, (1, 1, side, side), verbose=0, mode="eval", device="cpu")
     return [
         {
-            "layer": f"{i} {type(layer).__name__}",
-            "weights": " x ".join(map(str, layer.weight.shape)),
-            "parameters": count,
+            "layer": f"{i} {info.class_name}",
+            "output": " x ".join(map(str, info.output_size[1:])),
+            "parameters": max(0, info.num_params),
         }
-        for i, layer in enumerate(network)
-        if (count := sum(p.numel() for p in layer.parameters()))
+        for i, info in enumerate(one for one in shown.summary_list if one.is_leaf_layer)
     ]

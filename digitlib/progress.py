@@ -5,6 +5,8 @@ import sys
 import threading
 import time
 
+from tqdm.auto import tqdm
+
 from digitlib.errors import ParameterError
 
 MODES = ("auto", "bar", "log", "off")
@@ -62,10 +64,8 @@ class Progress:
         """Fold `fold` is complete: accuracy 0..1 on its held-out rows."""
         with self._lock:
             self._done[fold] = 1.0
-            text = (
-                f"fold {fold}/{self.n_folds}: accuracy {100 * accuracy:.2f} %, {seconds:.1f}"
-                f" s{note}"
-            )
+            text = f"fold {fold}/{self.n_folds}: accuracy {100 * accuracy:.2f} %, {seconds:.1f} s"
+            text += note
             if self.mode == "bar":
                 self._advance(text)
             elif self.mode == "log":
@@ -84,11 +84,8 @@ class Progress:
 
     def _advance(self, text):
         if self._bar is None:
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(
-                total=100, bar_format="{l_bar}{bar}| {elapsed} gone, {remaining} left{postfix}"
-            )
+            form = "{l_bar}{bar}| {elapsed} gone, {remaining} left{postfix}"
+            self._bar = tqdm(total=100, bar_format=form)
         self._bar.set_postfix_str(text, refresh=False)
         self._bar.n = round(100 * sum(self._done.values()) / self.n_folds)
         self._bar.refresh()

@@ -1,4 +1,4 @@
-"""Reading: a picture in, each digit in it and the reasons out; the command ``digitlib predict``."""
+"""Reading: a picture in, each digit in it and the reasons out."""
 
 import gzip
 import json
@@ -15,12 +15,14 @@ from digitlib.handwriting import Digit, find_digits
 
 DOUBT = 0.01  # share of the run's own held-out digits that a limit may wrongly call doubtful
 MOST_PROBES = 1500  # held-out rows on which distances are calibrated: enough for a 99th percentile
+MOST_BYTES = 500_000_000  # unpacked; MNIST's 60,000 training images have 47 million
 
 
 @dataclass
 class Limits:
-    """Where "looks like a digit" ends, each limit passed by 99 % of the digits that the run held
-    out.
+    """Where "looks like a digit" ends.
+
+    99 % of the digits that the run held out are within each limit.
 
     Attributes
     ----------
@@ -83,11 +85,16 @@ class Reader:
 
     Parameters
     ----------
-    run : str or path-like
-        Such as ``reports/coursework``.
+    run : str, path-like or None
+        Such as ``reports/coursework``; None: the newest under ``reports``.
+    run_code : bool, default=False
+        Whether the run's own ``model.py`` may be executed; needed for models of the user's own.
 
     Attributes
     ----------
+    run : Path
+    label : str
+        What was run, in words.
     model : FoldEnsemble
     limits : Limits
     source : str
@@ -101,18 +108,19 @@ class Reader:
         The folder is no complete run.
     """
 
-    def __init__(self, run):
-        # Here, not at the top: a bad picture is told before torch is loaded, in half a second.
-        from sklearn.neighbors import NearestNeighbors
-
+    def __init__(self, run=None, run_code=False):
+        # Not at the top, as all that takes a second to load: a bad picture is told before that.
         from digitlib import runs
 
-        self.run = runs.load(run)
-        self.model = runs.load_model(self.run)
-        self.source = self.run.info["data"]["source"]
-        self.digits = self._data()
-        self._neighbours = NearestNeighbors(algorithm="brute")
-        self.limits = self._calibrate()
+        found = runs.load(runs.newest_run() if run is None else run, run_code=run_code)
+        self.run, self.model, self.label = found.path, found.ensemble(), runs.label(found.info)
+        self.source = found.info["data"]["source"]
+        self.digits = _data_of(found)
+        self.limits = _limits(found, self.digits)
+        # A tree: by brute force, threads decide which of two equally similar images comes first.
+        self._similar = None
+        if self.digits is not None:
+            self._similar = _neighbours(self.digits.data, 5, "ball_tree")
 
     def read(self, image, single=False):
         """Every digit in a picture, from left to right.
@@ -140,33 +148,26 @@ class Reader:
 
     def _reading(self, digit, probabilities):
         order = probabilities.argsort()[::-1]
-        similar, distances = self._nearest(digit.pixels)
-        limits, warnings = self.limits, []
-        if probabilities[order[0]] < limits.probability:
+        similar, distances = np.empty(0, int), np.zeros(1)
+        if self._similar is not None:
+            distances, similar = (each[0] for each in self._similar.kneighbors([digit.pixels]))
+        limits, sure, ink = self.limits, probabilities[order[0]], digit.pixels.mean()
+        warnings = []
+        if sure < limits.probability:
             warnings.append(
-                f"low confidence: {_percent(probabilities[order[0]])} is less than 99 % of held-out"
-                " digits had"
+                f"low confidence: {_percent(sure)} is less than 99 % of held-out digits had"
             )
         if distances[0] > limits.distance:
             warnings.append(
                 f"unlike the data: distance {distances[0]:.0f} to the most similar image, 99 % of"
                 " held-out digits had less"
             )
-        if digit.pixels.mean() > limits.ink:
+        if ink > limits.ink:
             warnings.append(
-                f"too many strokes: mean ink {digit.pixels.mean():.1f} of 16, 99 % of the digits"
-                " have less"
+                f"too many strokes: mean ink {ink:.1f} of 16, 99 % of the digits have less"
             )
-        return Reading(
-            digit, self.model.classes_[order], probabilities[order], similar, distances, warnings
-        )
-
-    def _nearest(self, pixels, count=5):
-        """Rows of the data with the most similar images, and how far they are."""
-        if self.digits is None:
-            return np.empty(0, int), np.zeros(1)
-        distances, rows = self._neighbours.fit(self.digits.data).kneighbors([pixels], count)
-        return rows[0], distances[0]
+        guesses = self.model.classes_[order], probabilities[order]
+        return Reading(digit, *guesses, similar, distances, warnings)
 
     def importance(self, reading, side=2):
         """How much probability the first guess loses where a square is covered with paper.
@@ -193,39 +194,41 @@ class Reader:
         first = self.model.classes_.tolist().index(reading.classes[0])
 
         def probability(images):
-            return torch.from_numpy(
-                self.model.predict_proba(images.numpy().reshape(-1, 64))[:, first]
-            )
+            X = images.numpy().reshape(-1, 64)
+            return torch.from_numpy(self.model.predict_proba(X)[:, first])
 
         image = torch.from_numpy(reading.found.pixels.reshape(1, 8, 8).astype(np.float32))
-        return (
-            Occlusion(probability)
-            .attribute(image, sliding_window_shapes=(side, side), perturbations_per_eval=64)[0]
-            .numpy()
-        )
+        options = {"sliding_window_shapes": (side, side), "perturbations_per_eval": 64}
+        return Occlusion(probability).attribute(image, **options)[0].numpy()
 
-    def _data(self):
-        # "uci" is checked to be the bundled rows, and needs no fetch here.
-        source = "bundled" if self.source == "uci" else self.source
-        try:
-            digits = load_digits(source)
-        except DataError:
-            return None
-        return digits if digits.sha256 == self.run.info["data"]["sha256"] else None
 
-    def _calibrate(self):
-        distance = ink = np.inf
-        if self.digits is not None and len(self.digits.data) == len(self.run.row):
-            rows, folds = self.digits.data, self.run.folds[self.run.row.argsort()]
-            probes = np.arange(0, len(rows), -(-len(rows) // MOST_PROBES))
-            nearest = []
-            for fold in np.unique(folds):
-                others = self._neighbours.fit(rows[folds != fold])
-                nearest.append(others.kneighbors(rows[probes[folds[probes] == fold]], 1)[0])
-            distance = np.quantile(np.concatenate(nearest), 1 - DOUBT)
-            ink = np.quantile(rows.mean(axis=1), 1 - DOUBT)
-        sure = np.quantile(self.run.probabilities.max(axis=1), DOUBT)
-        return Limits(float(sure), float(distance), float(ink))
+def _neighbours(rows, count, algorithm):
+    from sklearn.neighbors import NearestNeighbors  # not at the top, as `runs` in Reader
+
+    return NearestNeighbors(n_neighbors=min(count, len(rows)), algorithm=algorithm).fit(rows)
+
+
+def _data_of(run):
+    source = run.info["data"]["source"]
+    try:
+        digits = load_digits("bundled" if source == "uci" else source)  # known to be the same rows
+    except DataError:
+        return None
+    return digits if digits.sha256 == run.info["data"]["sha256"] else None
+
+
+def _limits(run, digits):
+    distance = ink = np.inf
+    if digits is not None and len(digits.data) == len(run.folds):
+        rows, nearest = digits.data.astype(float), []
+        probes = np.arange(len(rows)) % -(-len(rows) // MOST_PROBES) == 0
+        for fold in np.unique(run.folds):
+            others = _neighbours(rows[run.folds != fold], 1, "brute")
+            nearest.append(others.kneighbors(rows[probes & (run.folds == fold)])[0])
+        distance = np.quantile(np.concatenate(nearest), 1 - DOUBT)
+        ink = np.quantile(rows.mean(axis=1), 1 - DOUBT)
+    sure = np.quantile(run.probabilities.max(axis=1), DOUBT)
+    return Limits(float(sure), float(distance), float(ink))
 
 
 def _percent(share):
@@ -234,109 +237,99 @@ def _percent(share):
 
 def describe(name, readings):
     """Lines of text for the readings of one picture."""
-    lines = (
-        []
-        if len(readings) == 1
-        else [f"{name}: {''.join(str(r.classes[0]) for r in readings)} ({len(readings)} digits)"]
-    )
+    several, lines = len(readings) > 1, []
+    if several:
+        answer = "".join(str(reading.classes[0]) for reading in readings)
+        lines.append(f"{name}: {answer} ({len(readings)} digits)")
     for place, reading in enumerate(readings, 1):
-        where = name if len(readings) == 1 else f"  {place}."
-        first, second = (
-            f"{d} ({_percent(p)})"
-            for d, p in zip(reading.classes[:2], reading.probabilities[:2], strict=True)
-        )
-        lines.append(
-            f"{where}: {first}, second guess {second}"
-            if len(readings) == 1
-            else f"{where} {first}, second guess {second}"
-        )
+        where = f"  {place}." if several else f"{name}:"
+        guesses = zip(reading.classes[:2], reading.probabilities[:2], strict=True)
+        first, second = (f"{digit} ({_percent(share)})" for digit, share in guesses)
+        lines.append(f"{where} {first}, second guess {second}")
         lines += [f"  looks like no digit of the data: {warning}" for warning in reading.warnings]
     return lines
 
 
-MOST_BYTES = 500_000_000  # unpacked; MNIST's 60,000 training images have 47 million
+# ---- digitlib predict ----------------------------------------------------------------------------
 
 
-def predict(pictures, run=None, as_json=False, images=None, labels=None):
-    """Read pictures, or a labelled set, with the networks of a run; print the answer.
+def predict(pictures, run=None, as_json=False, images=None, labels=None, run_code=False):
+    """Read pictures, or measure a run on a labelled set, and print the answer.
 
     Parameters
     ----------
     pictures : list of str
-    run : str or None
-        The run folder; None: the newest.
-    as_json : bool
+        Paths; empty for a labelled set.
+    run : str, path-like or None
+        None: the newest under ``reports``.
+    as_json : bool, default=False
     images, labels : str or None
-        Files in the IDX format of MNIST, in place of pictures: accuracy and confusions.
+        Files in the format of MNIST, see :func:`read_idx`.
+    run_code : bool, default=False
+        As for :class:`Reader`.
 
     Raises
     ------
     ParameterError, ImageError, RunError
+        The options do not go together, a picture is none, or there is no such run.
     """
-    if (images is None) != (labels is None) or (images is not None and pictures):
+    labelled = images is not None or labels is not None
+    if labelled and (images is None or labels is None or pictures):
         raise ParameterError(
             "--images and --labels go together, and without pictures; give both, or pictures alone"
         )
-    if images is not None:
-        _labelled(images, labels, run, as_json)
-    elif pictures:
-        _pictures(pictures, run, as_json)
-    else:
+    if not labelled and not pictures:
         raise ParameterError(
             "no picture given; try `digitlib predict photo.jpg`, or --images and --labels for a"
             " labelled set"
         )
+    if labelled:
+        _predict_labelled(images, labels, run, as_json, run_code)
+    else:
+        _predict_pictures(pictures, run, as_json, run_code)
 
 
-def _reader(run):
-    from digitlib.runs import newest_run  # as in Reader
-
-    return Reader(run or newest_run())
-
-
-def _pictures(pictures, run, as_json):
-    found = [find_digits(path) for path in pictures]  # what is wrong with one is told at once
-    reader = _reader(run)
-    readings = {path: reader.classify(digits) for path, digits in zip(pictures, found, strict=True)}
+def _predict_pictures(pictures, run, as_json, run_code):
+    found = [find_digits(path) for path in pictures]
+    reader = Reader(run, run_code)
+    read = list(zip(pictures, map(reader.classify, found), strict=True))
     if as_json:
-        answer = [
-            {"file": p, "digits": [r.as_dict() for r in each]} for p, each in readings.items()
-        ]
-        print(json.dumps({"run": str(reader.run.path), "pictures": answer}))
+        answers = [{"file": path, "digits": [r.as_dict() for r in each]} for path, each in read]
+        print(json.dumps({"run": str(reader.run), "pictures": answers}))
         return
-    print(
-        f"read by {reader.run.path} (recipe {reader.run.info['recipe']['name']})", file=sys.stderr
-    )
-    for path, each in readings.items():
+    print(f"read by {reader.run} ({reader.label})", file=sys.stderr)
+    for path, each in read:
         print("\n".join(describe(path, each)))
 
 
-def _labelled(images, labels, run, as_json):
-    pixels, y = read_idx(images, 3), read_idx(labels, 1)
-    if len(pixels) != len(y):
+def _predict_labelled(images, labels, run, as_json, run_code):
+    images, labels = read_idx(images, 3), read_idx(labels, 1)
+    if len(images) != len(labels):
         raise ParameterError(
-            f"{len(pixels):,} images but {len(y):,} labels; give files that belong together"
+            f"{len(images):,} images but {len(labels):,} labels; give files that belong together"
         )
-    from digitlib import metrics, runs  # as in Reader
+    from digitlib import metrics  # not at the top, as `runs` in Reader
 
-    folder = run or runs.newest_run()
-    model = runs.load_model(folder)
-    X, readable = np.zeros((len(pixels), 64), np.uint8), np.ones(len(pixels), bool)
-    for i, image in enumerate(pixels):
+    reader = Reader(run, run_code)
+    X, readable = np.zeros((len(images), 64), np.uint8), np.ones(len(images), bool)
+    for i, image in enumerate(images):
         try:
             X[i] = find_digits(image, single=True)[0].pixels
         except ImageError:
             readable[i] = False  # blank: counted as an error
-    predicted = model.predict(X)
-    correct, blank = int(((predicted == y) & readable).sum()), int((~readable).sum())
-    table = metrics.confusion_counts(y[readable], predicted[readable])
+    predicted = reader.model.predict(X)
+    correct, total = int(((predicted == labels) & readable).sum()), len(labels)
+    answer = {"run": str(reader.run), "correct": correct, "total": total}
+    answer |= {"accuracy": correct / total, "blank": int((~readable).sum())}
+    table = metrics.confusion_counts(labels[readable], predicted[readable])
     if as_json:
-        answer = {"run": str(folder), "correct": correct, "total": len(y)}
-        answer |= {"accuracy": correct / len(y), "blank": blank, "classes": table.index.tolist()}
-        print(json.dumps({**answer, "confusion": table.to_numpy().tolist()}))
+        answer |= {"classes": table.index.tolist(), "confusion": table.to_numpy().tolist()}
+        print(json.dumps(answer))
         return
-    share = 100 * correct / len(y)
-    print(f"{correct:,} of {len(y):,} correct, {share:.2f} %; {blank} blank ({folder})")
+    print(
+        f"{correct:,} of {total:,} correct, {100 * correct / total:.2f} %;"
+        f" {answer['blank']} blank ({reader.run})"
+    )
     print(table.to_string())
 
 

@@ -19,6 +19,8 @@ LAYERS = re.compile(r"[1-9]\d{0,3}p?( [1-9]\d{0,3}p?){0,15}")
 APPLIES = {
     "all": lambda recipe: True,
     "learned": lambda recipe: recipe.network != "random-filters",
+    "built": lambda recipe: recipe.network in ("reference", "compact"),
+    "headed": lambda recipe: recipe.network != "own",
     "compact": lambda recipe: recipe.network == "compact",
     "random": lambda recipe: recipe.network == "random-filters",
     "step": lambda recipe: recipe.schedule == "step",
@@ -47,7 +49,7 @@ class Recipe:
 
     name: str
     summary: str
-    network: str = _setting("which network", "reference", "compact", "random-filters")
+    network: str = _setting("which network", "reference", "compact", "random-filters", "own")
     scaling: str = _setting("pixels to mean 0 and deviation 1, or to 0..1", "standard", "range")
     layers: str = _setting(
         "channels of each 3x3 convolution, p where a 2x2 max-pooling follows: 16 32p 64",
@@ -68,7 +70,7 @@ class Recipe:
     )
     decay: float = _setting("of the learning rate, with schedule step", 1e-3, 1.0, of="step")
     weight_decay: float = _setting("of AdamW; 0 makes it Adam", 0.0, 10.0, of="learned")
-    dropout: float = _setting("share of activations set to 0", 0.0, 0.95, of="learned")
+    dropout: float = _setting("share of activations set to 0", 0.0, 0.95, of="built")
     label_smoothing: float = _setting("share given to all classes", 0.0, 0.9, of="learned")
     averaging: float = _setting(
         "decay per step of the average of weights that is kept; 0: the last weights are kept",
@@ -89,6 +91,7 @@ class Recipe:
     ridge: float = _setting(
         "penalty with which the last layer is fitted in closed form at the end; 0: it is not",
         *(0.0, 1e9),
+        of="headed",
         needed=False,
         default=0.0,
     )
@@ -104,7 +107,7 @@ class Recipe:
     drawn: int = _setting(
         "drawn pictures of each form of each digit", 1, 10_000, of="rewritten", needed=False
     )
-    seconds: float = None
+    seconds: float = field(default=None, compare=False, repr=False)
 
     def __post_init__(self):
         for name, setting in SETTINGS.items():
@@ -129,8 +132,18 @@ class Recipe:
     def _without_effect(self, name, value):
         used = [name for name, s in SETTINGS.items() if APPLIES[s.metadata["of"]](self)]
         return ParameterError(
-            f"{name}={value!r} has no effect on recipe {self.name}; change one of: {', '.join(used)}"
+            f"{name}={value!r} has no effect on recipe {self.name}; change one of:"
+            f" {', '.join(used)}"
         )
+
+    def changes(self):
+        """Settings that differ from the recipe of this name: name -> (value, the recipe's)."""
+        usual = RECIPES.get(self.name, self)
+        pairs = {name: (getattr(self, name), getattr(usual, name)) for name in SETTINGS}
+        pairs.pop("network") if self.network == "own" else None
+        return {
+            name: pair for name, pair in pairs.items() if pair[0] != pair[1] and pair[0] is not None
+        }
 
     def as_dict(self):
         """Plain dictionary of the settings that apply, fit for JSON."""
@@ -204,6 +217,30 @@ RECIPES = {
         files("digitlib").joinpath("recipes.toml").read_text(encoding="utf-8")
     ).items()
 }
+
+
+def parse(texts):
+    """Settings from texts such as ``"dropout=0.3"``; a text may hold several, with ; between.
+
+    Raises
+    ------
+    ParameterError
+        A text is no setting, or the setting is unknown or does not take the value.
+    """
+    settings = {}
+    for text in filter(str.strip, ";".join(texts).split(";")):
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise ParameterError(f"set={text.strip()!r}: takes setting=value, such as dropout=0.3")
+        if name not in SETTINGS:
+            raise ParameterError(
+                f"setting {name!r} is unknown; those that can be changed are: {', '.join(SETTINGS)}"
+            )
+        try:
+            settings[name] = checked(name, SETTINGS[name].type(value))
+        except ValueError:
+            raise ParameterError(f"{name}={value!r}: takes {takes(name)}") from None
+    return settings
 
 
 def get_recipe(recipe):

@@ -1,36 +1,30 @@
-"""The run folder: written whole, read back; its fold models as one classifier.
-
-Nothing else reads or writes ``run.json``, ``predictions.csv`` and ``history.csv``.
-"""
+"""The run folder: written whole, read back; its fold networks as one classifier."""
 
 import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
 import time
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import validate_data
 
-import digitlib
 from digitlib import metrics
+from digitlib.crossval import Fold
 from digitlib.errors import RunError
+from digitlib.provenance import code_hash, library_version, provenance, where_am_i
+from digitlib.recipes import from_dict
 
-LIBRARIES = ("torch", "torchmetrics", "numpy", "pandas", "scikit-learn", "scipy", "matplotlib")
-LIBRARIES += ("seaborn", "papermill", "nbconvert")
-COMING = ".training"  # a file of this name in a folder: its run is being made, wait for it
+__all__ = ["FoldEnsemble", "FoldStore", "Run", "code_hash", "label", "load", "load_model"]
+__all__ += ["newest_run", "provenance", "replacing", "save", "summary", "where_am_i", "write_text"]
+
+NO_HISTORY = ["fold", "epoch", "learning_rate", "loss"]  # of a classifier without epochs
+TRAINING = ".training"  # a file with this name says that a run is still being made in its folder
 
 
 @dataclass
@@ -59,108 +53,162 @@ class Run:
     predicted: np.ndarray
     probabilities: np.ndarray
     history: pd.DataFrame
+    run_code: bool = False  # whether the run's own model.py may be executed
 
     @property
-    def parameters(self):
-        """Seed, number of folds and the like, as ``run.json`` has them."""
-        return self.info["parameters"]
+    def kind(self):
+        """Of the model: ``recipe``, ``settings``, ``network`` or ``estimator``."""
+        return self.info["model"]["kind"]
 
-    def fold(self, number):
-        """The fitted classifier of a fold, from 1."""
-        return _classifiers().DigitClassifier.load(self.path / f"fold-{number}.safetensors")
+    @property
+    def own(self):
+        """Whether the model needs code of the user's."""
+        return self.kind in ("network", "estimator")
 
-    def classifier(self):
-        """The classifier, not fitted, that the run was made with."""
-        seed = self.parameters["seed"]
-        return _classifiers().DigitClassifier(self.recipe(), random_state=seed)
+    def classifier(self, seed=None):
+        """The classifier, not fitted, that the run was made with; with another `seed` if given."""
+        seed = self.info["parameters"]["seed"] if seed is None else seed
+        if self.own:
+            return _own().made_by(self.path, seed, self.run_code)
+        return _own().DigitClassifier(from_dict(self.info["recipe"]), random_state=seed)
 
-    def recipe(self):
-        """The :class:`digitlib.recipes.Recipe` of the run."""
-        return _classifiers().from_dict(self.info["recipe"])
+    def fitted(self, fold):
+        """The fitted classifier of a fold, counted from 1; RunError if it cannot be read."""
+        if self.own:
+            seed = self.info["parameters"]["seed"]
+            return _own().load_fold(self.path, fold, seed, self.kind, self.run_code)
+        return _own().DigitClassifier.load(self.path / f"fold-{fold}.safetensors")
+
+    def ensemble(self):
+        """The fitted classifiers of all folds as one, a :class:`FoldEnsemble`."""
+        folds = range(1, self.info["parameters"]["splits"] + 1)
+        return FoldEnsemble([self.fitted(fold) for fold in folds])
 
 
-def _classifiers():
-    # Pages and notebooks that only read a run do without torch, which costs a second.
-    from digitlib import classifier
+def _own():
+    # Not at the top: a run is read and drawn without torch, which takes a second to load.
+    from digitlib import own
 
-    return classifier
-
-
-# ---- provenance ----------------------------------------------------------------------------------
+    return own
 
 
-def provenance():
-    """Versions, machine and commit of this process, as a dictionary for JSON.
+def label(info):
+    """What was run, in words, from ``run.json``: `coursework, changed: dropout 0.3 (0.5)`."""
+    model = info["model"]
+    words = {
+        "network": f"own network {model['name']}, trained as {info['recipe']['name']}",
+        "estimator": f"own classifier {model['name']}",
+    }.get(model["kind"], model["name"])
+    changed = [f"{name} {value} ({usual})" for name, (value, usual) in model["changed"].items()]
+    words = f"{words}, changed: {', '.join(changed)}" if changed else words
+    files = [Path(name).name for name in info.get("code", {}).get("changed") or ()]
+    return f"{words}, with changed code: {', '.join(files)}" if files else words
+
+
+def summary(info):
+    """The recipe in a sentence; where something was changed, that it is not the recipe."""
+    if info["model"]["kind"] == "recipe" and not info.get("code", {}).get("changed"):
+        return info["recipe"]["summary"]
+    if info["model"]["kind"] == "estimator":
+        return "A classifier of the user's own, in the same folds as every other run."
+    return f"Not recipe {info['recipe']['name']} as it is known: what was changed is named."
+
+
+def save(
+    result, digits, folder, *, seed, scaling="train", split_seed=30, folds="kfold", source=None
+):
+    """Write a cross-validation as a run folder.
+
+    Parameters
+    ----------
+    result : CrossValidation
+    digits : Bunch
+        From :func:`digitlib.load_digits`.
+    folder : str or path-like
+        Made if it is missing. Files in it that belong to an earlier run are replaced; ``run.json``
+        is written last, so that a folder with one is complete.
+    seed, split_seed : int
+        Of the classifier, and of the split into folds.
+    scaling : {"train", "all"}
+        As given to :func:`digitlib.cross_validate`.
+    folds : str
+        How the folds were made: ``"kfold"``, ``"stratified"``, or a splitter's own words.
+    source : str or None
+        Text of a Python file that makes the classifier, see :func:`digitlib.own.source_of`; kept
+        as ``model.py`` if the model is the user's own.
 
     Returns
     -------
-    dict
-        ``created`` (UTC, ISO 8601), ``versions``, ``machine``, ``commit`` (hash, "-dirty" appended
-        if files differ; None outside a git checkout).
+    Path
     """
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "digitlib": digitlib.__version__,
-            "python": platform.python_version(),
-            **{name: _version(name) for name in LIBRARIES},
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in [*folder.glob("fold-*.s*"), folder / "model.py", folder / "run.json"]:
+        stale.unlink(missing_ok=True)
+    facts, kept = {"seed": seed, "split_seed": split_seed, "data": digits.sha256}, []
+    for number, estimator in enumerate(result.estimators, 1):
+        path = folder / f"fold-{number}.safetensors"
+        if hasattr(estimator, "recipe_"):
+            kept.append(estimator.save(path, fold=number, **facts))
+        else:
+            kept.append(_own().keep(estimator, path))
+    _predictions(result).to_csv(folder / "predictions.csv", index=False, float_format="%.9g")
+    history = result.history if len(result.history) else pd.DataFrame(columns=NO_HISTORY)
+    history.to_csv(folder / "history.csv", index=False, float_format="%.9g")
+    recipe = getattr(result.estimators[0], "recipe_", None)
+    model = _model(result.estimators[0], recipe, source)
+    model["kept"] = next(filter(None, kept), None)
+    if model["source"]:
+        write_text(folder / "model.py", source)
+    own = {"name": model["name"], "summary": "A classifier of the user's own."}
+    info = {
+        "recipe": own if recipe is None else recipe.as_dict(),
+        "model": model,
+        "parameters": {
+            "seed": seed,
+            "splits": len(result.estimators),
+            "split_seed": split_seed,
+            "epochs": None if recipe is None else recipe.epochs,
+            "scaling": scaling,
+            "folds": folds,
         },
-        "machine": {
-            "system": platform.system(),
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
+        "data": {"source": digits.source, "sha256": digits.sha256, "rows": len(result.y)},
+        "scores": {
+            "correct": int((result.predicted == result.y).sum()),
+            "total": len(result.y),
+            "accuracy": result.accuracy,
+            "fold_accuracies": result.fold_accuracies.tolist(),
+            "confusion": metrics.confusion_counts(result.y, result.predicted).to_numpy().tolist(),
         },
-        "commit": _commit(),
+        "seconds": {"cross_validation": result.seconds, "folds": result.fold_seconds},
+        **provenance(),
     }
+    write_text(folder / "run.json", json.dumps(info, indent=2) + "\n")
+    return folder
 
 
-def _version(name):
-    # A local suffix such as "+cpu" says how torch was packed, not which release it is; but it may
-    # explain last-bit differences.
-    try:
-        return version(name)
-    except PackageNotFoundError:  # papermill and nbconvert are missing in Colab
-        return None
+def _model(estimator, recipe, source):
+    """What ``run.json`` says of the model: kind, name, changed settings, source and its hash."""
+    changed = {} if recipe is None else recipe.changes()
+    network = getattr(estimator, "network", None)
+    if recipe is None:
+        kind, steps = "estimator", getattr(estimator, "steps", [(None, estimator)])
+        name = " + ".join(type(step).__name__ for _, step in steps)
+    elif network is not None:
+        kind, name = "network", getattr(network, "__name__", type(network).__name__)
+    else:
+        kind, name = "settings" if changed else "recipe", recipe.name
+    facts = {"kind": kind, "name": name, "changed": changed, "source": None, "sha256": None}
+    if source is not None and kind in ("network", "estimator"):
+        facts |= {"source": "model.py", "sha256": hashlib.sha256(source.encode()).hexdigest()}
+    return facts
 
 
-def _commit():
-    root = Path(digitlib.__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-
-    def git(*words):
-        done = subprocess.run(
-            ["git", "-C", root, *words], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def where_am_i():
-    """One line for the top of a notebook: version, Python, torch, commit."""
-    commit = (_commit() or "not from a git checkout")[:9]
-    return (
-        f"digitlib {digitlib.__version__}, Python {sys.version.split()[0]}, torch"
-        f" {_version('torch')}, commit {commit}"
-    )
-
-
-@cache
-def code_hash():
-    """SHA-256 over the sources of the package: any change of code gives another one."""
-    root, digest = Path(digitlib.__file__).parent, hashlib.sha256()
-    for path in sorted([*root.rglob("*.py"), *root.glob("*.toml")]):
-        name = path.relative_to(root).as_posix()
-        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-# ---- writing -------------------------------------------------------------------------------------
+def _predictions(result):
+    # One line per image; p0 ... p9, or as many as there are classes.
+    columns = {"fold": result.folds, "label": result.y, "predicted": result.predicted}
+    probabilities = pd.DataFrame(result.probabilities, columns=[f"p{c}" for c in result.classes])
+    return pd.DataFrame(columns).rename_axis("row").reset_index().join(probabilities)
 
 
 @contextmanager
@@ -178,79 +226,13 @@ def replacing(path):
 
 
 def write_text(path, text):
-    """Write `text` to `path`, whole or not at all; return `path`."""
+    """Write `text` to `path`, whole or not at all."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
-    return path
 
 
-def save(result, digits, folder, *, seed, scaling="train", split_seed=30):
-    """Write a cross-validation of :class:`digitlib.DigitClassifier` as a run folder.
-
-    Parameters
-    ----------
-    result : CrossValidation
-    digits : Bunch
-        From :func:`digitlib.load_digits`.
-    folder : str or path-like
-        Made if it is missing. Files in it that belong to an earlier run are replaced; ``run.json``
-        is written last, so that a folder with one is complete.
-    seed, split_seed : int
-        Of the classifier, and of the split into folds.
-    scaling : {"train", "all"}
-        As given to :func:`digitlib.cross_validate`.
-
-    Returns
-    -------
-    Path
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in [folder / "run.json", *folder.glob("fold-*.safetensors")]:
-        stale.unlink(missing_ok=True)
-    facts = {"seed": seed, "split_seed": split_seed, "data": digits.sha256}
-    for number, estimator in enumerate(result.estimators, 1):
-        estimator.save(folder / f"fold-{number}.safetensors", fold=number, **facts)
-    predictions_frame(result).to_csv(folder / "predictions.csv", index=False, float_format="%.9g")
-    result.history.to_csv(folder / "history.csv", index=False, float_format="%.9g")
-    recipe = result.estimators[0].recipe_
-    info = {
-        "recipe": recipe.as_dict(),
-        "parameters": {
-            "seed": seed,
-            "splits": len(result.estimators),
-            "split_seed": split_seed,
-            "epochs": recipe.epochs,
-            "scaling": scaling,
-        },
-        "data": {"source": digits.source, "sha256": digits.sha256, "rows": len(result.y)},
-        "scores": {
-            "correct": int((result.predicted == result.y).sum()),
-            "total": len(result.y),
-            "accuracy": result.accuracy,
-            "fold_accuracies": result.fold_accuracies.tolist(),
-            "confusion": metrics.confusion_counts(result.y, result.predicted).to_numpy().tolist(),
-        },
-        "seconds": {"cross_validation": result.seconds, "folds": result.fold_seconds},
-        **provenance(),
-    }
-    write_text(folder / "run.json", json.dumps(info, indent=2) + "\n")
-    return folder
-
-
-def predictions_frame(result):
-    """One row per image: ``row``, ``fold``, ``label``, ``predicted``, ``p0`` ... for each class."""
-    columns = {"row": np.arange(len(result.y)), "fold": result.folds}
-    frame = pd.DataFrame({**columns, "label": result.y, "predicted": result.predicted})
-    probabilities = pd.DataFrame(result.probabilities, columns=[f"p{c}" for c in result.classes])
-    return frame.join(probabilities)
-
-
-# ---- reading -------------------------------------------------------------------------------------
-
-
-def load(folder, consistent=True):
-    """Read a run folder; waits for a run that a report is making there.
+def load(folder, consistent=True, run_code=False):
+    """Read a run folder; one in which training goes on is waited for.
 
     Parameters
     ----------
@@ -258,6 +240,8 @@ def load(folder, consistent=True):
     consistent : bool, default=True
         Refuse files that do not belong together. False is for checks that are to say what exactly
         is wrong with them.
+    run_code : bool, default=False
+        Allow what is read to execute the run's own ``model.py``, where its model needs that.
 
     Returns
     -------
@@ -269,7 +253,7 @@ def load(folder, consistent=True):
         A file is missing or damaged, or the files do not belong together.
     """
     folder = Path(folder)
-    while (folder / COMING).exists() and not (folder / "run.json").exists():
+    while (folder / TRAINING).exists() and not (folder / "run.json").is_file():
         time.sleep(0.05)
     if not (folder / "run.json").is_file():
         raise RunError(
@@ -277,29 +261,65 @@ def load(folder, consistent=True):
             " report`"
         )
     try:
-        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        table = pd.read_csv(folder / "predictions.csv")
-        history = pd.read_csv(folder / "history.csv")
-        columns = [name for name in table if name.startswith("p") and name[1:].isdigit()]
-        numbers = [table[name].to_numpy(np.int64) for name in ("row", "fold", "label", "predicted")]
-        run = Run(folder, info, *numbers, table[columns].to_numpy(float), history)
-        rows, correct = info["data"]["rows"], info["scores"]["correct"]
+        run = _read(folder)
+        run.run_code = run_code
+        wrong = _disagreement(run) if consistent else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise RunError(f"{folder}: damaged run folder ({said}); make the run again") from error
-    found = (run.predicted == run.y).sum()
-    faults = {
-        f"has {len(table)} rows but run.json says {rows}": len(table) != rows,
-        # NaN, where the last line is cut off, is not close to 1.
-        "holds probabilities that do not sum to 1": not np.allclose(
-            run.probabilities.sum(axis=1), 1, atol=1e-4
-        ),
-        f"has {found} correct, run.json says {correct}": found != correct,
-    }
-    if consistent and any(faults.values()):
-        fault = next(fault for fault, there in faults.items() if there)
-        raise RunError(f"{folder}: predictions.csv {fault}; make the run again")
+    if wrong:
+        raise RunError(f"{folder}: predictions.csv {wrong}; make the run again")
     return run
+
+
+def _read(folder):
+    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    # Runs of version 0.1 had recipes alone.
+    changed = from_dict(info["recipe"]).changes() if "model" not in info else {}
+    before = {"kind": "settings" if changed else "recipe", "name": info["recipe"]["name"]}
+    info.setdefault("model", {**before, "changed": changed, "source": None, "sha256": None})
+    table = pd.read_csv(folder / "predictions.csv")
+    probabilities = table.filter(regex=r"^p\d+$").to_numpy(float)
+    columns = (table[name].to_numpy(np.int64) for name in ("row", "fold", "label", "predicted"))
+    run = Run(folder, info, *columns, probabilities, pd.read_csv(folder / "history.csv"))
+    for part, number in (("data", "rows"), ("scores", "correct"), ("parameters", "splits")):
+        if not isinstance(info[part][number], int):
+            raise TypeError(f"{part}: {number} is no integer")
+    return run
+
+
+def _disagreement(run):
+    """What the predictions have that the rest of the run contradicts; None if all fits."""
+    rows, correct = run.info["data"]["rows"], run.info["scores"]["correct"]
+    if len(run.y) != rows:
+        return f"has {len(run.y)} rows but run.json says {rows}"
+    # NaN, where the last line is cut off, is not close to 1.
+    if not np.allclose(run.probabilities.sum(axis=1), 1, atol=1e-4):
+        return "holds probabilities that do not sum to 1"
+    if (found := (run.predicted == run.y).sum()) != correct:
+        return f"has {found} correct, run.json says {correct}"
+    return None
+
+
+def load_model(folder, run_code=False):
+    """The networks of a run as one fitted classifier with scikit-learn's interface.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Such as ``reports/coursework``. Only numbers and text are read from it, nothing in it is
+        executed.
+
+    Returns
+    -------
+    FoldEnsemble
+
+    Raises
+    ------
+    RunError
+        The folder is no complete run, or a file in it is damaged.
+    """
+    return load(folder, run_code=run_code).ensemble()
 
 
 def newest_run(reports="reports"):
@@ -314,12 +334,77 @@ def newest_run(reports="reports"):
     RunError
         There is none.
     """
-    finished = [path.parent for path in Path(reports).glob("[!.]*/run.json")]
+    finished = list(Path(reports).glob("[!.]*/run.json"))
     if not finished:
         raise RunError(
             f"{reports}/: no finished run; make one with `digitlib report`, or name one with --run"
         )
-    return max(finished, key=lambda folder: (folder / "run.json").stat().st_mtime)
+    return max(finished, key=lambda path: path.stat().st_mtime).parent
+
+
+class FoldStore:
+    """Finished folds of a run that is still going on, for the next attempt if this one is stopped.
+
+    A fold is kept under a key made of everything that decides its result; with any other key it is
+    not found.
+
+    Parameters
+    ----------
+    folder : str or path-like
+    classifier : estimator
+        Not fitted; folds of a :class:`digitlib.DigitClassifier` with a fixed seed are kept.
+    X, y : ndarray
+        The whole data.
+    **decisive
+        Further facts that decide the result, such as ``n_splits``.
+    """
+
+    def __init__(self, folder, classifier, X, y, **decisive):
+        self.folder = Path(folder)
+        # All parameters: the repr of an estimator leaves out what is default, and the middle of
+        # what is long.
+        settings = sorted(classifier.get_params().items())
+        # A network of the user's has an address in memory for a text; its source is in `decisive`.
+        settings = [(k, "own" if k == "network" and v is not None else v) for k, v in settings]
+        facts = repr((settings, decisive, library_version("torch"), code_hash())).encode()
+        data = [np.asarray(part).tobytes() for part in (X, y)]
+        self.key = hashlib.sha256(b"\0".join([facts, *data])).hexdigest()
+        seed, self.network = (
+            getattr(classifier, "random_state", None),
+            getattr(classifier, "network", None),
+        )
+        self.reproducible = hasattr(classifier, "settings") and isinstance(seed, int | np.integer)
+
+    def get(self, number, test):
+        """The :class:`digitlib.crossval.Fold` kept under this number, or None."""
+        try:
+            path = self.folder / f"{number}.safetensors"
+            estimator = _own().DigitClassifier.load(path, network=self.network)
+            kept = np.load(self.folder / f"{number}.npz", allow_pickle=False)
+            facts, history = estimator.metadata_, estimator.history_
+            if facts["key"] != self.key or not np.array_equal(kept["test"], test):
+                return None
+            return Fold(number, test, kept["probabilities"], estimator, history, facts["seconds"])
+        except (RunError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None  # not there, or cut off while it was written
+
+    def put(self, fold):
+        """Keep a finished fold; nothing is kept when the seed is not fixed."""
+        if not self.reproducible:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        weights = self.folder / f"{fold.number}.safetensors"
+        arrays = {"test": fold.test, "probabilities": fold.probabilities}
+        # Weights are removed first and written last: whatever stops this, they never stand beside
+        # probabilities of another attempt.
+        weights.unlink(missing_ok=True)
+        np.savez(self.folder / f"{fold.number}.npz", **arrays)
+        with replacing(weights) as part:
+            fold.estimator.save(part, key=self.key, seconds=fold.seconds)
+
+    def clear(self):
+        """Remove what was kept: the run folder now holds it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class FoldEnsemble(ClassifierMixin, BaseEstimator):
@@ -351,98 +436,9 @@ class FoldEnsemble(ClassifierMixin, BaseEstimator):
         return True
 
     def predict_proba(self, X):
-        """Mean of the folds' probabilities, shape (n, n_classes); each row sums to 1."""
-        X = validate_data(self, X, dtype="numeric", reset=False)
+        """Mean of the networks' probabilities, float32 (n, n_classes); each row sums to 1."""
         return np.mean([estimator.predict_proba(X) for estimator in self.estimators], axis=0)
 
     def predict(self, X):
         """The most probable class of each row, shape (n,)."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
-
-
-def load_model(folder):
-    """The networks of a run as one fitted classifier with scikit-learn's interface.
-
-    Parameters
-    ----------
-    folder : str, path-like or Run
-        Such as ``reports/coursework``: a folder with ``run.json`` and ``fold-1.safetensors`` ...
-        Only numbers and text are read from it, nothing in it is executed.
-
-    Returns
-    -------
-    FoldEnsemble
-
-    Raises
-    ------
-    RunError
-        The folder is no complete run, or a file in it is damaged.
-    """
-    run = folder if isinstance(folder, Run) else load(folder)
-    return FoldEnsemble([run.fold(n) for n in range(1, run.parameters["splits"] + 1)])
-
-
-# ---- folds of a run that is still going on -------------------------------------------------------
-
-
-class FoldStore:
-    """Finished folds, kept for the next attempt if this one is stopped.
-
-    A fold is kept under a key made of everything that decides its result; with any other key it is
-    not found.
-
-    Parameters
-    ----------
-    folder : str or path-like
-    classifier : DigitClassifier
-        Not fitted.
-    X, y : ndarray
-        The whole data.
-    **decisive
-        Further facts that decide the result, such as ``n_splits``.
-    """
-
-    def __init__(self, folder, classifier, X, y, **decisive):
-        self.folder = Path(folder)
-        # All parameters: the repr of an estimator leaves out what is default, and the middle of
-        # what is long.
-        settings = sorted(classifier.get_params().items())
-        facts = [repr(settings), repr(decisive), str(_version("torch")), code_hash()]
-        digest = hashlib.sha256("\0".join(facts).encode())
-        for array in (X, y):
-            digest.update(np.asarray(array).tobytes())
-        self.key = digest.hexdigest()
-        self.reproducible = isinstance(classifier.random_state, int | np.integer)
-
-    def get(self, number, test):
-        """The :class:`digitlib.crossval.Fold` kept under this number, or None."""
-        from digitlib.crossval import Fold  # the same reason as in _classifiers
-
-        try:
-            estimator = _classifiers().DigitClassifier.load(self.folder / f"{number}.safetensors")
-            kept = np.load(self.folder / f"{number}.npz", allow_pickle=False)
-            facts = estimator.metadata_
-            if facts["key"] != self.key or not np.array_equal(kept["test"], test):
-                return None
-            return Fold(
-                number, test, kept["probabilities"], estimator, estimator.history_, facts["seconds"]
-            )
-        except (RunError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None  # not there, or cut off while it was written
-
-    def put(self, fold):
-        """Keep a finished fold; nothing is kept when the seed is not fixed."""
-        if not self.reproducible:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # Weights are removed first and written last: whatever stops this, they never stand beside
-        # probabilities of another attempt.
-        weights = self.folder / f"{fold.number}.safetensors"
-        weights.unlink(missing_ok=True)
-        np.savez(weights.with_suffix(".npz"), test=fold.test, probabilities=fold.probabilities)
-        with replacing(weights) as part:
-            fold.estimator.save(part, key=self.key, seconds=fold.seconds)
-
-    def clear(self):
-        """Remove what was kept: the run folder now holds it."""
-        shutil.rmtree(self.folder, ignore_errors=True)

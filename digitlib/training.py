@@ -1,13 +1,15 @@
 """How are weights found? The one training loop, for any network and any recipe."""
 
+import math
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch.nn import functional as F
 from torch.optim.adamw import adamw
 
 from digitlib.augmentation import augment, shifted
+from digitlib.errors import ParameterError
 
 _lock = threading.Lock()
 _inside = 0
@@ -68,7 +70,35 @@ def own_stream(device):
     stream.synchronize()
 
 
-def train(network, x, y, recipe, generator, held_out=None, on_epoch=None):
+class OwnRandom:
+    """Random numbers of a network that draws from torch's process-wide generator.
+
+    First weights of torch's own and ``nn.Dropout`` draw from it. Inside ``with self():`` it is this
+    network's alone, and goes on where it stopped: the same seed gives the same bits, however many
+    folds train at once.
+    """
+
+    def __init__(self, seed, device):
+        self._states, self._device = None, device
+        with self():
+            torch.manual_seed(seed)
+
+    @contextmanager
+    def __call__(self):
+        cuda = [torch.cuda] if self._device.type == "cuda" else []
+        with _lock:
+            before = [place.get_rng_state() for place in (torch, *cuda)]
+            for place, state in zip((torch, *cuda), self._states or before, strict=True):
+                place.set_rng_state(state)
+            try:
+                yield
+            finally:
+                self._states = [place.get_rng_state() for place in (torch, *cuda)]
+                for place, state in zip((torch, *cuda), before, strict=True):
+                    place.set_rng_state(state)
+
+
+def train(network, x, y, recipe, generator, held_out=None, on_epoch=None, own_random=nullcontext):
     """Train `network` in place.
 
     Parameters
@@ -85,6 +115,8 @@ def train(network, x, y, recipe, generator, held_out=None, on_epoch=None):
         ``(x, y)`` to measure after each epoch; it is read under ``no_grad`` and influences nothing.
     on_epoch : callable or None
         Called with each record when its epoch ends; what it raises ends the training.
+    own_random : OwnRandom
+        For a network that is not digitlib's.
 
     Returns
     -------
@@ -94,15 +126,23 @@ def train(network, x, y, recipe, generator, held_out=None, on_epoch=None):
         single views with the weights of that moment. Without epochs, one record with ``epoch`` 0
         and the loss of the head on rows left out of its fit.
     """
-    network.to(memory_format=torch.channels_last)
+    # A network of the user's may call view(), which only the usual layout allows.
+    usual = recipe.network == "own"
+    layout = torch.contiguous_format if usual else torch.channels_last
+    network.to(memory_format=layout)
     optimizer = _AdamW(network, recipe, -(-len(x) // recipe.batch_size)) if recipe.learned else None
     history = []
     for epoch in range(1, (recipe.epochs or 0) + 1):
         record = {
             "epoch": epoch,
             "learning_rate": optimizer.learning_rate(),
-            "loss": _one_epoch(network, x, y, recipe, optimizer, generator),
+            "loss": _one_epoch(network, x, y, recipe, optimizer, generator, layout, own_random),
         }
+        if not math.isfinite(record["loss"]):
+            raise ParameterError(
+                f"the loss became {record['loss']} in epoch {epoch}: training fell apart; try a"
+                f" smaller learning_rate than {recipe.learning_rate:g}"
+            )
         history.append(record | _measure(network, held_out))
         if on_epoch is not None:
             on_epoch(history[-1])
@@ -130,16 +170,15 @@ def _measure(network, held_out):
     }
 
 
-def _one_epoch(network, x, y, recipe, optimizer, generator):
+def _one_epoch(network, x, y, recipe, optimizer, generator, layout, own_random):
     """Mean training loss of one pass over the rows, augmented, in random order."""
     network.train()
     order = torch.randperm(len(x), generator=generator).to(x.device)
-    x = augment(x[order], recipe.augmentation, generator).contiguous(
-        memory_format=torch.channels_last
-    )
+    x = augment(x[order], recipe.augmentation, generator).contiguous(memory_format=layout)
     y, total = y[order], torch.zeros((), device=x.device)
     for images, labels in zip(x.split(recipe.batch_size), y.split(recipe.batch_size), strict=True):
-        log_probabilities = network(images)
+        with own_random():
+            log_probabilities = network(images)
         loss = F.nll_loss(log_probabilities, labels)
         if recipe.label_smoothing:
             loss = (

@@ -1,7 +1,10 @@
-"""Fixtures that several test files share: one small real report, and a way to run the command line
-as a person does.
+"""What test files share: a small real report, the command line as a person runs it, a browser.
+
+With pytest-xdist, tests that need the browser form one group, so that there is one browser; the
+small report is made by the first process that needs it.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -24,85 +27,89 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
-SMALL = (
-    "--source",
-    "sklearn",
-    "--epochs",
-    "1",
-    "--seed",
-    "3",
-)  # 1,797 rows, one epoch: seconds, not half a minute
+# 1,797 rows, one epoch: seconds, not half a minute.
+SMALL = ("--source", "sklearn", "--epochs", "1", "--seed", "3")
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """One folder for all processes of a test run."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
 def digitlib_command():
-    """Call ``python -m digitlib ...`` in a folder; returns the finished process with its output as
-    text.
-    """
+    """Call ``python -m digitlib ...`` in a folder; returns the finished process."""
 
-    def call(*words, cwd, env=None, **options):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
-        command = [sys.executable, "-m", "digitlib", *map(str, words)]
+    def call(*words, cwd, env=None):
         return subprocess.run(
-            command,
+            [sys.executable, "-m", "digitlib", *map(str, words)],
             cwd=cwd,
-            env=environment,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
             capture_output=True,
             text=True,
             timeout=240,
-            **options,
         )
 
     return call
 
 
+WATCH = """\
+import os, sys
+def hook(event, args):
+    connects = event in ("socket.connect", "socket.getaddrinfo", "socket.sendto")
+    if connects and not isinstance(args[-1], (str, bytes)):
+        with open(os.environ["CONNECTIONS"], "a") as file:
+            print(event, args[1:], file=file)
+sys.addaudithook(hook)
+"""
+
+
 @pytest.fixture(scope="session")
-def hostile_environment(tmp_path_factory):
-    """A user whose Jupyter has a broken ``python3`` kernel and whose IPython start-up fails; all
-    connections are written to a file.
+def hostile_environment(shared_folder):
+    """A user's Jupyter with a broken ``python3`` kernel and an IPython start-up that fails.
+
+    All connections are written to a file.
     """
-    folder = tmp_path_factory.mktemp("user")
-    kernel = folder / "jupyter" / "kernels" / "python3"
-    kernel.mkdir(parents=True)
-    (kernel / "kernel.json").write_text(
-        '{"argv": ["/bin/false"], "display_name": "broken", "language": "python"}'
-    )
-    startup = folder / "ipython" / "profile_default" / "startup"
-    startup.mkdir(parents=True)
-    (startup / "00-break.py").write_text("raise SystemExit('a start-up file of the user ran')\n")
-    audit = folder / "audit"
-    audit.mkdir()
-    (audit / "sitecustomize.py").write_text(
-        "import os, sys\ndef hook(event, args):\n    if event in ('socket.connect',"
-        " 'socket.getaddrinfo', 'socket.sendto') and not isinstance(args[-1], (str, bytes)):\n     "
-        "   with open(os.environ['CONNECTIONS'], 'a') as file: print(event, args[1:],"
-        " file=file)\nsys.addaudithook(hook)\n"
-    )
+    folder = shared_folder / "user"
+    files = {
+        "jupyter/kernels/python3/kernel.json": (
+            '{"argv": ["/bin/false"], "display_name": "broken", "language": "python"}'
+        ),
+        "ipython/profile_default/startup/00-break.py": "raise SystemExit('of the user')\n",
+        "audit/sitecustomize.py": WATCH,
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
     return {
-        "JUPYTER_PATH": str(folder / "jupyter"),
+        "JUPYTER_PATH": f"{folder}/jupyter",
         "JUPYTER_PREFER_ENV_PATH": "0",
-        "IPYTHONDIR": str(folder / "ipython"),
-        "PYTHONPATH": f"{audit}:{ROOT}",
-        "CONNECTIONS": str(folder / "connections.txt"),
+        "IPYTHONDIR": f"{folder}/ipython",
+        "PYTHONPATH": f"{folder}/audit:{ROOT}",
+        "CONNECTIONS": f"{folder}/connections.txt",
     }
 
 
 @pytest.fixture(scope="session")
-def small_report(tmp_path_factory, digitlib_command, hostile_environment):
-    """A finished report of the smallest real run, made by the command line; do not change the
-    folder.
-    """
-    folder = tmp_path_factory.mktemp("work")
-    done = digitlib_command(
-        "report", "--name", "small", *SMALL, cwd=folder, env=hostile_environment
-    )
-    assert done.returncode == 0, done.stderr
-    return folder / "reports" / "small"
+def small_report(shared_folder, digitlib_command, hostile_environment):
+    """A finished report of the smallest real run, made by the command line; do not change it."""
+    folder = shared_folder / "work"
+    folder.mkdir(exist_ok=True)
+    report = folder / "reports" / "small"
+    with open(shared_folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not report.exists():
+            words = ("report", "--name", "small", *SMALL)
+            done = digitlib_command(*words, cwd=folder, env=hostile_environment)
+            assert done.returncode == 0, done.stderr
+    return report
 
 
 @pytest.fixture(scope="session")
 def chromium():
-    """A real browser, one for all tests of a process: playwright allows no second one beside it."""
+    """A real browser, for the group "browser"; playwright allows no second one beside it."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is a development dependency"
     )

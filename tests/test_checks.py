@@ -1,3 +1,5 @@
+"""Every check, by its code: failed by what it is there to find, passed by a sound run."""
+
 import json
 import shutil
 from dataclasses import replace
@@ -21,12 +23,9 @@ def digits():
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory, digits):
     """A run folder with nothing wrong: one epoch, two folds, all 5,620 rows."""
+    classifier = DigitClassifier(random_state=0, epochs=1)
     result = crossval.cross_validate(
-        DigitClassifier(random_state=0, epochs=1),
-        digits.data,
-        digits.target,
-        n_splits=2,
-        progress="off",
+        classifier, digits.data, digits.target, n_splits=2, progress="off"
     )
     return runs.save(result, digits, tmp_path_factory.mktemp("runs") / "sound", seed=0)
 
@@ -43,13 +42,12 @@ def verdicts(folder, **options):
 
 def change_predictions(folder, change):
     table = pd.read_csv(folder / "predictions.csv")
-    change(table)
-    table.to_csv(folder / "predictions.csv", index=False)
+    change(table).to_csv(folder / "predictions.csv", index=False)
 
 
-def change_info(folder, change):
+def change_info(folder, part, **facts):
     info = json.loads((folder / "run.json").read_text())
-    change(info)
+    info[part].update(facts)
     (folder / "run.json").write_text(json.dumps(info))
 
 
@@ -58,25 +56,24 @@ def change_info(folder, change):
 
 def test_a_sound_run_fails_only_where_it_is_weak(sound, digits):
     found = verdicts(sound, everything=True)
-    assert list(found) == sorted(checks.LIST)
-    assert {code for code, result in found.items() if not result.passed} <= {
-        "DL007"
-    }  # one epoch does not beat 1-nearest-neighbour
+    assert list(found) == sorted(checks.CHECKS)
+    # One epoch does not beat 1-nearest-neighbour.
+    assert {code for code, result in found.items() if not result.passed} <= {"DL007"}
 
 
 def test_the_command_reruns_the_folders_checks(sound, capsys):
     with pytest.raises(SystemExit) as end:
         main(["check", str(sound)])
     assert end.value.code == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        code for code, (_, data, _) in sorted(checks.LIST.items()) if not data
-    ]
+    codes = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert codes == ["DL000", "DL004", "DL005", "DL006", "DL008", "DL010"]
     assert not (sound / "checks.json").exists()  # a finished report is not changed
 
 
-def test_the_command_fails_with_a_check(score_touched_up, capsys):
+def test_the_command_fails_with_a_check(spoilt, capsys):
+    change_info(spoilt, "scores", correct=5600, accuracy=5600 / 5620)
     with pytest.raises(SystemExit) as end:
-        main(["check", str(score_touched_up)])
+        main(["check", str(spoilt)])
     assert end.value.code == 1
     assert "DL010 FAILED" in capsys.readouterr().out
 
@@ -102,87 +99,71 @@ def test_what_is_written(sound, tmp_path):
 # ---- spoilt folders ------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def cut_off(spoilt):
+def test_dl000_a_file_that_is_cut_off(spoilt):
     (spoilt / "run.json").write_text((spoilt / "run.json").read_text()[:200])
-    return spoilt
-
-
-@pytest.fixture
-def rows_missing(spoilt):
-    lines = (spoilt / "predictions.csv").read_text().splitlines()
-    (spoilt / "predictions.csv").write_text("\n".join(lines[:-5]) + "\n")
-    return spoilt
-
-
-@pytest.fixture
-def row_twice(spoilt):
-    change_predictions(spoilt, lambda table: table.loc.__setitem__((7, "row"), 8))
-    return spoilt
-
-
-@pytest.fixture
-def logits_for_probabilities(spoilt):
-    change_predictions(spoilt, lambda table: table.update(table.filter(regex=r"^p\d$") * 2))
-    return spoilt
-
-
-@pytest.fixture
-def prediction_not_the_most_probable(spoilt):
-    change_predictions(
-        spoilt,
-        lambda table: table.loc.__setitem__((0, "predicted"), (table.loc[0, "predicted"] + 1) % 10),
-    )
-    return spoilt
-
-
-@pytest.fixture
-def always_the_same_answer(spoilt):
-    change_predictions(spoilt, lambda table: table.__setitem__("predicted", 3))
-    return spoilt
-
-
-@pytest.fixture
-def hash_of_other_data(spoilt):
-    change_info(spoilt, lambda info: info["data"].update(sha256="0" * 64))
-    return spoilt
-
-
-@pytest.fixture
-def own_file_that_is_gone(spoilt):
-    change_info(spoilt, lambda info: info["data"].update(source="/nowhere/digits.csv"))
-    return spoilt
-
-
-@pytest.fixture
-def score_touched_up(spoilt):
-    change_info(spoilt, lambda info: info["scores"].update(correct=5600, accuracy=5600 / 5620))
-    return spoilt
-
-
-@pytest.fixture
-def one_fold_touched_up(spoilt):
-    change_info(spoilt, lambda info: info["scores"]["fold_accuracies"].__setitem__(0, 0.999))
-    return spoilt
+    (result,) = checks.check_folder(spoilt)
+    assert (result.code, result.passed) == ("DL000", False)
 
 
 @pytest.mark.parametrize(
-    ("fixture", "code"),
+    "change",
     [
-        ("cut_off", "DL000"),
-        ("rows_missing", "DL004"),
-        ("row_twice", "DL004"),
-        ("logits_for_probabilities", "DL005"),
-        ("prediction_not_the_most_probable", "DL005"),
-        ("always_the_same_answer", "DL006"),
-        ("hash_of_other_data", "DL008"),
-        ("own_file_that_is_gone", "DL008"),
-        ("score_touched_up", "DL010"),
-        ("one_fold_touched_up", "DL010"),
+        lambda table: table[:-5],
+        lambda table: table.assign(row=table["row"].replace(7, 8)),
+        lambda table: table.assign(fold=table["fold"].where(table["row"] != 7, 3)),
     ],
+    ids=["rows_missing", "row_twice", "fold_that_does_not_exist"],
 )
-def test_what_is_wrong_with_the_folder_is_found(fixture, code, request):
-    assert not verdicts(request.getfixturevalue(fixture))[code].passed
+def test_dl004_rows_not_predicted_once(spoilt, change):
+    change_predictions(spoilt, change)
+    assert not verdicts(spoilt)["DL004"].passed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.assign(**(table.filter(regex=r"^p\d$") * 2)),
+        lambda table: table.assign(predicted=table["predicted"].where(table["row"] != 7, -1)),
+    ],
+    ids=["logits_for_probabilities", "prediction_not_the_most_probable"],
+)
+def test_dl005_probabilities_that_are_none(spoilt, change):
+    change_predictions(spoilt, change)
+    assert not verdicts(spoilt)["DL005"].passed
+
+
+def test_dl006_always_the_same_answer(spoilt):
+    change_predictions(spoilt, lambda table: table.assign(predicted=3))
+    assert not verdicts(spoilt)["DL006"].passed
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"sha256": "0" * 64}, {"source": "/nowhere/digits.csv"}],
+    ids=["hash_of_other_data", "own_file_that_is_gone"],
+)
+def test_dl008_data_that_is_not_known(spoilt, facts):
+    change_info(spoilt, "data", **facts)
+    assert not verdicts(spoilt)["DL008"].passed
+
+
+def test_dl008_an_own_file_is_known_while_it_is_the_same(spoilt, digits, tmp_path):
+    own = np.column_stack([digits.data, digits.target])
+    np.savetxt(tmp_path / "own.csv", own, fmt="%d", delimiter=",")
+    change_info(spoilt, "data", source=str(tmp_path / "own.csv"))
+    assert verdicts(spoilt)["DL008"].passed
+    np.savetxt(tmp_path / "own.csv", own[1:], fmt="%d", delimiter=",")
+    assert not verdicts(spoilt)["DL008"].passed
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"correct": 5600, "accuracy": 5600 / 5620}, {"fold_accuracies": [0.999, 0.9]}],
+    ids=["total", "one_fold"],
+)
+def test_dl010_a_score_touched_up(spoilt, facts):
+    change_info(spoilt, "scores", **facts)
+    assert not verdicts(spoilt)["DL010"].passed
 
 
 # ---- spoilt experiments --------------------------------------------------------------------------
@@ -202,25 +183,25 @@ def held_out_rows_are_trained_on(monkeypatch):
 
 
 @pytest.mark.usefixtures("held_out_rows_are_trained_on")
-def test_shuffled_labels_betray_an_overlap(sound, digits):
+def test_dl001_shuffled_labels_betray_an_overlap(sound, digits):
     passed, detail = checks.shuffled_labels(runs.load(sound), digits)
     assert not passed
     assert "1-nearest-neighbour 100.0 %" in detail
 
 
 @pytest.mark.usefixtures("held_out_rows_are_trained_on")
-def test_rows_on_both_sides_are_found(sound, digits):
+def test_dl002_rows_on_both_sides(sound, digits):
     passed, detail = checks.disjoint_rows(runs.load(sound), digits)
     assert not passed
     assert detail.startswith("5620 rows")
 
 
-def test_a_run_in_other_folds_than_it_says_is_found(spoilt, digits):
-    change_info(spoilt, lambda info: info["parameters"].update(split_seed=31))
+def test_dl002_a_run_in_other_folds_than_it_says(spoilt, digits):
+    change_info(spoilt, "parameters", split_seed=31)
     assert not checks.disjoint_rows(runs.load(spoilt), digits)[0]
 
 
-def test_a_scaler_that_has_seen_all_rows_is_found(spoilt, digits):
+def test_dl003_a_scaler_that_has_seen_all_rows(spoilt, digits):
     leaky = DigitClassifier(random_state=0, epochs=1).fit(
         digits.data[:300], digits.target[:300], scale_on=digits.data
     )
@@ -230,14 +211,14 @@ def test_a_scaler_that_has_seen_all_rows_is_found(spoilt, digits):
     assert "has seen held-out rows" in detail
 
 
-def test_worse_than_a_neighbour_is_found(sound, digits):
+def test_dl007_worse_than_a_neighbour(sound, digits):
     run = runs.load(sound)
     assert checks.better_than_neighbour(replace(run, predicted=run.y), digits)[0]
     often_wrong = np.where(np.arange(len(run.y)) < 600, (run.y + 1) % 10, run.y)
     assert not checks.better_than_neighbour(replace(run, predicted=often_wrong), digits)[0]
 
 
-def test_first_weights_that_ignore_the_seed_are_found(sound, digits, monkeypatch):
+def test_dl009_first_weights_that_ignore_the_seed(sound, digits, monkeypatch):
     build = model.build
     monkeypatch.setattr(
         model, "build", lambda *settings: build(*settings[:-1], torch.Generator().manual_seed(0))
@@ -248,15 +229,12 @@ def test_first_weights_that_ignore_the_seed_are_found(sound, digits, monkeypatch
 
 
 @pytest.mark.parametrize("seed", [0, None], ids=["always_the_same_order", "an_order_of_no_seed"])
-def test_an_order_that_ignores_the_seed_is_found(sound, digits, monkeypatch, seed):
+def test_dl009_an_order_that_ignores_the_seed(sound, digits, monkeypatch, seed):
     randperm = torch.randperm
 
     def deaf(n, generator=None):
-        return (
-            randperm(n)
-            if seed is None
-            else randperm(n, generator=torch.Generator().manual_seed(seed))
-        )
+        own = None if seed is None else torch.Generator().manual_seed(seed)
+        return randperm(n, generator=own)
 
     monkeypatch.setattr(torch, "randperm", deaf)
     passed, detail = checks.seeds_reach(runs.load(sound), digits)
@@ -278,6 +256,6 @@ def test_a_report_carries_its_checks(small_report):
     entries = {
         entry["code"]: entry for entry in json.loads((small_report / "checks.json").read_text())
     }
-    assert list(entries) == sorted(checks.LIST)
+    assert list(entries) == sorted(checks.CHECKS)
     assert {code for code, entry in entries.items() if not entry["passed"]} <= {"DL007"}
     assert all(entry["detail"] for entry in entries.values())

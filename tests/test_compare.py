@@ -1,3 +1,8 @@
+"""Competitors on the same rows, measured once, and what may be concluded from them."""
+
+import importlib.metadata
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +14,8 @@ from digitlib import DigitClassifier, compare, cross_validate, load_digits, runs
 from digitlib.cli import main
 from digitlib.errors import DataError, ParameterError
 from digitlib.recipes import RECIPES
+
+NEIGHBOUR = KNeighborsClassifier(1)
 
 
 @pytest.fixture(scope="session")
@@ -27,29 +34,15 @@ def _own_cache(tmp_path_factory):
 
 
 def test_writers_are_never_on_both_sides(digits):
+    X, y = digits.data, digits.target
     result = cross_validate(
-        KNeighborsClassifier(1),
-        digits.data,
-        digits.target,
-        protocol="writers",
-        writers=digits.writers,
-        progress="off",
+        NEIGHBOUR, X, y, protocol="writers", writers=digits.writers, progress="off"
     )
     assert (digits.writers[result.rows] == "test").all()
     assert len(result.rows) == len(result.y) == len(result.probabilities) == 1797
-    assert result.estimators[0].n_samples_fit_ == 3823
-    expected = (
-        KNeighborsClassifier(1)
-        .fit(digits.data[:3823], digits.target[:3823])
-        .predict(digits.data[3823:])
-    )
+    expected = KNeighborsClassifier(1).fit(X[:3823], y[:3823]).predict(X[3823:])
     assert (result.predicted == expected).all()
     assert result.fold_accuracies.tolist() == [result.accuracy]
-
-
-def test_folds_cover_all_rows(digits):
-    result = cross_validate(KNeighborsClassifier(1), digits.data, digits.target, progress="off")
-    assert (result.rows == np.arange(5620)).all()
 
 
 @pytest.mark.parametrize(
@@ -63,50 +56,103 @@ def test_folds_cover_all_rows(digits):
 )
 def test_a_protocol_that_cannot_be(digits, options, error, says):
     with pytest.raises(error, match=says):
-        cross_validate(
-            KNeighborsClassifier(1), digits.data, digits.target, progress="off", **options
-        )
+        cross_validate(NEIGHBOUR, digits.data, digits.target, progress="off", **options)
 
 
-# ---- competitors ---------------------------------------------------------------------------------
+# ---- measured once -------------------------------------------------------------------------------
 
 
 def test_the_svc_is_the_one_line_svc(digits):
     measured = compare.measure(compare.competitors()["RBF SVC"], digits)
-    expected = cross_val_predict(
-        SVC(C=10, gamma=0.2),
-        digits.data / 16,
-        digits.target,
-        cv=KFold(4, shuffle=True, random_state=30),
-    )
+    folds = KFold(4, shuffle=True, random_state=30)
+    expected = cross_val_predict(SVC(C=10, gamma=0.2), digits.data / 16, digits.target, cv=folds)
     assert (measured.predicted == expected).mean() > 0.9999
-    assert (measured.predicted == digits.target).mean() == pytest.approx(0.9925, abs=2e-4)
+    assert (measured.rows == np.arange(5620)).all()
+    assert measured.right(digits.target).mean() == pytest.approx(0.9925, abs=2e-4)
     assert measured.milliseconds > 0
     assert measured.bytes > 10_000
 
 
-def test_measured_once(digits, monkeypatch):
-    first = compare.measure(KNeighborsClassifier(1), digits, "writers")
+@pytest.fixture
+def trainings(monkeypatch, tmp_path):
+    """An empty cache, and a list that grows with each cross-validation."""
+    seen = []
 
-    def never(*_, **__):
-        raise AssertionError("trained again")
+    def counted(*arguments, **options):
+        seen.append(options)
+        return cross_validate(*arguments, **options)
 
-    monkeypatch.setattr("cross_validate", never)
-    again = compare.measure(KNeighborsClassifier(1), digits, "writers")
+    monkeypatch.setattr(compare, "cross_validate", counted)
+    monkeypatch.setenv("DIGITLIB_CACHE", str(tmp_path / "cache"))
+    return seen
+
+
+def test_measured_once(digits, trainings):
+    first, again = (compare.measure(NEIGHBOUR, digits, "writers") for _ in range(2))
+    assert len(trainings) == 1
     assert (again.predicted == first.predicted).all()
     assert (again.seconds, again.created) == (first.seconds, first.created)
-    with pytest.raises(AssertionError, match="trained again"):
-        compare.measure(KNeighborsClassifier(2), digits, "writers")
-    with pytest.raises(AssertionError, match="trained again"):
-        compare.measure(KNeighborsClassifier(1), digits, "folds")
 
 
-def test_versions_code_and_seed_are_decisive(monkeypatch):
-    plain = compare.decisive(DigitClassifier(random_state=0))
-    assert compare.decisive(DigitClassifier(random_state=1)) != plain
-    assert compare.decisive(DigitClassifier(random_state=0, epochs=3)) != plain
-    monkeypatch.setattr("version", lambda name: "99")
-    assert compare.decisive(DigitClassifier(random_state=0)) != plain
+def test_every_fact_counts(digits, trainings, monkeypatch):
+    again = partial(compare.measure, NEIGHBOUR, digits)
+    other = load_digits("sklearn")
+    for number, measure in enumerate(
+        [
+            again,
+            partial(again, n_splits=3),
+            partial(again, random_state=1),
+            partial(again, "writers"),
+            partial(compare.measure, KNeighborsClassifier(2), digits),
+            partial(compare.measure, NEIGHBOUR, other),
+        ],
+        1,
+    ):
+        measure()
+        assert len(trainings) == number
+    monkeypatch.setattr(compare, "version", lambda name: "99")
+    again()
+    assert len(trainings) == 7
+
+
+def test_seed_settings_code_and_torch_decide_what_a_recipe_learns(digits, monkeypatch):
+    def facts(**options):
+        return compare.decisive(DigitClassifier(**{"random_state": 0, **options}), digits)
+
+    plain = facts()
+    assert facts() == plain
+    assert facts(random_state=1) != plain
+    assert facts(epochs=3) != plain
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "code_hash", lambda: "other code")
+        assert facts() != plain
+    real = importlib.metadata.version
+    monkeypatch.setattr(compare, "version", lambda name: "9" if name == "torch" else real(name))
+    assert facts() != plain
+
+
+@pytest.mark.parametrize("damage", [b"", b"no pickle", None], ids=["empty", "garbage", "cut_off"])
+def test_a_damaged_entry_is_computed_anew(digits, trainings, damage, tmp_path, capfd):
+    first = compare.measure(NEIGHBOUR, digits, "writers")
+    (path,) = (tmp_path / "cache").rglob("output.pkl")
+    path.write_bytes(path.read_bytes()[:-40] if damage is None else damage)
+    again = [compare.measure(NEIGHBOUR, digits, "writers") for _ in range(2)]
+    assert len(trainings) == 2
+    assert all((one.predicted == first.predicted).all() for one in again)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_folder_that_cannot_be_made_costs_only_the_cache(
+    digits, trainings, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DIGITLIB_CACHE", str(tmp_path / "file" / "cache"))
+    assert len(compare.measure(NEIGHBOUR, digits, "writers").predicted) == 1797
+    assert len(trainings) == 1
+    assert "could not be cached" in capsys.readouterr().err
+
+
+# ---- which recipes -------------------------------------------------------------------------------
 
 
 def test_recipes_are_chosen_by_budget(digits):
@@ -120,30 +166,43 @@ def test_recipes_are_chosen_by_budget(digits):
         compare.choose_recipes("coursework,none-such", 0, digits)
 
 
+def test_fewer_rows_and_folds_take_less(digits):
+    whole = compare.expected_seconds(digits)
+    assert whole == {name: recipe.seconds for name, recipe in RECIPES.items()}
+    part = compare.expected_seconds(load_digits("sklearn"), n_splits=2)
+    assert part["best"] == pytest.approx(whole["best"] * 1797 / 5620 / 3)
+
+
+def test_a_runs_own_time_tells_how_fast_the_machine_is(digits, run):
+    run.info["seconds"]["cross_validation"] = 2 * RECIPES["coursework"].seconds / 10
+    expected = compare.expected_seconds(digits, 3, run)  # twice as slow, with a tenth of the epochs
+    assert expected["best"] == pytest.approx(2 * RECIPES["best"].seconds)
+    names, left_out = compare.choose_recipes("quick", 10, digits, 3, run)
+    assert "coursework" not in {*names, *left_out}
+
+
 # ---- the comparison ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, digits):
-    result = cross_validate(
-        DigitClassifier(random_state=0, epochs=1),
-        digits.data,
-        digits.target,
-        n_splits=3,
-        progress="off",
-    )
-    return runs.load(runs.save(result, digits, tmp_path_factory.mktemp("run"), seed=0))
+def run_folder(tmp_path_factory, digits):
+    classifier = DigitClassifier(random_state=0, epochs=1)
+    result = cross_validate(classifier, digits.data, digits.target, n_splits=3, progress="off")
+    return runs.save(result, digits, tmp_path_factory.mktemp("run"), seed=0)
+
+
+@pytest.fixture
+def run(run_folder):
+    return runs.load(run_folder)
 
 
 @pytest.fixture(scope="module")
-def comparison(run, digits):
-    few = {
-        name: compare.competitors()[name]
-        for name in ("majority class", "1-nearest-neighbour", "RBF SVC")
-    }
+def comparison(run_folder, digits):
+    names = ("majority class", "1-nearest-neighbour", "RBF SVC")
+    few = {name: compare.competitors()[name] for name in names}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compare, "competitors", lambda: few)
-        return compare.compare(digits, run, budget=0)
+        return compare.compare(digits, runs.load(run_folder), budget=0)
 
 
 def test_the_svc_is_ranked_above_a_weaker_network(comparison, run):
@@ -152,10 +211,10 @@ def test_the_svc_is_ranked_above_a_weaker_network(comparison, run):
     own = comparison.table.loc["coursework"]
     assert own["correct"] == (run.y == run.predicted).sum()
     assert bool(own["ours"])
-    assert any(
-        sentence.startswith("RBF SVC is right on") and "than coursework" in sentence
-        for sentence in compare.conclude(comparison)
-    )
+    sentences = " ".join(compare.conclude(comparison))
+    assert "RBF SVC is right on" in sentences
+    assert "more images than coursework" in sentences
+    assert compare.left_out(comparison).startswith("Left out, being slow: instant (about ")
 
 
 def test_everybody_has_both_answers(comparison):
@@ -165,21 +224,18 @@ def test_everybody_has_both_answers(comparison):
 
 
 def test_pairs_agree_with_the_counts(comparison):
+    correct, folds = comparison.table["correct"], 3
     for other, pair in comparison.pairs.iterrows():
-        surplus = (
-            comparison.table.loc["coursework", "correct"] - comparison.table.loc[other, "correct"]
-        )
+        surplus = correct["coursework"] - correct[other]
         assert pair["only reference"] - pair["only other"] == surplus
+        assert pair["points"] == pytest.approx(100 * surplus / 5620, abs=0.01 * folds)
         assert pair["McNemar p, Holm"] >= pair["McNemar p"]
 
 
 def test_conclusions_follow_the_tests():
     columns = ["only reference", "only other", "McNemar p, Holm", "t-test p, Holm"]
-    pairs = pd.DataFrame(
-        [[9, 1, 0.9, 0.9], [1, 90, 0.01, 0.2], [90, 1, 0.01, 0.01], [5, 5, 1, 1]],
-        columns=columns,
-        index=list("abcd"),
-    )
+    numbers = [[9, 1, 0.9, 0.9], [1, 90, 0.01, 0.2], [90, 1, 0.01, 0.01], [5, 5, 1, 1]]
+    pairs = pd.DataFrame(numbers, columns=columns, index=list("abcd"))
     a, b, c, d = compare.conclude(compare.Comparison("ours", pd.DataFrame(), pairs, {}))
     assert "neither may be called better" in a
     assert b.startswith("b is right on 89 more images than ours")
@@ -198,12 +254,10 @@ class _Brief(DigitClassifier):
 
 
 def test_data_that_tells_no_writers_apart(monkeypatch):
-    digits = load_digits("sklearn")
-    monkeypatch.setattr(
-        compare, "competitors", lambda: {"1-nearest-neighbour": KNeighborsClassifier(1)}
-    )
-    monkeypatch.setattr(compare, "choose_recipes", lambda *_, **__: (["coursework"], {}))
+    monkeypatch.setattr(compare, "competitors", lambda: {"1-nearest-neighbour": NEIGHBOUR})
+    monkeypatch.setattr(compare, "choose_recipes", lambda *_: (["coursework"], {}))
     monkeypatch.setattr(compare, "DigitClassifier", _Brief)
+    digits = load_digits("sklearn")
     comparison = compare.compare(digits)
     assert comparison.table["writers"].isna().all()
     assert comparison.pairs["writers McNemar p, Holm"].isna().all()
@@ -217,3 +271,68 @@ def test_the_command_prints_the_ranking(monkeypatch, comparison, capsys):
     assert end.value.code in (0, None)
     assert lines[1].startswith("RBF SVC")
     assert sum("coursework" in line for line in lines) >= 4
+
+
+# ---- would more images, or more epochs, help? ----------------------------------------------------
+
+
+def test_more_images_fewer_errors_and_measured_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIGITLIB_CACHE", str(tmp_path))
+    digits = load_digits("sklearn")
+    result = cross_validate(NEIGHBOUR, digits.data, digits.target, progress="off")
+    curve = compare.learning_curve(NEIGHBOUR, digits, result)
+    means = curve.groupby("images")["accuracy"].mean()
+    assert means.is_monotonic_increasing
+    assert means.index.max() == round(1797 * 3 / 4)
+    assert means.iloc[-1] == pytest.approx(result.accuracy, abs=1e-3)
+    assert (curve.groupby("images")["fold"].nunique() == 4).all()
+    monkeypatch.setattr(compare, "sklearn_learning_curve", None)  # would fail if it were called
+    assert compare.learning_curve(NEIGHBOUR, digits, result).equals(curve)
+
+
+def test_a_budget_leaves_out_the_largest_shares():
+    digits = load_digits("sklearn")
+    result = cross_validate(NEIGHBOUR, digits.data, digits.target, progress="off")
+    result.seconds = 100.0
+    curve = compare.learning_curve(NEIGHBOUR, digits, result, budget=40)
+    assert curve["images"].nunique() == 3  # an eighth and a quarter fit, and the whole is known
+    assert "left out" in compare.more_data(curve[curve["images"] == curve["images"].max()])
+
+
+@pytest.mark.parametrize(
+    ("fewer", "more", "says"),
+    [
+        (
+            [0.90, 0.90, 0.91, 0.90],
+            [0.95, 0.95, 0.955, 0.95],
+            "200 images would bring about 2.44 %",
+        ),
+        ([0.90, 0.90, 0.91, 0.90], [0.95, 0.95, 0.955, 0.95], "more data would help"),
+        ([0.95, 0.96, 0.95, 0.96], [0.96, 0.95, 0.955, 0.96], "do not show"),
+    ],
+    ids=["pace", "falls_in_every_fold", "noise"],
+)
+def test_more_data_is_promised_only_where_errors_fall_steadily(fewer, more, says):
+    rows = [(50, k, a) for k, a in enumerate(fewer, 1)] + [
+        (100, k, a) for k, a in enumerate(more, 1)
+    ]
+    assert says in compare.more_data(pd.DataFrame(rows, columns=["images", "fold", "accuracy"]))
+
+
+@pytest.mark.parametrize(
+    ("losses", "says"),
+    [
+        (np.linspace(1, 0.1, 10), "more epochs would help"),
+        ([1, 0.5, 0.3, 0.2, 0.15, 0.12, 0.101, 0.1005, 0.1, 0.1], "levelled out"),
+        ([1, 0.5, 0.2, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.22], "fewer epochs would do"),
+        ([], "no curve over epochs"),
+    ],
+    ids=["still_falling", "flat", "over_fitted", "no_epochs"],
+)
+def test_more_epochs_where_held_out_loss_still_falls(losses, says):
+    rows = [
+        {"fold": fold, "epoch": e, "learning_rate": 0.7**e, "held_out_loss": x + 0.001 * fold}
+        for fold in (1, 2, 3)
+        for e, x in enumerate(losses, 1)
+    ]
+    assert says in compare.more_epochs(pd.DataFrame(rows))

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from digitlib import cli, metrics
+from digitlib import cli
 from digitlib.errors import RunError
 from digitlib.reporting import index
 
@@ -29,22 +29,20 @@ def command(text):
 def test_the_command_shown_is_one_that_the_command_line_takes(folder):
     words = command(page(folder))
     assert words[:4] == ["python", "-m", "digitlib", "report"]
-    given = vars(cli._parser().parse_args(words[3:]))
-    asked = {
-        "name": "mine",
-        "recipe": "coursework",
-        "seed": "3",
-        "epochs": "1",
-        "source": "sklearn",
-        "compare": False,
-    }
-    assert {key: given[key] if key == "compare" else str(given[key]) for key in asked} == asked
+    given = cli.report.make_context("report", words[4:]).params
+    asked = {"name": "mine", "recipe": "coursework", "seed": "3", "epochs": "1"}
+    asked |= {"source": "sklearn", "compare": False}
+    assert given | asked == given
+
+
+def change_info(folder, part, **values):
+    info = json.loads((folder / "run.json").read_text())
+    info[part] |= values
+    (folder / "run.json").write_text(json.dumps(info))
 
 
 def test_a_recipe_without_epochs_is_not_asked_for_some(folder):
-    info = json.loads((folder / "run.json").read_text())
-    info["parameters"]["epochs"] = None
-    (folder / "run.json").write_text(json.dumps(info))
+    change_info(folder, "parameters", epochs=None)
     assert "--epochs" not in command(page(folder))
 
 
@@ -54,38 +52,21 @@ def test_a_report_with_a_comparison_is_made_again_with_one(folder):
 
 
 def test_the_recipe_says_what_it_is(folder):
-    info = json.loads((folder / "run.json").read_text())
-    info["recipe"] |= {"name": "instant", "summary": "Filters that are NOT learned."}
-    (folder / "run.json").write_text(json.dumps(info))
+    change_info(folder, "recipe", name="instant", summary="Filters that are NOT learned.")
     assert "Recipe instant: Filters that are NOT learned." in page(folder)
 
 
-@pytest.mark.parametrize(
-    "change", [{"source": "/nowhere/gone.csv"}, {"source": "bundled"}], ids=["gone", "another"]
-)
-def test_errors_whose_images_are_gone_are_still_told_of(folder, change):
+@pytest.mark.parametrize("source", ["/nowhere/gone.csv", "bundled"], ids=["gone", "another"])
+def test_errors_whose_images_are_gone_are_still_told_of(folder, source):
     assert "cannot be shown" not in page(folder)
-    info = json.loads((folder / "run.json").read_text())
-    info["data"] |= change
-    (folder / "run.json").write_text(json.dumps(info))
+    change_info(folder, "data", source=source)
     text = page(folder)
-    assert (
-        f"The images cannot be shown: {change['source']} is no longer the file that this run read"
-        in text
-    )
+    assert f"cannot be shown: {source} is no longer the file that this run read" in text
     assert 'class="thumbs"' not in text
 
 
 def test_a_damaged_folder_is_said_to_be(folder):
     (folder / "history.csv").unlink()
-    with pytest.raises(
-        RunError, match=r"mine: damaged run folder \(FileNotFoundError.*make the run again$"
-    ):
+    said = r"mine: damaged run folder \(FileNotFoundError.*make the run again$"
+    with pytest.raises(RunError, match=said):
         page(folder)
-
-
-@pytest.mark.parametrize(("correct", "total"), [(0, 7), (7, 7), (5523, 5620)])
-def test_intervals_are_those_of_the_metrics(correct, total):
-    assert index.wilson(correct, total) == pytest.approx(
-        metrics.wilson_interval(correct, total), abs=1e-12
-    )

@@ -1,4 +1,4 @@
-"""Every notebook in JupyterLab itself: a real server, a real browser, Run All, and no cell fails."""
+"""Every notebook in JupyterLab: a real server, a real browser, Run All, and no cell fails."""
 
 import json
 import os
@@ -8,36 +8,29 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
-from conftest import needs_browser
+from conftest import ROOT, needs_browser
 
 from digitlib.reporting import kernels
 
-ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(path.name for path in kernels.notebook_folder().glob("*.ipynb"))
-SMALL = {
-    "source": '"sklearn"',
-    "epochs": "3",
-    "splits": "2",
-}  # real digits and a real training, only less of both
-pytestmark = needs_browser
+# Real digits and a real training, only less of both.
+SMALL = {"source": '"sklearn"', "recipe": '"handwriting"', "epochs": "3", "splits": "2"}
+# Places on the sheet, of 280 by 280: the strokes of a seven.
+SEVEN = [[(70, 60), (130, 58), (205, 52), (170, 140), (125, 235)], [(105, 148), (200, 138)]]
+pytestmark = [needs_browser, pytest.mark.xdist_group("browser")]
 
 
-def _copy_with_small_parameters(folder):
+def copy_with_small_parameters(folder):
     for name in NOTEBOOKS:
         notebook = json.loads((kernels.notebook_folder() / name).read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
             if "parameters" in cell["metadata"].get("tags", []):
                 source = "".join(cell["source"])
                 for parameter, value in SMALL.items():
-                    source = re.sub(
-                        rf"^{parameter} = .*?(?=  #)",
-                        f"{parameter} = {value}",
-                        source,
-                        flags=re.MULTILINE,
-                    )
+                    line = re.compile(rf"^{parameter} = .*?(?=  #)", re.MULTILINE)
+                    source = line.sub(f"{parameter} = {value}", source)
                 cell["source"] = source
         (folder / name).write_text(json.dumps(notebook), encoding="utf-8")
 
@@ -47,21 +40,16 @@ def lab(tmp_path_factory):
     """Address of a running JupyterLab whose folder ``notebooks`` has copies of all notebooks."""
     folder = tmp_path_factory.mktemp("lab")
     (folder / "notebooks").mkdir()
-    _copy_with_small_parameters(folder / "notebooks")
-    runtime = folder / "runtime"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "JUPYTER_CONFIG_DIR": str(folder / "config"),
-        "JUPYTER_RUNTIME_DIR": str(runtime),
-        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
-        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
-        "IPYTHONDIR": str(folder / "ipython"),
+    copy_with_small_parameters(folder / "notebooks")
+    own = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "IPYTHONDIR": "ipython",
     }
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
+    own = {name: str(folder / place) for name, place in own.items()}
+    options = [
         "--no-browser",
         "--allow-root",
         "--ip=127.0.0.1",
@@ -74,10 +62,15 @@ def lab(tmp_path_factory):
     ]
     with (
         open(folder / "log.txt", "w") as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
+        subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **own},
+            stdout=log,
+            stderr=log,
+        ) as server,
     ):
         try:
-            yield _wait_for(server, runtime, folder / "log.txt")
+            yield address_of(server, folder)
         finally:
             server.terminate()
             try:
@@ -86,10 +79,10 @@ def lab(tmp_path_factory):
                 server.kill()
 
 
-def _wait_for(server, runtime, log, seconds=120):
+def address_of(server, folder, seconds=120):
     end = time.monotonic() + seconds
     while time.monotonic() < end and server.poll() is None:
-        for path in runtime.glob("jpserver-*.json"):
+        for path in (folder / "runtime").glob("jpserver-*.json"):
             try:
                 address = json.loads(path.read_text())["url"]
                 urllib.request.urlopen(f"{address}api?token=t", timeout=5).close()
@@ -97,56 +90,84 @@ def _wait_for(server, runtime, log, seconds=120):
             except (ValueError, urllib.error.URLError):
                 pass  # still starting
         time.sleep(0.2)
-    pytest.fail(f"JupyterLab did not start: {log.read_text()[-2000:]}")
+    pytest.fail(f"JupyterLab did not start: {(folder / 'log.txt').read_text()[-2000:]}")
 
 
 READY = """(name) => {
   const panel = window.jupyterapp?.shell.currentWidget;
-  const kernel = panel?.sessionContext?.session?.kernel;
-  return panel?.title.label === name && panel.content.model?.cells.length > 5 && kernel?.status === "idle";
+  const idle = panel?.sessionContext?.session?.kernel?.status === "idle";
+  return idle && panel.title.label === name && panel.content.model?.cells.length > 5;
 }"""
 OUTPUTS = """() => {
-  const panel = window.jupyterapp.shell.currentWidget;
-  const cells = [...panel.content.model.cells].filter((cell) => cell.type === "code" && cell.sharedModel.source.trim());
-  const outputs = cells.flatMap((cell) => cell.outputs.toJSON());
-  const failed = outputs.filter((output) => output.output_type === "error").map((output) => `${output.ename}: ${output.evalue}`);
-  const waiting = cells.filter((cell) => cell.executionCount === null || cell.executionState === "running").length;
-  const types = outputs.flatMap((output) => Object.keys(output.data ?? {}));
-  const alts = outputs.filter((output) => output.data?.["image/png"]).map((output) => output.metadata["image/png"]?.alt ?? "");
-  return { failed, waiting, types, alts };
+  const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
+  const code = cells.filter((cell) => cell.type === "code" && cell.sharedModel.source.trim());
+  const outputs = code.flatMap((cell) => cell.outputs.toJSON());
+  const errors = outputs.filter((output) => output.output_type === "error");
+  const pictures = outputs.filter((output) => output.data?.["image/png"]);
+  const open = (cell) => cell.executionCount === null || cell.executionState === "running";
+  return {
+    failed: errors.map((error) => `${error.ename}: ${error.evalue}`),
+    waiting: code.filter(open).length,
+    types: outputs.flatMap((output) => Object.keys(output.data ?? {})),
+    alts: pictures.map((picture) => picture.metadata["image/png"]?.alt ?? ""),
+  };
 }"""
-
-SCROLL = """async () => {
+DONE = f"() => {{ const now = ({OUTPUTS})(); return now.failed.length || now.waiting === 0; }}"
+# Cells out of sight are not in the page.
+SCROLL = """async (text) => {
   const notebook = window.jupyterapp.shell.currentWidget.content;
-  const isBar = (output) => "application/vnd.jupyter.widget-view+json" in (output.data ?? {});
-  const place = notebook.widgets.findIndex((cell) => cell.model.type === "code" && cell.model.outputs.toJSON().some(isBar));
-  notebook.activeCellIndex = place;  // cells out of sight are not in the page
-  await notebook.scrollToCell(notebook.widgets[place]);
+  const has = ({ model }) => model.type === "code" && model.sharedModel.source.includes(text);
+  notebook.activeCellIndex = notebook.widgets.findIndex(has);
+  await notebook.scrollToCell(notebook.activeCell, "start");
 }"""
 
 
 # In the order in which a person runs them: 3 and later read what 2 has written.
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_run_all_in_jupyterlab(lab, chromium, name):
-    page = chromium.new_page(viewport={"width": 1440, "height": 900})
+    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
     page.goto(f"{lab}lab/tree/notebooks/{name}?token=t&reset")
     page.wait_for_function(READY, arg=name, timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_function(
-        f"() => {{ const now = ({OUTPUTS})(); return now.failed.length > 0 || now.waiting ==="
-        " 0; }",
-        timeout=200_000,
-    )
+    page.wait_for_function(DONE, timeout=200_000)
     done = page.evaluate(OUTPUTS)
     assert done["failed"] == []
     assert done["waiting"] == 0
     assert all(len(alt) > 30 for alt in done["alts"])
     if name.startswith("2_"):
-        assert "application/vnd.jupyter.widget-view+json" in done["types"], (
-            "the progress bar is no widget"
-        )
-        page.evaluate(SCROLL)
-        bar = page.locator(".widget-hprogress .progress-bar")
-        bar.wait_for(state="visible", timeout=30_000)
-        assert bar.bounding_box()["width"] > 50, "the bar has not moved"
+        assert "application/vnd.jupyter.widget-view+json" in done["types"], "no widget"
+        the_progress_bar_has_moved(page)
+    if name.startswith("5_"):
+        a_seven_drawn_with_the_mouse_is_read(page)
+    page.close()
+
+
+def the_progress_bar_has_moved(page):
+    page.evaluate(SCROLL, "cross_validate(")
+    bar = page.locator(".widget-hprogress .progress-bar")
+    bar.wait_for(state="visible", timeout=30_000)
+    assert bar.bounding_box()["width"] > 50
+
+
+def a_seven_drawn_with_the_mouse_is_read(page):
+    page.evaluate(SCROLL, "Pad(")
+    sheet = page.locator(".jp-OutputArea canvas").first
+    sheet.wait_for(state="visible", timeout=30_000)
+    sheet.scroll_into_view_if_needed()
+    box = sheet.bounding_box()
+    for stroke in SEVEN:
+        (x, y), *rest = [(box["x"] + x, box["y"] + y) for x, y in stroke]
+        page.mouse.move(x, y)
+        page.mouse.down()
+        for x, y in rest:
+            page.mouse.move(x, y, steps=8)
+        page.mouse.up()
+    # It is read after each stroke; the second one settles it.
+    page.get_by_text(re.compile(r"I read: 7 \(")).wait_for(timeout=30_000)
+    shown = page.locator(".jp-OutputArea .widget-image").last
+    shown.wait_for(state="visible", timeout=30_000)
+    if "SCREENSHOT" in os.environ:
+        page.screenshot(path=os.environ["SCREENSHOT"])
+    page.get_by_role("button", name="Clean sheet").click()
+    shown.wait_for(state="hidden", timeout=30_000)

@@ -1,6 +1,9 @@
+"""Scores and tests agree with other libraries, or with what is known by hand."""
+
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import t as student
 from sklearn import metrics as sk
 from statsmodels.stats.contingency_tables import mcnemar as sm_mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -62,9 +65,8 @@ def test_calibration_error_is_the_weighted_distance_of_the_bins(judged):
 def test_calibrated_is_told_from_overconfident():
     rng = np.random.default_rng(1)
     p = rng.dirichlet(np.full(10, 0.3), 4000)
-    y = np.array(
-        [rng.choice(10, p=row) for row in p]
-    )  # drawn from the very probabilities: perfectly calibrated
+    # Drawn from the very probabilities: perfectly calibrated.
+    y = np.array([rng.choice(10, p=row) for row in p])
     honest = metrics.scores(y, p, CLASSES).loc["calibration error"]
     sharper = p**4 / (p**4).sum(1, keepdims=True)
     boastful = metrics.scores(y, sharper, CLASSES).loc["calibration error"]
@@ -125,25 +127,16 @@ def test_mcnemar_agrees_with_statsmodels(both, only_a, only_b, neither):
         assert found[2] == 1
 
 
-def test_corrected_t_by_hand():
-    # Ten differences of a 90/10 resampling: variance enlarged from 1/10 to 1/10 + 1/9 (Nadeau and
-    # Bengio 2003, section 5).
+@pytest.mark.parametrize("overlap", [0, 1 / 9])
+def test_corrected_t_is_the_plain_one_with_variance_for_the_overlap(overlap):
+    # Variance enlarged from 1/k to 1/k + test rows per training row (Nadeau and Bengio 2003,
+    # section 5).
     d = np.array([0.01, 0.02, -0.01, 0.03, 0.02, 0.00, 0.01, 0.02, 0.01, 0.00])
-    t, p = metrics.corrected_resampled_t(d, 1 / 9)
-    assert t == pytest.approx(0.011 / np.sqrt((0.1 + 1 / 9) * np.var(d, ddof=1)))
-    from scipy.stats import ttest_1samp
-
+    t, p = metrics.corrected_resampled_t(d, overlap)
     plain = ttest_1samp(d, 0)
-    assert t == pytest.approx(plain.statistic * np.sqrt(0.1 / (0.1 + 1 / 9)))
-    assert p > plain.pvalue
-
-
-def test_corrected_t_without_overlap_is_the_plain_t_test():
-    from scipy.stats import ttest_1samp
-
-    d = np.array([0.01, 0.02, -0.01, 0.03])
-    plain = ttest_1samp(d, 0)
-    assert metrics.corrected_resampled_t(d, 0) == pytest.approx((plain.statistic, plain.pvalue))
+    assert t == pytest.approx(plain.statistic * np.sqrt(0.1 / (0.1 + overlap)))
+    assert p == pytest.approx(2 * student.sf(t, 9))
+    assert (p > plain.pvalue) == (overlap > 0)
 
 
 def test_no_difference_at_all():

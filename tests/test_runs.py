@@ -1,12 +1,15 @@
-"""The run folder: written whole, read back, the same bytes for the same seed, and refused when
-something is wrong with it.
-"""
+"""The run folder: written whole, read back, and refused when something is wrong with it."""
 
-import json
+import io
+import subprocess
+import sys
+import threading
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import confusion_matrix
 from sklearn.utils import Bunch
 
 import digitlib
@@ -22,14 +25,8 @@ def digits():
 
 
 def result_of(digits, *, n_splits=3, **options):
-    return cross_validate(
-        DigitClassifier(epochs=2, random_state=0),
-        digits.data,
-        digits.target,
-        n_splits=n_splits,
-        progress="off",
-        **options,
-    )
+    classifier, options = DigitClassifier(epochs=2, random_state=0), {"progress": "off", **options}
+    return cross_validate(classifier, digits.data, digits.target, n_splits=n_splits, **options)
 
 
 @pytest.fixture(scope="module")
@@ -43,27 +40,13 @@ def folder(result, digits, tmp_path):
 
 
 def test_folder_has_the_files_of_the_design(folder):
-    assert sorted(file.name for file in folder.iterdir()) == [
-        "fold-1.safetensors",
-        "fold-2.safetensors",
-        "fold-3.safetensors",
-        "history.csv",
-        "predictions.csv",
-        "run.json",
-    ]
-    assert list(pd.read_csv(folder / "predictions.csv")) == [
-        "row",
-        "fold",
-        "label",
-        "predicted",
-        *(f"p{digit}" for digit in range(10)),
-    ]
-    assert list(pd.read_csv(folder / "history.csv"))[:4] == [
-        "fold",
-        "epoch",
-        "learning_rate",
-        "loss",
-    ]
+    weights = [f"fold-{number}.safetensors" for number in (1, 2, 3)]
+    files = [*weights, "history.csv", "predictions.csv", "run.json"]
+    assert sorted(file.name for file in folder.iterdir()) == files
+    columns = ["row", "fold", "label", "predicted", *(f"p{digit}" for digit in range(10))]
+    assert list(pd.read_csv(folder / "predictions.csv")) == columns
+    columns = ["fold", "epoch", "learning_rate", "loss"]
+    assert list(pd.read_csv(folder / "history.csv"))[:4] == columns
 
 
 def test_saved_and_loaded_is_the_same(folder, result, digits):
@@ -84,16 +67,14 @@ def test_run_json_says_what_was_done(folder, result, digits):
     assert info["recipe"]["name"] == "coursework"
     expected = {"seed": 0, "splits": 3, "split_seed": 30, "epochs": 2, "scaling": "train"}
     assert expected.items() <= info["parameters"].items()
-    assert {"source": "sklearn", "sha256": digits.sha256, "rows": 300}.items() <= info[
-        "data"
-    ].items()
-    assert info["scores"]["correct"] == (result.predicted == digits.target).sum()
-    assert (
-        info["scores"]["accuracy"]
-        == result.accuracy
-        == info["scores"]["correct"] / info["scores"]["total"]
-    )
-    assert info["scores"]["fold_accuracies"] == result.fold_accuracies.tolist()
+    data = {"source": "sklearn", "sha256": digits.sha256, "rows": 300}
+    assert data.items() <= info["data"].items()
+    scores = info["scores"]
+    assert scores["correct"] == (result.predicted == digits.target).sum()
+    assert scores["accuracy"] == result.accuracy == scores["correct"] / scores["total"]
+    assert scores["fold_accuracies"] == result.fold_accuracies.tolist()
+    counts = confusion_matrix(digits.target, result.predicted).tolist()
+    assert scores["confusion"] == counts
     assert len(info["seconds"]["folds"]) == 3
     assert {"created", "versions", "machine", "commit"} <= set(info)
     assert info["versions"]["torch"].startswith("2.")
@@ -104,11 +85,60 @@ def test_weights_give_the_predictions_again(folder, digits):
     run = runs.load(folder)
     for number in (1, 2, 3):
         held_out = run.folds == number
-        classifier = DigitClassifier.load(folder / f"fold-{number}.safetensors")
+        classifier = run.fitted(number)
         again = classifier.predict_proba(digits.data[held_out])
         np.testing.assert_array_equal(again, run.probabilities[held_out].astype(np.float32))
         assert classifier.metadata_["fold"] == number
         assert classifier.metadata_["data"] == digits.sha256
+    assert run.classifier().settings() == classifier.recipe_
+
+
+def test_the_folds_vote_with_their_mean_probability(folder, digits):
+    model = digitlib.load_model(folder)
+    each = [runs.load(folder).fitted(number).predict_proba(digits.data) for number in (1, 2, 3)]
+    assert np.allclose(model.predict_proba(digits.data), np.mean(each, axis=0))
+    assert model.score(digits.data, digits.target) > 0.5
+    assert model.n_features_in_ == 64
+
+
+def test_a_run_that_lacks_a_fold_gives_no_model(folder):
+    (folder / "fold-2.safetensors").unlink()
+    with pytest.raises(RunError, match=r"fold-2\.safetensors"):
+        digitlib.load_model(folder)
+
+
+def test_the_newest_run_is_the_one_made_last(folder, tmp_path):
+    with pytest.raises(RunError, match="no finished run"):
+        runs.newest_run(tmp_path / "nowhere")
+    (tmp_path / ".staging").mkdir()
+    (tmp_path / ".staging" / "run.json").touch()
+    assert runs.newest_run(tmp_path) == folder
+
+
+def test_a_run_in_the_making_is_waited_for(folder, tmp_path):
+    (folder / runs.TRAINING).touch()
+    (folder / "run.json").rename(tmp_path / "aside")
+    seen = []
+    reader = threading.Thread(target=lambda: seen.append(runs.load(folder)))
+    reader.start()
+    time.sleep(0.15)
+    assert not seen
+    (tmp_path / "aside").rename(folder / "run.json")
+    reader.join(timeout=10)
+    assert len(seen[0].y) == 300
+
+
+def test_training_that_failed_is_not_waited_for(folder):
+    (folder / runs.TRAINING).touch()
+    (folder / "run.json").unlink()
+    threading.Timer(0.1, (folder / runs.TRAINING).unlink).start()
+    with pytest.raises(RunError, match=r"no run\.json"):
+        runs.load(folder)
+
+
+def test_a_run_is_read_without_torch(folder):
+    code = f"import sys; from digitlib import runs; runs.load({str(folder)!r}); runs.where_am_i()"
+    subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True)
 
 
 def test_same_seed_gives_identical_bytes(folder, digits, tmp_path):
@@ -148,79 +178,61 @@ def test_text_is_written_whole_or_not_at_all(tmp_path):
 # ---- damaged -------------------------------------------------------------------------------------
 
 
-def edit_json(folder, change):
-    info = json.loads((folder / "run.json").read_text())
-    change(info)
-    (folder / "run.json").write_text(json.dumps(info))
+def table_with(change):
+    def changed(content):
+        return change(pd.read_csv(io.BytesIO(content))).to_csv(index=False).encode()
+
+    return changed
 
 
-def edit_csv(folder, name, change):
-    change(pd.read_csv(folder / name)).to_csv(folder / name, index=False)
-
-
-def cut(folder, name, n_bytes):
-    (folder / name).write_bytes((folder / name).read_bytes()[:n_bytes])
-
-
+INFO, TABLE = "run.json", "predictions.csv"
 DAMAGES = {
-    "run_json_missing": (
-        lambda f: (f / "run.json").unlink(),
-        r"no run\.json, so no complete run; make one with",
+    "cut_off": (INFO, lambda content: content[:100], "JSONDecodeError"),
+    "empty": (INFO, lambda _: b"", "JSONDecodeError"),
+    "a_list": (INFO, lambda _: b"[1, 2]", "TypeError"),
+    "no_data": (INFO, lambda content: content.replace(b'"data"', b'"x"'), "KeyError: 'data'"),
+    "splits": (
+        INFO,
+        lambda content: content.replace(b'"splits": 3', b'"splits": "3"'),
+        "no integer",
     ),
-    "run_json_truncated": (lambda f: cut(f, "run.json", 100), "JSONDecodeError"),
-    "run_json_empty": (lambda f: cut(f, "run.json", 0), "JSONDecodeError"),
-    "run_json_is_a_list": (lambda f: (f / "run.json").write_text("[1, 2]"), "TypeError"),
-    "run_json_without_data": (
-        lambda f: edit_json(f, lambda info: info.pop("data")),
-        "KeyError: 'data'",
+    "no_rows": (TABLE, lambda _: b"", "EmptyDataError"),
+    "binary": (TABLE, lambda _: b"\xff\xfe\x00" * 99, "UnicodeDecodeError"),
+    "no_form": (TABLE, lambda _: b'a,b\n1,2,3,4\n"\n1,2,3', "damaged run folder"),
+    "cut_between": (TABLE, table_with(lambda t: t[:200]), "200 rows but run.json says 300"),
+    "cut_in_a_row": (TABLE, lambda content: content[:-40], "probabilities that do not sum to 1"),
+    "no_labels": (TABLE, lambda content: content.replace(b"label", b"x"), "KeyError: 'label'"),
+    "text": (TABLE, table_with(lambda t: t.assign(fold="one")), "ValueError"),
+    "another_run": (
+        TABLE,
+        table_with(lambda t: t.assign(predicted=0)),
+        r"csv has \d+ correct, run",
     ),
-    "predictions_missing": (lambda f: (f / "predictions.csv").unlink(), "FileNotFoundError"),
-    "predictions_empty": (lambda f: cut(f, "predictions.csv", 0), "EmptyDataError"),
-    "predictions_binary": (
-        lambda f: (f / "predictions.csv").write_bytes(b"\xff\xfe\x00" * 99),
-        "UnicodeDecodeError",
-    ),
-    "predictions_of_no_form": (
-        lambda f: (f / "predictions.csv").write_text('a,b\n1,2,3,4\n"\n1,2,3,4,5,6\n'),
-        "damaged run folder",
-    ),
-    "predictions_cut_between_rows": (
-        lambda f: edit_csv(f, "predictions.csv", lambda table: table[:200]),
-        "predictions.csv has 200 rows but run.json says 300",
-    ),
-    "predictions_cut_in_the_last_row": (
-        lambda f: cut(f, "predictions.csv", -40),
-        "probabilities that do not sum to 1",
-    ),
-    "predictions_without_labels": (
-        lambda f: edit_csv(f, "predictions.csv", lambda table: table.drop(columns="label")),
-        "KeyError: 'label'",
-    ),
-    "predictions_with_text": (
-        lambda f: edit_csv(f, "predictions.csv", lambda table: table.assign(fold="one")),
-        "ValueError",
-    ),
-    "predictions_of_another_run": (
-        lambda f: edit_csv(f, "predictions.csv", lambda table: table.assign(predicted=0)),
-        r"predictions\.csv has \d+ correct, run\.json says \d+",
-    ),
-    "history_missing": (lambda f: (f / "history.csv").unlink(), "FileNotFoundError"),
-    "history_empty": (lambda f: cut(f, "history.csv", 0), "EmptyDataError"),
+    "no_history": ("history.csv", lambda _: b"", "EmptyDataError"),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_damaged_folder_is_refused(name, folder):
-    damage, expected = DAMAGES[name]
-    damage(folder)
+def test_damaged_folder_is_refused_in_one_line(name, folder):
+    file, damage, expected = DAMAGES[name]
+    (folder / file).write_bytes(damage((folder / file).read_bytes()))
     with pytest.raises(RunError, match=expected) as caught:
         runs.load(folder)
     message = str(caught.value)
     assert message.startswith(f"{folder}: ")
-    assert "make the run again" in message or "make one with" in message
+    assert message.endswith("make the run again")
     assert "\n" not in message
 
 
-def test_no_folder(tmp_path):
-    with pytest.raises(RunError, match=r"no run\.json, so no complete run"):
-        runs.load(tmp_path / "missing")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("run.json", r"no run\.json, so no complete run; make one with"),
+        ("predictions.csv", "FileNotFoundError"),
+        ("history.csv", "FileNotFoundError"),
+    ],
+)
+def test_a_missing_file_is_told(name, says, folder):
+    (folder / name).unlink()
+    with pytest.raises(RunError, match=says):
+        runs.load(folder)

@@ -1,6 +1,5 @@
 """Claims of a hand-in, each recomputed: one function for each line of the verdict."""
 
-import json
 import re
 from functools import cache
 from importlib.resources import files
@@ -418,11 +417,10 @@ def known_scripts():
             "created": "",
             "versions": {"digitlib": ""},
         }
-        (Path(scratch) / "run.json").write_text(json.dumps(facts), encoding="utf-8")
         nbformat.write(
             nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Empty")]), notebook
         )
-        texts = [render.write_page(notebook).read_text(encoding="utf-8")]
+        texts = [render.write_page(notebook, info=facts).read_text(encoding="utf-8")]
     templates = [
         path
         for path in (files("digitlib.reporting") / "template").iterdir()

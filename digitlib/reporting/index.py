@@ -1,4 +1,4 @@
-"""Index pages: ``index.html`` of a report, for a person in a hurry, and the list of all reports.
+"""Write ``index.html``, the page to open first, and the list of all reports.
 
 Everything is computed from the files of the run folder, so the pages can be written again at any
 time.
@@ -7,8 +7,8 @@ time.
 import base64
 import io
 import json
+import os
 import shlex
-from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
@@ -16,10 +16,17 @@ from PIL import Image
 
 from digitlib import metrics, runs
 from digitlib.data import fingerprint, load_digits
-from digitlib.errors import DataError, RunError
+from digitlib.errors import DigitlibError, RunError
 from digitlib.reporting.render import PAGES, TEMPLATES, links
 
-OPTIONS = ("seed", "splits", "epochs", "scaling", "protocol")  # of a run and of `digitlib report`
+OPTIONS = (
+    "seed",
+    "splits",
+    "folds",
+    "epochs",
+    "scaling",
+    "protocol",
+)  # parameters of a run and of `report`
 N_THUMBNAILS = 18
 WHAT = {
     "1_eda": "what the data is and what to watch for",
@@ -36,7 +43,8 @@ def write_index(folder, name):
     Parameters
     ----------
     folder : Path
-        A run folder; its ``checks.json`` is shown if it is there.
+        With ``run.json``, ``predictions.csv``, ``history.csv``; ``checks.json`` (list of ``code``,
+        ``title``, ``passed``, ``detail``) is shown if it is there.
     name : str
         Of the report.
 
@@ -49,46 +57,76 @@ def write_index(folder, name):
     RunError
         A file is missing or damaged.
     """
-    run, checks = runs.load(folder, consistent=False), folder / "checks.json"
-    pages = [*folder.glob("*.ipynb"), *folder.glob("[0-9]_*.html")]
-    stems = sorted({path.stem for path in pages})
+    run = runs.load(folder, consistent=False)  # what is wrong with it, the checks say
     try:
         facts = {
-            "checks": json.loads(checks.read_text(encoding="utf-8")) if checks.is_file() else [],
+            "checks": _checks(folder),
             "scores": _scores(run),
             "curves": _curves(run.history),
             "samples": _samples(run),
             "command": _command(run.info, name, folder),
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DigitlibError:
+        raise
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise RunError(
             f"{folder}: damaged run folder ({type(error).__name__}: {error}); make the run again"
         ) from error
-    facts |= {"info": run.info, "links": links(stems), "what": WHAT, "titles": PAGES}
-    return _write(folder / "index.html", "index.html.j2", name=name, stems=stems, **facts)
+    kinds = ("*.ipynb", "[0-9]_*.html")
+    stems = sorted({path.stem for kind in kinds for path in folder.glob(kind)})
+    facts |= {"label": runs.label(run.info), "summary": runs.summary(run.info)}
+    facts |= {"links": links(stems), "what": WHAT, "titles": PAGES, "stems": stems}
+    return _write(folder / "index.html", "index.html.j2", name=name, info=run.info, **facts)
 
 
 def write_overview(reports):
     """Write ``reports/index.html``, the list of all finished reports; return its path."""
-    listed = []
-    for path in Path(reports).glob("[!.]*/run.json"):
+    rows = []
+    for path in sorted(reports.glob("[!.]*/run.json")):
         try:
             info = runs.load(path.parent, consistent=False).info
-            low, high = metrics.wilson_interval(info["scores"]["correct"], info["scores"]["total"])
-            facts = {"name": path.parent.name, "info": info, "flat": dict(_flat(info))}
-            listed.append((info["created"], path.parent.name, {**facts, "low": low, "high": high}))
-        except (RunError, ValueError, KeyError, TypeError):
+            scores = info["scores"]
+            low, high = metrics.wilson_interval(scores["correct"], scores["total"])
+        except (ValueError, KeyError, TypeError):
             continue  # not one of ours, or damaged: the others are still worth a list
-    listed = [facts for *_, facts in sorted(listed, key=lambda run: run[:2], reverse=True)]
-    flat = [facts["flat"] for facts in listed]
-    return _write(Path(reports) / "index.html", "overview.html.j2", runs=listed, flat=flat)
+        facts = {"name": path.parent.name, "label": runs.label(info)}
+        rows.append({**facts, "info": info, "low": low, "high": high})
+    rows.sort(key=lambda row: row["info"]["created"], reverse=True)
+    flat = [dict(_flat(row["info"])) for row in rows]
+    return _write(reports / "index.html", "overview.html.j2", runs=rows, flat=flat)
+
+
+def verdict(folder):
+    """One line: recipe, correct, total, accuracy."""
+    info = runs.load(folder, consistent=False).info
+    scores = info["scores"]
+    return (
+        f"{runs.label(info)}: {scores['correct']:,} of {scores['total']:,} correct,"
+        f" {100 * scores['accuracy']:.2f} %"
+    )
+
+
+def checks_summary(folder):
+    """One line: how many checks passed, and which did not."""
+    results = _checks(folder)
+    failed = [
+        f"; NOT passed: {r['code']} {r['title']} ({r['detail']})"
+        for r in results
+        if not r["passed"]
+    ]
+    return f"checks: {len(results) - len(failed)} of {len(results)} passed{''.join(failed)}"
+
+
+def _checks(folder):
+    path = folder / "checks.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
 
 def _write(path, template, **facts):
-    escaped = Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=lambda name: name.endswith("html.j2")
     )
-    return runs.write_text(path, escaped.get_template(template).render(**facts))
+    return runs.write_text(path, environment.get_template(template).render(**facts))
 
 
 def _flat(value, name=""):
@@ -97,60 +135,64 @@ def _flat(value, name=""):
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else key)
     elif isinstance(value, list):
-        texts = (f"{item:.4g}" if isinstance(item, float) else str(item) for item in value)
-        yield name, ", ".join(texts)
+        numbers = (f"{item:.4g}" if isinstance(item, float) else str(item) for item in value)
+        yield name, ", ".join(numbers)
     else:
         yield name, f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _scores(run):
-    """Headline figures, confusion matrix and the figures of each class, for the template."""
+    """Headline figures, confusion matrix and the figures of each class."""
     classes = np.unique(run.y)
     folds = metrics.per_fold(run.y, run.probabilities, run.folds, classes)
-    whole, accuracies = folds.loc["all"], folds.drop("all")["accuracy"]
-    each = metrics.per_class(run.y, run.predicted).query("support > 0").reset_index()
+    total, accuracies = folds.loc["all"], folds["accuracy"].drop("all")
+    rows = metrics.row_losses(run.y, run.probabilities, classes)
+    counts = metrics.confusion_counts(run.y, run.predicted).to_numpy()
+    pairs = metrics.confused_pairs(run.y, run.predicted)
+    pairs = list(pairs[["count", "true", "predicted"]].itertuples(index=False, name=None))
+    table = metrics.per_class(run.y, run.predicted)
     each = [
         {
-            "label": row["digit"],
-            "found": round(row["recall"] * row["support"]),
-            "support": row["support"],
-            "recall": row["recall"],
-            "interval": (row["recall low"], row["recall high"]),
+            "label": label,
+            "found": found,
+            "support": int(line["support"]),
+            "recall": line["recall"],
+            "interval": (line["recall low"], line["recall high"]),
         }
-        for row in each.to_dict("records")
+        for (label, line), found in zip(table.iterrows(), counts.diagonal(), strict=True)
     ]
-    pairs = metrics.confused_pairs(run.y, run.predicted)[["count", "true", "predicted"]]
-    counts = metrics.confusion_counts(run.y, run.predicted)
     return {
-        "correct": int(whole["correct"]),
-        "total": int(whole["total"]),
-        "accuracy": whole["accuracy"],
-        "interval": (whole["low"], whole["high"]),
+        "correct": int(total["correct"]),
+        "total": int(total["total"]),
+        "accuracy": total["accuracy"],
+        "interval": (total["low"], total["high"]),
         "folds": accuracies.tolist(),
         "mean": accuracies.mean(),
-        "spread": accuracies.std() if len(accuracies) > 1 else 0.0,
-        "loss": whole["loss"],
-        "second": metrics.row_losses(run.y, run.probabilities, classes)["top-2 accuracy"].mean(),
-        "classes": counts.index.tolist(),
-        "counts": counts.to_numpy().tolist(),
+        "spread": accuracies.std(),
+        "loss": total["loss"],
+        "second": rows["top-2 accuracy"].mean(),
+        "classes": classes.tolist(),
+        "counts": counts.tolist(),
         "each": each,
-        "pairs": pairs.to_numpy().tolist(),
-        "most": int(pairs["count"].max()) if len(pairs) else 0,
+        "pairs": pairs,
+        "most": pairs[0][0] if pairs else 0,
         "hardest": min(each, key=lambda one: one["recall"]),
     }
 
 
 def _samples(run):
-    """The surest errors, each with a PNG; none if the images are gone or have become other ones."""
+    """The surest errors, each with a PNG of its image.
+
+    None, if the images cannot be had any more or are other ones.
+    """
     try:
         X, y = load_digits(run.info["data"]["source"], return_X_y=True)
-    except DataError:
+    except DigitlibError:
         return []
     if fingerprint(X, y) != run.info["data"]["sha256"]:
         return []
     sure = run.probabilities.max(axis=1)
-    wrong = np.flatnonzero(run.predicted != run.y)
-    wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:N_THUMBNAILS]
+    wrong = np.flatnonzero(run.y != run.predicted)
     return [
         {
             "row": run.row[i],
@@ -159,60 +201,65 @@ def _samples(run):
             "sure": sure[i],
             "png": _png(X[run.row[i]].reshape(8, 8)),
         }
-        for i in wrong
+        for i in wrong[np.argsort(-sure[wrong], kind="stable")][:N_THUMBNAILS]
     ]
 
 
 def _png(image):
     """Base64 text of a grey PNG of `image` (8, 8), 0..16, ink dark, enlarged without smoothing."""
-    grey = Image.fromarray((255 - image.astype(int) * 255 // 16).astype("uint8"))
     buffer = io.BytesIO()
+    grey = Image.fromarray((255 - image.astype(int) * 255 // 16).astype("uint8"))
     grey.resize((128, 128), Image.Resampling.NEAREST).save(buffer, "png")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _curves(history):
     """Mean over folds of both losses at each epoch, and points of a 640 x 220 drawing of them."""
-    losses = history.reindex(columns=["held_out_loss", "loss"]).groupby(history["epoch"]).mean()
-    losses.columns = ["held out", "training"]
-    losses = losses.dropna(axis=1)  # not every run measures both
-    if len(losses) < 2 or losses.empty:
+    names = {"held_out_loss": "held out", "loss": "training"}
+    measured = [name for name in names if name in history and history[name].notna().all()]
+    means = history.groupby("epoch")[measured].mean().rename(columns=names)
+    if len(means) < 2 or not measured:
         return None
-    top = losses.to_numpy().max()
+    top = means.to_numpy().max()
     step = 10 ** (len(str(int(top))) - 1 if top >= 1 else -1)
     step *= next(m for m in (0.5, 1, 2, 5, 10) if top / (m * step) <= 5)
-    across = np.linspace(40, 640, len(losses))
-
-    def high(value):
-        return 190 - 180 * value / top
-
-    lines, labels, below = {}, [], -99.0  # names at the right end, kept from lying on one another
-    for name, values in losses.items():
-        points = " ".join(f"{x:.1f},{high(v):.1f}" for x, v in zip(across, values, strict=True))
-        lines[name] = {"points": points, "last": values.iloc[-1]}
-    for name in losses.iloc[-1].sort_values(ascending=False).index:
-        below = max(high(lines[name]["last"]) + 4, below + 18)
+    across = np.linspace(40, 640, len(means))
+    heights = 190 - 180 * means / top
+    lines = {
+        name: {
+            "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, column, strict=True)),
+            "last": means[name].iloc[-1],
+        }
+        for name, column in heights.items()
+    }
+    labels, below = [], -99.0  # names at the right end, kept from lying on one another
+    for name, height in heights.iloc[-1].sort_values().items():
+        below = max(height + 4, below + 18)
         labels.append((name, below))
-    every = -(-len(losses) // 12)
+    ticks = [(190 - 180 * i * step / top, f"{i * step:g}") for i in range(int(top / step) + 1)]
+    every = -(-len(means) // 12)
     return {
         "lines": lines,
         "labels": labels,
-        "ticks": [(high(i * step), f"{i * step:g}") for i in range(int(top / step) + 1)],
-        "epochs": list(zip(across, losses.index, strict=True))[::every],
-        "last": losses.index[-1],
+        "ticks": ticks,
+        "epochs": list(zip(across, means.index, strict=True))[::every],
+        "last": means.index[-1],
     }
 
 
 def _command(info, name, folder):
     """The command that makes this report again, given the same version and machine."""
-    options = {"name": name, "recipe": info["recipe"]["name"]}
-    options |= {
-        key: info["parameters"][key] for key in OPTIONS if info["parameters"].get(key) is not None
-    }
-    options["source"] = info["data"]["source"]
-    compare = " --compare" * (folder / "4_compare.ipynb").is_file()
-    return (
-        "python -m digitlib report "
-        + " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in options.items())
-        + compare
-    )
+    known, model = {key: info["parameters"].get(key) for key in OPTIONS}, info["model"]
+    options = [("name", name)]
+    if model["source"]:
+        options.append(("model", os.path.relpath(folder / model["source"], folder.parents[1])))
+        known.pop("epochs")
+    else:
+        options.append(("recipe", info["recipe"]["name"]))
+        changed = {key: value for key, (value, _) in model["changed"].items() if key != "epochs"}
+        options += [("set", f"{key}={value}") for key, value in changed.items()]
+    options += [(key, value) for key, value in known.items() if value is not None]
+    options.append(("source", info["data"]["source"]))
+    words = [f"--{key} {shlex.quote(str(value))}" for key, value in options]
+    compare = ["--compare"] * (folder / "4_compare.ipynb").is_file()
+    return " ".join(["python -m digitlib report", *words, *compare])

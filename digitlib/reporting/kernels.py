@@ -1,10 +1,8 @@
-"""Notebooks are run: by papermill, on the Python that runs this, those of a report side by side."""
+"""Run a notebook: by papermill, on the Python that runs this, with errors a person can act on."""
 
 import os
 import sys
-import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,36 +13,35 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from digitlib import checks, runs
-from digitlib.errors import DigitlibError, NotebookFailed
-from digitlib.reporting import render
+from digitlib.errors import NotebookFailed
+from digitlib.provenance import notebook_folder
 
-# What a kernel of a batch run finds in its environment.
+__all__ = ["kill_all", "notebook_folder", "prepare_environment", "run"]
+
+# What a kernel of a batch run finds in its environment, beside what prepare_environment sets.
 ENVIRONMENT = {"DIGITLIB_PROGRESS": "log", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
 
 class _ThisPython(AsyncKernelManager):
-    """Starts the interpreter of this process, whatever kernels are installed by what name."""
+    """Starts the interpreter of this process, whatever kernels are installed."""
 
     running: ClassVar = set()
-    _lock = threading.Lock()
 
     def __init__(self, **options):
-        # No network socket, not even on this machine. Socket paths must be short: about 100
-        # characters.
-        folder = os.environ["IPYTHONDIR"]
-        super().__init__(transport="ipc", ip=f"{folder}/{uuid.uuid4().hex[:8]}", **options)
+        # No network socket, not even on this machine. The path of a socket must be short.
+        socket = f"{os.environ['IPYTHONDIR']}/{uuid.uuid4().hex[:8]}"
+        super().__init__(transport="ipc", ip=socket, **options)
 
     @property
     def kernel_spec(self):
         """The specification that is always used."""
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        argv += ["--log-level=50"]
-        return KernelSpec(argv=argv, display_name="Python 3", language="python")
+        launch = [sys.executable, "-m", "ipykernel_launcher", "--log-level=50"]
+        return KernelSpec(
+            argv=[*launch, "-f", "{connection_file}"], display_name="Python 3", language="python"
+        )
 
     async def _async_start_kernel(self, **options):
-        with self._lock:
-            self.running.add(self)
+        self.running.add(self)
         await super()._async_start_kernel(**options)
 
     start_kernel = _async_start_kernel
@@ -87,9 +84,9 @@ def run(notebook, output, parameters, folder):
             start_timeout=120,
         )
     except PapermillExecutionError as error:
-        said = [*str(error.evalue).strip().splitlines(), ""][0]
+        said = str(error.evalue).strip().splitlines()
         raise NotebookFailed(
-            f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {said}"
+            f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {said[0] if said else ''}"
         ) from error
     except DeadKernelError as error:
         raise NotebookFailed(
@@ -105,74 +102,12 @@ def run(notebook, output, parameters, folder):
     nbformat.write(executed, output)
 
 
-def run_all(plan, folder):
-    """Execute the notebooks of a report, write their pages and the checks.
-
-    Exploration runs beside training. The others start beside it too, import what they need, and
-    wait in :func:`digitlib.runs.load` until training has written the run; so do pages and checks.
-
-    Parameters
-    ----------
-    plan : dict of str to dict
-        Name of a notebook -> its parameters.
-    folder : Path
-
-    Raises
-    ------
-    NotebookFailed
-        The first failure; it ends the other notebooks as well.
-    """
-    coming, trained = folder / runs.COMING, threading.Event()
-    coming.touch()
-
-    def page(name):
-        trained.wait()  # pages show facts of the run
-        if not coming.exists():
-            render.write_page(folder / f"{name}.ipynb", plan)
-
-    def in_turn(*names):
-        for name in names:
-            notebook = f"{name}.ipynb"
-            run(notebook_folder() / notebook, folder / notebook, plan[name], folder)
-            pages.append(renderer.submit(page, name))
-            if name == "2_train":
-                coming.unlink()
-                trained.set()
-                _check(folder)
-
-    lanes = [["2_train"], ["1_eda", "5_predict"], ["3_evaluate", *{"4_compare"} & plan.keys()]]
-    pages = []
-    with ThreadPoolExecutor(len(lanes)) as workers, ThreadPoolExecutor(1) as renderer:
-        try:
-            for done in as_completed([workers.submit(in_turn, *lane) for lane in lanes]):
-                done.result()
-            for done in pages:
-                done.result()
-        except BaseException:
-            kill_all()
-            trained.set()
-            raise
-
-
-def _check(folder):
-    """Write ``checks.json``. A check that did not pass is part of the report."""
-    try:
-        checks.write(folder, checks.check_folder(folder, everything=True))
-    except DigitlibError as error:
-        raise NotebookFailed(f"the checks could not be run: {error}") from error
-
-
-def notebook_folder():
-    """Where the notebooks are: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).parents[1]
-    beside = package.parent / "notebooks"
-    return beside if (beside / "1_eda.ipynb").is_file() else package / "notebooks"
-
-
 def prepare_environment(scratch):
-    """Set what kernels inherit: `scratch` for a user's own settings, and this digitlib."""
+    """Set what kernels inherit: the digitlib that runs now, and no settings of the user.
+
+    `scratch` is an empty folder; IPython's start-up files of a user must not change a report.
+    """
     home = str(Path(__file__).parents[2])
-    path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-    # A user's IPython start-up files must not change a report.
-    own = {"IPYTHONDIR": str(scratch), "JUPYTER_RUNTIME_DIR": str(scratch), "PYTHONPATH": path}
-    os.environ.update(ENVIRONMENT | own)
+    path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
+    folders = dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"), str(scratch))
+    os.environ.update(ENVIRONMENT | folders | {"PYTHONPATH": path})

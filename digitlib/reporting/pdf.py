@@ -1,12 +1,11 @@
-"""How does a report get on paper? Its pages, one after another, printed by an installed Chromium or
-Chrome.
-"""
+"""Print a report as one PDF: its pages one after another, by an installed Chromium or Chrome."""
 
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from digitlib.errors import DigitlibError, ParameterError, RunError
@@ -19,9 +18,19 @@ MAC_BROWSERS = (
 )
 TIME_LIMIT = 120  # seconds
 MAIN = re.compile(r"<main\b.*?</main>", re.DOTALL)
-ANCHOR = re.compile(
-    r'\b(id|aria-labelledby|href)="(#?)(?!T_)([\w.%-]+)"'
-)  # T_: styled tables, whose style sheets name them
+# Not T_...: styled tables, whose style sheets name them.
+ANCHOR = re.compile(r'\b(id|aria-labelledby|href)="(#?)(?!T_)([\w.%-]+)"')
+SWITCHES = (
+    "--headless",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+    "--no-pdf-header-footer",
+    "--generate-pdf-document-outline",
+)
 
 
 def find_browser(given=None):
@@ -42,17 +51,14 @@ def find_browser(given=None):
     ParameterError
         There is none.
     """
+    found = filter(None, map(shutil.which, [given] if given else (*BROWSERS, *MAC_BROWSERS)))
+    if program := next(found, None):
+        return program
     if given:
-        found = shutil.which(given)
-        if not found:
-            raise ParameterError(
-                f"browser={given!r}: no such program; give the path of Chromium or Chrome, or leave"
-                " it out to have it searched"
-            )
-        return found
-    for name in (*BROWSERS, *MAC_BROWSERS):
-        if found := shutil.which(name):
-            return found
+        raise ParameterError(
+            f"browser={given!r}: no such program; give the path of Chromium or Chrome, or leave it"
+            " out to have it searched"
+        )
     raise ParameterError(
         f"no browser found to print with (looked for {', '.join(BROWSERS)}); install Chromium "
         "(apt install chromium, brew install --cask chromium) or name one: --browser PATH"
@@ -60,8 +66,7 @@ def find_browser(given=None):
 
 
 def make_pdf(name, reports="reports", browser=None, code=False):
-    """Print ``reports/<name>/`` as one PDF with outline, page numbers and text that can be
-    searched.
+    """Print ``reports/<name>/`` as one PDF: outline, page numbers, text that can be searched.
 
     Parameters
     ----------
@@ -89,65 +94,46 @@ def make_pdf(name, reports="reports", browser=None, code=False):
     if not (folder / "index.html").is_file():
         raise RunError(f"{folder}: no finished report; make it first: make report NAME={name}")
     program = find_browser(browser)
+    from digitlib import runs  # brings torch; what is wrong with the input has been told by now
+
     target = folder / f"{name}.pdf"
     with tempfile.TemporaryDirectory() as scratch:
         page, part = Path(scratch, "report.html"), Path(scratch, "report.pdf")
         page.write_text(_one_document(folder, code), encoding="utf-8")
         _print(program, page, part, scratch)
-        shutil.copyfile(part, target.with_name(f".{target.name}.part"))
-        os.replace(target.with_name(f".{target.name}.part"), target)
+        with runs.replacing(target) as whole:
+            shutil.copyfile(part, whole)
     return target
 
 
 def _one_document(folder, code):
-    """All pages' text in one HTML document: names made unique, links between pages turned into
-    links inside it.
-    """
+    """All pages' text in one HTML document, with names made unique and links between pages kept."""
     stems = ["index", *sorted(path.stem for path in folder.glob("[0-9]_*.html"))]
-    texts = []
-    for stem in stems:
-        text = (folder / f"{stem}.html").read_text(encoding="utf-8")
-
-        def rename(match, stem=stem):
-            attribute, mark, name = match.groups()
-            if attribute != "href":
-                return f'{attribute}="{stem}-{name}"'
-            if mark:
-                return f'href="#{stem}-{name}"'
-            other = name.removesuffix(".html")
-            return (
-                f'href="#{other}-main"' if other in stems and name.endswith(".html") else match[0]
-            )
-
-        texts.append(ANCHOR.sub(rename, MAIN.search(text)[0]))
-        if stem == "index":
-            head = text[: text.index("<body>")]
-    body = "\n".join(texts)
+    pages = {stem: (folder / f"{stem}.html").read_text(encoding="utf-8") for stem in stems}
+    head, _ = pages["index"].split("<body>", 1)
+    body = "\n".join(
+        ANCHOR.sub(partial(_rename, stem, stems), MAIN.search(text)[0])
+        for stem, text in pages.items()
+    )
     if code:
         body = body.replace('<details class="code">', '<details class="code" open>')
     return f'{head}<body><div class="frame">{body}</div></body></html>'
 
 
+def _rename(stem, stems, match):
+    """A name or a link with the page it belongs to; a link to a page leads to its start."""
+    attribute, mark, name = match.groups()
+    if attribute != "href" or mark:
+        return f'{attribute}="{mark}{stem}-{name}"'
+    page = name.removesuffix(".html")
+    return f'href="#{page}-main"' if name.endswith(".html") and page in stems else match[0]
+
+
 def _print(program, page, target, scratch):
-    command = [
-        program,
-        "--headless",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-quic",
-        f"--user-data-dir={scratch}/profile",
-        "--no-pdf-header-footer",
-        "--generate-pdf-document-outline",
-        f"--print-to-pdf={target}",
-        page.as_uri(),
-    ]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.insert(
-            2, "--no-sandbox"
-        )  # Chromium does not start as root, as in a container, with its sandbox
+    profile = f"--user-data-dir={scratch}/profile"
+    command = [program, *SWITCHES, profile, f"--print-to-pdf={target}", page.as_uri()]
+    if os.geteuid() == 0:  # as root, as in a container, Chromium does not start with its sandbox
+        command.insert(1, "--no-sandbox")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
     except subprocess.TimeoutExpired:
@@ -161,8 +147,5 @@ def _print(program, page, target, scratch):
             " or Chrome"
         ) from error
     if not target.is_file() or not target.read_bytes().startswith(b"%PDF"):
-        said = done.stderr.strip().splitlines()
-        raise DigitlibError(
-            f"{program}: printed no PDF"
-            f" ({said[-1][:200] if said else f'exit code {done.returncode}'}); name another browser"
-        )
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise DigitlibError(f"{program}: printed no PDF ({said[-1][:200]}); name another browser")

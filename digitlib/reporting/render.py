@@ -1,12 +1,13 @@
-"""Pages: an executed notebook becomes one HTML file, whole in itself.
+"""Write an executed notebook as a page: one HTML file that asks for nothing outside itself.
 
-No address outside the file is asked for anything. nbconvert walks the cells with
-``template/page.html.j2``; what a template cannot do well (headings, table headers) is done here.
+nbconvert walks the cells with ``template/page.html.j2``; what a template cannot do well (headings,
+headers of tables) is done here. Figures and tables are numbered by ``template/style.css``.
 """
 
 import base64
 import html
 import re
+from itertools import count
 from pathlib import Path
 
 from bs4 import BeautifulSoup
@@ -34,33 +35,34 @@ NUMBER = re.compile(
 
 
 class _Exporter(HTMLExporter):
-    """HTMLExporter without its last step, which reads the page again and would put a placeholder
-    where alt text is missing.
+    """HTMLExporter without its last step.
+
+    That step reads the page again and would put a placeholder where alt text is missing.
     """
 
     def from_notebook_node(self, nb, resources=None, **options):
         resources = self._init_resources(resources)
-        self.register_filter(
-            "filter_data_type",
-            WidgetsDataTypeFilter(
-                notebook_metadata=self._nb_metadata, parent=self, resources=resources
-            ),
+        types = WidgetsDataTypeFilter(
+            notebook_metadata=self._nb_metadata, parent=self, resources=resources
         )
+        self.register_filter("filter_data_type", types)
         return TemplateExporter.from_notebook_node(self, nb, resources, **options)
 
 
 class _Page:
-    """What one page knows while it is written: its links and facts, and the headings so far."""
+    """What one page knows while it is written: its links and facts, its headings so far."""
 
-    def __init__(self, notebook, stems):
-        self.stem, self.title = notebook.stem, PAGES.get(notebook.stem, notebook.stem)
-        self.links, self.toc = links(stems), []
-        self.report, self.facts = _facts(notebook.parent)
+    def __init__(self, notebook, stems, info):
+        self.stem, self.title, self.toc = notebook.stem, PAGES.get(notebook.stem, notebook.stem), []
+        self.links = links(stems)
+        self.report, self.facts = runs.label(info), _facts(info)
         self._heading, self._level, self._ids = self.title, 1, set()
+        self._figures = count(1)
 
     def prose(self, text):
-        """HTML of Markdown; its first heading of level 1 becomes the page's title, later ones never
-        skip a level.
+        """HTML of Markdown, with headings that can be linked to and never skip a level.
+
+        The first heading of level 1 becomes the page's title.
         """
         return HEADING.sub(self._one_heading, text)
 
@@ -72,8 +74,7 @@ class _Page:
             self.title = plain
             self._ids.add("main")
             return ""
-        level = min(max(2, level), self._level + 1)
-        self._level = level
+        level = self._level = min(max(2, level), self._level + 1)
         name = re.sub(r"[^\w.-]+", "-", html.unescape(plain)).strip("-") or "section"
         while name in self._ids:
             name += "-again"
@@ -83,97 +84,105 @@ class _Page:
         return f'<h{level} id="{name}">{inner}</h{level}>'
 
     def picture(self, output, mime):
-        """A figure with the description that its function wrote into the output's metadata."""
-        facts, data = output.metadata.get(mime, {}), output.data[mime]
+        """A figure, with the description that its function wrote into the output's metadata."""
+        facts = output.metadata.get(mime, {})
         alt = facts.get("alt") or output.data.get("text/plain", "")
         if not alt or alt.startswith("<"):
             alt = f"Picture without a description, under the heading {html.unescape(self._heading)}"
+        data = output.data[mime]
         if mime == "image/svg+xml":
             data = base64.b64encode(data.encode()).decode()
         size = ""
         if "width" in facts:
             width, height = facts["width"], facts["height"]
             size = f' width="{width}" height="{height}" style="width: {width / 16:g}rem"'
+        image = f'<img src="data:{mime};base64,{data.strip()}" alt="{html.escape(alt)}"{size}>'
         return (
-            f'<figure><img src="data:{mime};base64,{data.strip()}" alt="{html.escape(alt)}"{size}>'
+            f'<figure id="figure-{next(self._figures)}">{image}'
             f"<figcaption>{self._heading}</figcaption></figure>"
         )
 
     def tables(self, text):
-        """HTML output, each table in it with scoped headers and a caption, in its own scroller."""
+        """HTML output, its tables with scoped headers and captions, in boxes that scroll."""
         if "<table" not in text:
             return text
         soup = BeautifulSoup(text, "html.parser")
         for style in soup.select("style[scoped]"):
             style.decompose()
         for table in soup.find_all("table"):
-            _head(table)
-            _body(table)
+            for attribute in ("border", "class"):
+                del table[attribute]
+            _join_index_names(table)
+            _scope_headers(table)
+            _align_numbers(table)
             if not table.caption:
-                caption = soup.new_tag("caption")
-                caption.append(html.unescape(self._heading))
+                caption = soup.new_tag("caption", string=html.unescape(self._heading))
                 table.insert(0, caption)
             label = " ".join(table.caption.get_text().split())
-            region = {"class": "scroll", "role": "region", "tabindex": "0", "aria-label": label}
-            table.wrap(soup.new_tag("div", attrs=region))
+            # A group and no region: two tables under one heading would be landmarks of one name.
+            box = {"class": "scroll", "role": "group", "tabindex": "0", "aria-label": label}
+            table.wrap(soup.new_tag("div", attrs=box))
         return str(soup)
 
 
-def _head(table):
-    """Headers with a scope; the line in which pandas names the index joins the line above it."""
-    for attribute in ("border", "class"):
-        del table[attribute]
-    rows = table.thead.find_all("tr") if table.thead else []
-    if len(rows) > 1:
-        named, above = (row.find_all(["th", "td"]) for row in (rows[-1], rows[-2]))
-        texts = [[cell.get_text(strip=True) for cell in cells] for cells in (named, above)]
-        free = len(named) == len(above) and not any(map(all, zip(*texts, strict=True)))
-        if free and any(texts[0]):
-            for cell, name in zip(above, texts[0], strict=True):
-                if name:
-                    cell.string = name
-            rows.pop().decompose()
-    for row in rows:
-        row.attrs.pop("style", None)
-        for cell in row.find_all("th"):
-            cell["scope"] = "colgroup" if int(cell.get("colspan", 1)) > 1 else "col"
+def _cells(row):
+    return row.find_all(["th", "td"])
+
+
+def _join_index_names(table):
+    """Put the line that pandas writes for the name of the index into the line above it."""
+    rows = table.select("thead tr")
+    if len(rows) < 2:
+        return
+    names = [cell.get_text(strip=True) for cell in _cells(rows[-1])]
+    above = _cells(rows[-2])
+    if len(names) != len(above) or not any(names):
+        return
+    pairs = list(zip(above, names, strict=True))
+    if not any(name and cell.get_text(strip=True) for cell, name in pairs):
+        for cell, name in pairs:
+            if name:
+                cell.string = name
+        rows[-1].decompose()
+
+
+def _scope_headers(table):
+    """Say of each header whether it is of a column, a row, or several; an empty one is none."""
     for cell in table.find_all("th"):
         if not cell.get_text(strip=True):
             cell.name = "td"
-            cell.attrs.pop("scope", None)
+        elif cell.find_parent("thead"):
+            cell["scope"] = "colgroup" if int(cell.get("colspan", 1)) > 1 else "col"
+        else:
+            cell["scope"] = "rowgroup" if int(cell.get("rowspan", 1)) > 1 else "row"
+    for row in table.select("thead tr[style]"):
+        del row["style"]
 
 
-def _body(table):
-    """Row headers with a scope; columns of numbers to the right, headers with them."""
-    rows = [row for body in table.find_all("tbody") for row in body.find_all("tr")]
-    numeric = {}
+def _align_numbers(table):
+    """Columns of numbers to the right, and the last line of headers with them.
+
+    Columns are counted from the right, since a row header may span rows.
+    """
+    rows, heads = table.select("tbody tr"), table.select("thead tr")[-1:]
+    columns = {}
     for row in rows:
-        cells = row.find_all(["th", "td"])
-        for place, cell in enumerate(
-            cells, -len(cells)
-        ):  # from the right: a row header may span rows
-            if cell.name == "th":
-                cell["scope"] = "rowgroup" if int(cell.get("rowspan", 1)) > 1 else "row"
-            numeric[place] = (
-                numeric.get(place, True) and NUMBER.fullmatch(cell.get_text(strip=True)) is not None
-            )
-    heads = table.thead.find_all("tr")[-1:] if table.thead else []
+        for place, cell in enumerate(reversed(_cells(row))):
+            numeric = NUMBER.fullmatch(cell.get_text(strip=True)) is not None
+            columns[place] = columns.get(place, True) and numeric
     for row in rows + heads:
-        cells = row.find_all(["th", "td"])
-        for place, cell in enumerate(cells, -len(cells)):
-            if numeric.get(place) and (cell.name == "td" or row in heads) and place > -len(cells):
+        for place, cell in enumerate(reversed(_cells(row)[1:])):  # the first says what the line is
+            if columns.get(place) and (cell.name == "td" or row in heads):
                 cell["class"] = [*cell.get("class", []), "num"]
 
 
 def _code_label(cell):
     tags = cell.metadata.get("tags", [])
-    what = (
-        "Parameters of this run"
-        if "injected-parameters" in tags
-        else "Parameters"
-        if "parameters" in tags
-        else "Code"
-    )
+    what = "Code"
+    if "injected-parameters" in tags:
+        what = "Parameters of this run"
+    elif "parameters" in tags:
+        what = "Parameters"
     lines = cell.source.count("\n") + 1
     return f"{what}, {lines} line{'s' * (lines > 1)}"
 
@@ -183,17 +192,14 @@ def _python_code(source):
 
 
 def links(stems):
-    """Pairs of stem and title for the bar: the overview, then each page of `stems` in the order of
-    the notebooks.
-    """
+    """Pairs of stem and title for the bar: the overview, then each page in order."""
     return [("index", "Overview"), *((stem, PAGES.get(stem, stem)) for stem in sorted(stems))]
 
 
-def _facts(folder):
-    """Name of the report and pairs for a page's header, from ``run.json``."""
-    info = runs.load(folder, consistent=False).info
-    return info["recipe"]["name"], [
-        ("Recipe", info["recipe"]["name"]),
+def _facts(info):
+    """Pairs for a page's header, from ``run.json``."""
+    return [
+        ("Model", runs.label(info)),
         ("Seed", info["parameters"]["seed"]),
         ("Data, SHA-256", info["data"]["sha256"][:12]),
         ("Made", info["created"].replace("T", " ").replace("+00:00", " UTC")),
@@ -201,35 +207,40 @@ def _facts(folder):
     ]
 
 
-def write_page(notebook, stems=None):
+def write_page(notebook, stems=None, info=None):
     """Write the HTML page beside an executed notebook.
 
     Parameters
     ----------
     notebook : Path
-        In a run folder that has its ``run.json``.
+        In a run folder; while its training goes on, the page waits for the run.
     stems : iterable of str or None
         Names, without ending, of all notebooks that get a page in this folder. None: those that are
         there now.
+    info : dict or None
+        What ``run.json`` says. None: it is read.
 
     Returns
     -------
     Path
     """
-    stems = [path.stem for path in notebook.parent.glob("*.ipynb")] if stems is None else stems
-    page = _Page(notebook, stems)
+    folder = notebook.parent
+    stems = [path.stem for path in folder.glob("*.ipynb")] if stems is None else stems
+    info = runs.load(folder, consistent=False).info if info is None else info
+    page = _Page(notebook, stems, info)
+    filters = {
+        "prose": page.prose,
+        "picture": page.picture,
+        "tables": page.tables,
+        "code_label": _code_label,
+        "python_code": _python_code,
+    }
     exporter = _Exporter(
         template_name="base",
         template_file="page.html.j2",
         extra_template_paths=[str(TEMPLATES)],
         exclude_anchor_links=True,
-        filters={
-            "prose": page.prose,
-            "picture": page.picture,
-            "tables": page.tables,
-            "code_label": _code_label,
-            "python_code": _python_code,
-        },
+        filters=filters,
     )
     exporter.environment.globals["page"] = page
     text, _ = exporter.from_filename(str(notebook))

@@ -1,31 +1,49 @@
-"""Reports: from parameters to a finished folder, whole under its name or not there at all."""
+"""Make a report: parameters in, a finished folder out, whole under its name or not there at all.
+
+What imports papermill or torch is imported when the parameters have been found good.
+"""
 
 import fcntl
-import json
 import os
 import re
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from pathlib import Path
 
 from digitlib.data import SOURCES, check_splits, load_digits
 from digitlib.errors import NotebookFailed, ParameterError
-from digitlib.recipes import get_recipe
+from digitlib.provenance import split_spec
+from digitlib.recipes import get_recipe, parse
 
+FOLDS = ("kfold", "stratified")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
 
 def check_parameters(
-    *, recipe="coursework", seed="0", splits="4", epochs=None, source="bundled", scaling="train"
+    *,
+    recipe="coursework",
+    seed="0",
+    splits="4",
+    epochs=None,
+    source="bundled",
+    scaling="train",
+    folds="kfold",
+    changes=(),
+    model=None,
 ):
     """Check every parameter before anything starts.
 
     Parameters
     ----------
-    recipe, source, scaling : str
+    recipe, source, scaling, folds : str
     seed, splits, epochs : int or str
         Whole numbers, as numbers or as text.
+    changes : sequence of str
+        Settings in place of the recipe's, such as ``"dropout=0.3"``.
+    model : str or None
+        ``"my_model.py"`` or ``"my_model.py:function"``, in place of a recipe.
 
     Returns
     -------
@@ -37,22 +55,35 @@ def check_parameters(
     ParameterError, DataError
         With the name, the value, what is allowed.
     """
-    settings = get_recipe(recipe)
+    settings, changes = get_recipe(recipe), parse(changes)
+    if model is not None:
+        given = {"recipe": recipe != "coursework", "epochs": epochs is not None, "set": changes}
+        for name in filter(given.get, given):
+            raise ParameterError(f"{name} has no effect beside model={model!r}; leave it out")
+        split_spec(model)
     parameters = {
         "recipe": recipe,
         "seed": _integer("seed", seed, 0, 2**32 - 1),
         "splits": _integer("splits", splits, 2, 1000),
         "epochs": 0 if epochs is None else _integer("epochs", epochs, 1, 100_000),
-        "source": _absolute(source),
+        "source": source if source in SOURCES else str(Path(source).resolve()),
         "scaling": scaling,
+        "folds": folds,
+        "changes": changes,
+        "model": "" if model is None else str(Path(model).resolve()),
     }
     if parameters["epochs"]:
-        settings.changed(epochs=parameters["epochs"])
+        changes = {**changes, "epochs": parameters["epochs"]}
+    if settings.changed(**changes).network == "own":
+        raise ParameterError(
+            "network='own' is for a network of your own; give it in a file: --model"
+        )
+    if folds not in FOLDS:
+        raise ParameterError(f"folds={folds!r}: takes {' or '.join(FOLDS)}")
     if scaling not in ("train", "all"):
         raise ParameterError(f"scaling={scaling!r}: takes train or all")
-    _, y = load_digits(
-        source, return_X_y=True
-    )  # a live fetch fails here, before a kernel starts, and is cached for the notebooks
+    # A live fetch fails here, before a kernel starts, and is cached for the notebooks.
+    _, y = load_digits(source, return_X_y=True)
     check_splits(y, parameters["splits"])
     return parameters
 
@@ -65,10 +96,6 @@ def _integer(name, value, least, most):
     if not least <= number <= most:
         raise ParameterError(f"{name}={number}: out of range, takes an integer {least}..{most}")
     return number
-
-
-def _absolute(source):
-    return source if source in SOURCES else str(Path(source).resolve())
 
 
 def check_name(name):
@@ -111,24 +138,88 @@ def make_report(name, parameters, reports="reports", compare=False):
     NotebookFailed
         A notebook failed; it is kept in ``reports/<name>-failed/``.
     """
-    # Here, not at the top: a bad parameter is told in a moment, without all that runs notebooks.
-    from digitlib.reporting import index, kernels
-
     target = Path(reports).resolve() / check_name(name)
-    here = {"run": "."}
-    plan = {"1_eda": {"source": parameters["source"]}, "2_train": {**parameters, **here}}
-    plan |= {"3_evaluate": here, **({"4_compare": here} if compare else {}), "5_predict": here}
     _restore(target)
-    with _staging(target) as staging, tempfile.TemporaryDirectory() as scratch:
-        kernels.prepare_environment(scratch)
+    with _staging(target) as staging:
         try:
-            kernels.run_all(plan, staging)
+            _run_notebooks(staging, parameters, compare)
         except NotebookFailed as error:
             raise NotebookFailed(f"{error} (kept: {_keep_failed(staging, target)})") from error
+        from digitlib.reporting import index  # brings torch
+
         index.write_index(staging, name)
         _publish(staging, target)
         index.write_overview(target.parent)
     return target
+
+
+def _run_notebooks(staging, parameters, compare):
+    """Run exploration beside training; the rest beside the checks, as soon as there is a run.
+
+    What reads the run waits for it inside :func:`digitlib.runs.load`, as long as the marker says
+    that training goes on; its kernel starts and imports in the meantime.
+    """
+    from digitlib.reporting import kernels  # papermill: a wrong parameter need not wait for it
+
+    plan = {
+        "1_eda": {"source": parameters["source"]},
+        "2_train": {**parameters, "run": "."},
+        "3_evaluate": {"run": "."},
+        **({"4_compare": {"run": "."}} if compare else {}),
+        "5_predict": {"run": "."},
+    }
+    lanes = [["2_train"], ["1_eda", "5_predict"], ["3_evaluate", *["4_compare"] * compare]]
+    marker, pages = staging / ".training", []  # runs.TRAINING, whose import would bring torch
+
+    def in_turn(stems):
+        for stem in stems:
+            output = staging / f"{stem}.ipynb"
+            kernels.run(kernels.notebook_folder() / output.name, output, plan[stem], staging)
+            pages.append(renderer.submit(_write_page, output, plan))
+
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ThreadPoolExecutor(len(lanes)) as workers,
+        ThreadPoolExecutor(1) as renderer,
+    ):
+        kernels.prepare_environment(scratch)
+        marker.touch()
+        running = [workers.submit(in_turn, lane) for lane in lanes]
+        try:
+            for lane in as_completed(running):  # the first failure ends the other notebooks as well
+                lane.result()
+                if lane is running[0]:
+                    marker.unlink()
+                    _check(staging)
+            for page in pages:
+                page.result()
+        except BaseException:
+            marker.unlink(missing_ok=True)
+            kernels.kill_all()
+            while wait(running, timeout=0.1).not_done:  # a kernel may just have been starting
+                kernels.kill_all()
+            raise
+
+
+def _write_page(notebook, stems):
+    from digitlib.reporting import render  # brings torch, which trains elsewhere by now
+
+    render.write_page(notebook, stems)
+
+
+def _check(staging):
+    """Write ``checks.json``.
+
+    A check that did not pass is part of the report; checks that could not be run are no report.
+    They run in the main thread, where an interrupt ends them at once.
+    """
+    from digitlib import checks  # brings torch
+
+    try:
+        # The user's own model has just been run by the user: its code may run once more.
+        checks.write(staging, checks.check_folder(staging, everything=True, run_code=True))
+    except Exception as error:
+        raise NotebookFailed(f"the checks could not be run: {error}") from error
 
 
 # ---- one folder, whole or not at all -------------------------------------------------------------
@@ -136,8 +227,9 @@ def make_report(name, parameters, reports="reports", compare=False):
 
 @contextmanager
 def _staging(target):
-    """The hidden folder in which a report grows; finished folds of an earlier attempt are still in
-    it.
+    """The hidden folder in which a report grows.
+
+    Finished folds of an earlier attempt are still in it, nothing else.
     """
     staging = target.with_name(f".{target.name}.partial")
     staging.mkdir(parents=True, exist_ok=True)
@@ -157,8 +249,10 @@ def _staging(target):
 
 
 def _publish(staging, target):
-    """Rename into place. Between the two renames the old report lies under its `.old` name, from
-    where _restore brings it back.
+    """Rename into place.
+
+    Between the two renames the old report lies under its `.old` name, from where
+    :func:`_restore` brings it back.
     """
     shutil.rmtree(staging / ".folds", ignore_errors=True)
     old = target.with_name(f".{target.name}.old")
@@ -176,8 +270,9 @@ def _restore(target):
 
 
 def _keep_failed(staging, target):
-    """Move the executed notebooks of a failed run to where a person finds them; folds stay for the
-    next attempt.
+    """Move the executed notebooks of a failed run to where a person finds them.
+
+    Folds stay for the next attempt.
     """
     kept = target.with_name(f"{target.name}-failed")
     shutil.rmtree(kept, ignore_errors=True)
@@ -185,22 +280,3 @@ def _keep_failed(staging, target):
     for notebook in staging.glob("*.ipynb"):
         os.replace(notebook, kept / notebook.name)
     return os.path.relpath(kept)
-
-
-def summary(folder):
-    """Two lines: recipe, correct, total, accuracy; how many checks passed, and which did not."""
-    info, results = (
-        json.loads((folder / name).read_text(encoding="utf-8"))
-        for name in ("run.json", "checks.json")
-    )
-    scores = info["scores"]
-    failed = [
-        f"; NOT passed: {r['code']} {r['title']} ({r['detail']})"
-        for r in results
-        if not r["passed"]
-    ]
-    return (
-        f"{info['recipe']['name']}: {scores['correct']:,} of {scores['total']:,} correct,"
-        f" {100 * scores['accuracy']:.2f} %\n"
-        f"checks: {len(results) - len(failed)} of {len(results)} passed{''.join(failed)}"
-    )

@@ -1,0 +1,192 @@
+"""Your own model: from a file or a notebook's cells to a classifier, and back from a run folder.
+
+A run that was made with code of the user's keeps that code beside it as ``model.py``: a file whose
+function takes a seed and returns the classifier. Reading a run never executes it unless asked to.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+
+import skops.io
+from IPython import get_ipython
+
+from digitlib.classifier import DigitClassifier
+from digitlib.errors import ParameterError, RunError
+from digitlib.provenance import FUNCTION, defined_in, split_spec
+
+TRUSTED = ("sklearn.", "numpy.", "scipy.")  # libraries whose types a kept classifier may hold
+
+
+def from_file(spec, seed):
+    """The classifier that the function of a user's file returns for `seed`; runs the file.
+
+    Parameters
+    ----------
+    spec : str
+        ``"my_model.py"`` or ``"my_model.py:name"``.
+    seed : int
+
+    Raises
+    ------
+    ParameterError
+        The file or its function fails, or what it returns is no classifier with probabilities.
+    """
+    path, name = split_spec(spec)
+    try:
+        classifier = getattr(_module(path), name)(seed)
+    except Exception as error:
+        frames = [
+            f
+            for f in traceback.extract_tb(error.__traceback__)
+            if f.filename == str(path.resolve())
+        ]
+        line = f", line {frames[-1].lineno}" if frames else ""
+        said = [*str(error).splitlines(), ""][0]
+        raise ParameterError(f"{path}{line}: {type(error).__name__}: {said}") from error
+    if isinstance(classifier, type) or not hasattr(classifier, "fit"):
+        raise ParameterError(
+            f"{path}: {name}(seed) returned {type(classifier).__name__}, not a classifier with fit"
+            " and predict_proba"
+        )
+    return classifier
+
+
+def _module(path):
+    """The module in a file, under a name that follows from its text."""
+    name = f"model_{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    if name not in sys.modules:
+        where = importlib.util.spec_from_file_location(name, path.resolve())
+        module = importlib.util.module_from_spec(where)
+        sys.modules[name] = module  # as import does: what it defines can be found again by name
+        try:
+            where.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+# ---- what a notebook defines ---------------------------------------------------------------------
+
+
+def source_of(spec="", variable="classifier"):
+    """Text of the file that makes the classifier: the user's file, or written from a notebook.
+
+    Of the cells that were run, the last line that assigns `variable` is taken, with all that it
+    needs: imports, functions, classes, simple assignments.
+
+    Parameters
+    ----------
+    spec : str
+        As for :func:`from_file`; empty: from the notebook that runs this.
+    variable : str
+
+    Returns
+    -------
+    str or None
+        None outside a notebook.
+    """
+    if spec:
+        path, name = split_spec(spec)
+        text = path.read_text(encoding="utf-8")
+        return text if name == FUNCTION else f"{text}\n\n{FUNCTION} = {name}\n"
+    shell = get_ipython()
+    if shell is None:
+        return None
+    defined, text = {}, {}
+    for cell in shell.user_ns.get("In", ()):
+        try:
+            tree = ast.parse(shell.transform_cell(cell))
+        except SyntaxError:
+            continue
+        lines = shell.transform_cell(cell).splitlines()
+        for name, node in defined_in(tree).items():
+            defined[name] = node
+            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+            text[name] = "\n".join(lines[first - 1 : node.end_lineno])
+    if variable not in defined:
+        return None
+    needed = _needed(defined, defined.pop(variable), {"seed"})
+    parts = list(dict.fromkeys(text[name] for name in defined if name in needed))
+    made = text[variable].replace("\n", "\n    ")
+    return "\n".join(
+        [*parts, "", "", f"def {FUNCTION}(seed):", f"    {made}", f"    return {variable}", ""]
+    )
+
+
+def _needed(defined, node, known):
+    """Names among `defined` that a statement needs, directly or through others."""
+    found, waiting = set(), [node]
+    while waiting:
+        for part in ast.walk(waiting.pop()):
+            name = part.id if isinstance(part, ast.Name) else None
+            if name in defined and name not in found | known:
+                found.add(name)
+                waiting.append(defined[name])
+    return found
+
+
+# ---- fitted classifiers on disk ------------------------------------------------------------------
+
+
+def keep(estimator, path):
+    """Write a fitted classifier of any library as ``path`` with the ending skops.
+
+    Returns
+    -------
+    str or None
+        Why it could not be kept in a form that can be read back; None if it was.
+    """
+    path = Path(path).with_suffix(".skops")
+    try:
+        skops.io.dump(estimator, path)
+        skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        return f"{type(error).__name__}: {[*str(error).splitlines(), ''][0][:200]}"
+    return None
+
+
+def made_by(folder, seed, run_code=False):
+    """The classifier, not fitted, that the ``model.py`` of a run folder makes for `seed`."""
+    if not run_code:
+        raise _refused(folder)
+    return from_file(str(folder / "model.py"), seed)
+
+
+def _refused(folder):
+    return RunError(
+        f"{folder}: its model is the user's own (model.py), and reading it would run that code; if"
+        " you trust it, allow it: run_code=True, on the command line --run-code"
+    )
+
+
+def load_fold(folder, number, seed, kind, run_code=False):
+    """The fitted classifier of a fold of a run that was made with the user's own model.
+
+    Raises
+    ------
+    RunError
+        It was not kept, is damaged, or needs the code in ``model.py`` and `run_code` is False.
+    """
+    path = folder / f"fold-{number}.{'safetensors' if kind == 'network' else 'skops'}"
+    if not path.is_file():
+        raise RunError(f"{path}: not there: this model could not be kept; train again to have it")
+    if kind == "network":
+        return DigitClassifier.load(path, network=made_by(folder, seed, run_code).network)
+    try:
+        types = skops.io.get_untrusted_types(file=path)
+        if any(not name.startswith(TRUSTED) for name in types):
+            if not run_code:
+                raise _refused(folder)
+            _module(folder / "model.py")
+        return skops.io.load(path, trusted=types)
+    except RunError:
+        raise
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise RunError(f"{path}: cannot be read ({said}); train again") from error

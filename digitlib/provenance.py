@@ -1,0 +1,211 @@
+"""Provenance: which code, libraries and machine made a run, and what was changed in the code."""
+
+import ast
+import base64
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+
+import digitlib
+from digitlib.errors import ParameterError
+
+PACKAGE = Path(digitlib.__file__).parent
+LIBRARIES = (
+    *("torch", "torchmetrics", "numpy", "pandas", "scikit-learn", "scipy"),
+    *("matplotlib", "seaborn", "papermill", "nbconvert"),
+)
+FUNCTION = "model"  # that a file of the user's is expected to have
+YOURS = {"parameters", "model"}  # tags of notebook cells whose change is recorded in another way
+
+
+def provenance():
+    """Versions, machine, commit and code of this process, as a dictionary for JSON.
+
+    Returns
+    -------
+    dict
+        ``created`` (UTC, ISO 8601), ``versions``, ``machine``, ``commit`` (hash, "-dirty" appended
+        if files differ; None outside a git checkout), ``code`` (``sha256`` of the package's
+        sources; ``changed``, see :func:`changed_files`).
+    """
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "digitlib": digitlib.__version__,
+            "python": platform.python_version(),
+            **{name: library_version(name) for name in LIBRARIES},
+        },
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+        },
+        "commit": _commit(),
+        "code": {"sha256": code_hash(), "changed": changed_files()},
+    }
+
+
+def library_version(name):
+    """Installed version of a library, None if it is missing."""
+    # With a local suffix such as "+cpu", which may explain differences in the last bit.
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None  # papermill and nbconvert, where a notebook is run by hand as in Colab
+
+
+def where_am_i():
+    """One line for the top of a notebook: version, Python, torch, commit."""
+    commit = (_commit() or "not from a git checkout")[:9]
+    return (
+        f"digitlib {digitlib.__version__}, Python {platform.python_version()}, torch"
+        f" {library_version('torch')}, commit {commit}"
+    )
+
+
+def notebook_folder():
+    """Where the notebooks are: beside the package in a checkout, inside it in a wheel."""
+    beside = PACKAGE.parent / "notebooks"
+    return beside if (beside / "1_eda.ipynb").is_file() else PACKAGE / "notebooks"
+
+
+# ---- the code ------------------------------------------------------------------------------------
+
+
+def sources():
+    """Text of the package's sources and of the notebooks' code: name -> text."""
+    paths = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.glob("*.toml")])
+    found = {f"digitlib/{p.relative_to(PACKAGE).as_posix()}": p.read_text("utf-8") for p in paths}
+    for path in sorted(notebook_folder().glob("[0-9]_*.ipynb")):
+        found[f"notebooks/{path.name}"] = notebook_code(path.read_text("utf-8"))
+    return found
+
+
+def notebook_code(text):
+    """Code cells of a notebook as text, without outputs and without the cells of `YOURS`."""
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    cells = [cell for cell in cells if YOURS.isdisjoint(cell["metadata"].get("tags", ()))]
+    return "\n\n# ---- cell\n".join("".join(cell["source"]) for cell in cells) + "\n"
+
+
+@cache
+def code_hash():
+    """SHA-256 over the sources of the package: any change of code gives another one."""
+    digest = hashlib.sha256()
+    for name, text in sources().items():
+        if name.startswith("digitlib/"):
+            digest.update(f"{name}\0{text}\0".encode())
+    return digest.hexdigest()
+
+
+def changed_files():
+    """Sources that are not as committed (in a git checkout) or as released (installed).
+
+    Returns
+    -------
+    list of str or None
+        Such as ``["digitlib/model.py"]``; None if neither can be told.
+    """
+    try:
+        return _changed_since_commit() if _in_checkout() else _changed_since_release()
+    except (OSError, ValueError, KeyError, subprocess.CalledProcessError, PackageNotFoundError):
+        return None
+
+
+def _changed_since_commit():
+    texts, found = sources(), []
+    for line in _git("status", "--porcelain", "--untracked-files=no", "-z").split("\0"):
+        name = line[3:]
+        if name.startswith("notebooks/") and name in texts:
+            if notebook_code(_git("show", f"HEAD:{name}")) != texts[name]:
+                found.append(name)
+        elif name in texts:
+            found.append(name)
+    return sorted(found)
+
+
+def _changed_since_release():
+    found, known = [], 0
+    for path in distribution("digitlib").files:
+        if path.suffix in (".py", ".toml") and path.parts[0] == "digitlib" and path.hash:
+            digest = hashlib.new(path.hash.mode, path.locate().read_bytes()).digest()
+            known += 1
+            if base64.urlsafe_b64encode(digest).decode().rstrip("=") != path.hash.value:
+                found.append(path.as_posix())
+    return sorted(found) if known else None
+
+
+def _in_checkout():
+    return (PACKAGE.parent / ".git").exists()
+
+
+def _commit():
+    if not _in_checkout():
+        return None
+    try:
+        differs = _git("status", "--porcelain", "--untracked-files=no")
+        return _git("rev-parse", "HEAD").strip() + ("-dirty" if differs else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*words):
+    command = ["git", "-C", PACKAGE.parent, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+# ---- a file of the user's ------------------------------------------------------------------------
+
+
+def split_spec(spec):
+    """Path and function of ``"my_model.py"`` or ``"my_model.py:name"``.
+
+    Raises
+    ------
+    ParameterError
+        It is no such text, there is no such file, or the file has no such function.
+    """
+    found = re.fullmatch(r"(.+\.py)(?::(\w+))?", str(spec))
+    if not found:
+        raise ParameterError(f"model={str(spec)!r}: takes my_model.py or my_model.py:function")
+    path, name = Path(found[1]), found[2] or FUNCTION
+    if not path.is_file():
+        raise ParameterError(f"model={str(spec)!r}: no such file; takes the path of a Python file")
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
+        raise ParameterError(f"{path}{line}: not Python ({error}); mend it") from None
+    if name not in defined_in(tree):
+        raise ParameterError(
+            f"{path}: has no function {name}; it takes seed and returns a classifier, or name"
+            f" another: {path}:function"
+        )
+    return path, name
+
+
+def defined_in(tree):
+    """Names that the statements of a module define, each with its statement."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = node
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {(part.asname or part.name).split(".")[0]: node for part in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [
+                part.id
+                for target in targets
+                for part in ast.walk(target)
+                if isinstance(part, ast.Name)
+            ]
+            found |= dict.fromkeys(names, node)
+    return found
