@@ -296,21 +296,23 @@ def _watch(classifier, X, y):
     """
     starts, orders, randperm = [], [], torch.randperm
 
-    def watched(build):
+    def watched(name):
+        build = getattr(model, name)
+
         def built(*arguments, **options):
             network = build(*arguments, **options)
             weights = network.state_dict().values()
             starts.append(b"".join(w.detach().contiguous().numpy().tobytes() for w in weights))
             return network
 
-        return mock.patch.object(model, build.__name__, built)
+        return mock.patch.object(model, name, built)
 
     def drawn(*arguments, **options):
         order = randperm(*arguments, **options)
         orders.append(order.numpy().tobytes())
         return order
 
-    spies = watched(model.build), watched(model.own), mock.patch.object(torch, "randperm", drawn)
+    spies = watched("build"), watched("own"), mock.patch.object(torch, "randperm", drawn)
     with spies[0], spies[1], spies[2]:
         classifier.fit(X, y)
     return starts or [classifier.predict_proba(X).tobytes()], orders

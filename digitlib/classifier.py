@@ -136,7 +136,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         with training.one_thread(), training.own_stream(device):
             if recipe.rewrites:
                 X, targets = enlarge(X, targets, self.classes_, recipe, generator)
-            network, own_random = self._build(recipe, side, seed, generator, device)
+            n_classes = len(self.classes_)
+            network, own_random = self._build(recipe, side, n_classes, seed, generator, device)
             held_out = None if eval_set is None else self._held_out(*eval_set, side, device)
             x, y = self._images(X, side, device), torch.from_numpy(targets).to(device)
             self.history_ = training.train(
@@ -194,14 +195,18 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             raise ParameterError("network='own' needs a function: DigitClassifier(network=build)")
         return recipe
 
-    def _build(self, recipe, side, seed, generator, device):
+    def blank_network(self, side=8, n_classes=10):
+        """The network before training, for a look at its layers."""
+        return self._build(self.settings(), side, n_classes, 0, None, torch.device("cpu"))[0]
+
+    def _build(self, recipe, side, n_classes, seed, generator, device):
         """The network with its first weights, and what its random numbers come from."""
         if self.network is None:
-            network = model.build(recipe, side, len(self.classes_), generator)
+            network = model.build(recipe, side, n_classes, generator)
             return network.to(device), nullcontext
         own_random = training.OwnRandom(seed, device)
         with own_random():
-            network = model.own(self.network, side, len(self.classes_))
+            network = model.own(self.network, side, n_classes)
         return network.to(device), own_random
 
     def _device(self):
@@ -287,7 +292,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             setattr(self.scaler_, f"{name}_", tensors.pop(f"scaler.{name}").numpy())
         self.n_features_in_ = len(self.scaler_.mean_)
         side, cpu = math.isqrt(self.n_features_in_), torch.device("cpu")
-        self.network_, _ = self._build(self.recipe_, side, 0, None, cpu)
+        self.network_, _ = self._build(self.recipe_, side, len(self.classes_), 0, None, cpu)
         weights = {key.removeprefix("network."): value for key, value in tensors.items()}
         self.network_.load_state_dict(weights)
         if self.network is None:

@@ -165,9 +165,12 @@ def cross_validate(
             f"{type(classifier).__name__} has no predict_proba; give a classifier that has, or wrap"
             " it in CalibratedClassifierCV"
         )
-    if cv is None:
-        cv = splitter(folds, n_splits, random_state)
-    splits = _splits(X, y, n_splits, cv, protocol, writers)
+    if folds not in FOLDS:
+        raise ParameterError(f"folds={folds!r}: takes {' or '.join(FOLDS)}")
+    if cv is None and protocol == "folds":
+        check_splits(y, n_splits)
+        cv = FOLDS[folds](n_splits, shuffle=True, random_state=random_state)
+    splits = _splits(X, y, cv, protocol, writers)
     if scaling not in ("train", "all"):
         raise ParameterError(f"scaling={scaling!r}: takes 'train' or 'all'")
     if scaling == "all" and "scale_on" not in inspect.signature(classifier.fit).parameters:
@@ -194,19 +197,7 @@ def cross_validate(
     return _assemble(folds, y, max(time.perf_counter() - start, trained))
 
 
-def splitter(folds, n_splits, random_state):
-    """Scikit-learn's splitter of a kind in `FOLDS`, shuffled."""
-    if folds not in FOLDS:
-        raise ParameterError(f"folds={folds!r}: takes {' or '.join(FOLDS)}")
-    # Whether so many folds can be made is told later, with the rows at hand.
-    return FOLDS[folds](
-        max(2, n_splits) if isinstance(n_splits, int) else 2,
-        shuffle=True,
-        random_state=random_state,
-    )
-
-
-def _splits(X, y, n_splits, cv, protocol, writers):
+def _splits(X, y, cv, protocol, writers):
     """List of (training rows, test rows)."""
     if protocol == "folds":
         if writers is not None:
@@ -214,8 +205,6 @@ def _splits(X, y, n_splits, cv, protocol, writers):
                 "writers has no effect with protocol='folds'; leave it out, or use"
                 " protocol='writers'"
             )
-        if isinstance(cv, KFold | StratifiedKFold):
-            check_splits(y, n_splits)
         splits = list(cv.split(X, y))
         times = np.bincount(np.concatenate([test for _, test in splits]), minlength=len(y))
         if (times != 1).any():

@@ -11,9 +11,11 @@ import sys
 import traceback
 from pathlib import Path
 
+import pandas as pd
 import skops.io
 from IPython import get_ipython
 
+from digitlib import model
 from digitlib.classifier import DigitClassifier
 from digitlib.errors import ParameterError, RunError
 from digitlib.provenance import FUNCTION, defined_in, split_spec
@@ -190,3 +192,36 @@ def load_fold(folder, number, seed, kind, run_code=False):
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise RunError(f"{path}: cannot be read ({said}); train again") from error
+
+
+# ---- for the pages -------------------------------------------------------------------------------
+
+
+def describe(classifier):
+    """A sentence on a classifier that is not fitted."""
+    if not isinstance(classifier, DigitClassifier):
+        return f"Own classifier: {classifier!r}."
+    recipe = classifier.settings()
+    changed = [f"{name} {value} ({usual})" for name, (value, usual) in recipe.changes().items()]
+    words = f"{recipe.name}, changed: {', '.join(changed)}." if changed else recipe.name + ":"
+    if classifier.network is not None:
+        return f"Own network, trained as {words.rstrip(':')}"
+    return words if changed else f"{words} {recipe.summary}"
+
+
+def settings_table(classifier):
+    """Settings of a classifier and their values: a DataFrame."""
+    if isinstance(classifier, DigitClassifier):
+        settings = classifier.settings().as_dict().items()
+    else:
+        settings = sorted(classifier.get_params().items())
+    rows = [(name, repr(v)) for name, v in settings if name not in ("name", "summary")]
+    return pd.DataFrame(rows, columns=["setting", "value"]).set_index("setting")
+
+
+def layers(classifier, side=8, n_classes=10):
+    """Layers of a classifier's network with output shapes and parameters; None if it has none."""
+    if not isinstance(classifier, DigitClassifier):
+        return None
+    table = model.parameter_table(classifier.blank_network(side, n_classes), side)
+    return pd.DataFrame(table).set_index("layer")

@@ -226,9 +226,10 @@ def replacing(path):
 
 
 def write_text(path, text):
-    """Write `text` to `path`, whole or not at all."""
+    """Write `text` to `path`, whole or not at all; return `path`."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+    return path
 
 
 def load(folder, consistent=True, run_code=False):
@@ -322,8 +323,14 @@ def load_model(folder, run_code=False):
     return load(folder, run_code=run_code).ensemble()
 
 
-def newest_run(reports="reports"):
+def newest_run(reports="reports", notebook=False):
     """The run that was made last.
+
+    Parameters
+    ----------
+    reports : str or path-like
+    notebook : bool, default=False
+        Whether the remedy in an error is for a person in a notebook.
 
     Returns
     -------
@@ -336,9 +343,10 @@ def newest_run(reports="reports"):
     """
     finished = list(Path(reports).glob("[!.]*/run.json"))
     if not finished:
-        raise RunError(
-            f"{reports}/: no finished run; make one with `digitlib report`, or name one with --run"
-        )
+        remedy = "run 2_train.ipynb first, or set `run`"
+        if not notebook:
+            remedy = "make one with `digitlib report`, or name one with --run"
+        raise RunError(f"{reports}/: no finished run; {remedy}")
     return max(finished, key=lambda path: path.stat().st_mtime).parent
 
 

@@ -179,7 +179,7 @@ class _OverlappingFolds(KFold):
 
 @pytest.fixture
 def held_out_rows_are_trained_on(monkeypatch):
-    monkeypatch.setattr(crossval, "KFold", _OverlappingFolds)
+    monkeypatch.setitem(crossval.FOLDS, "kfold", _OverlappingFolds)
 
 
 @pytest.mark.usefixtures("held_out_rows_are_trained_on")

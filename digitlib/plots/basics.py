@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 
 __all__ = ["INK", "PALETTE", "WIDTH", "alt_text", "class_counts", "class_means", "described"]
 __all__ += ["examples_by_class", "fold_accuracies", "image_numbers", "learning_rate", "loss_curves"]
-__all__ += ["notebook_style", "numbers", "projection", "scaling_effect"]
+__all__ += ["network_stack", "notebook_style", "numbers", "projection", "scaling_effect"]
 
 INK = "Greys"  # 0 is paper, 16 is ink, as on the form
 PALETTE = "colorblind"
@@ -263,3 +263,32 @@ def fold_accuracies(accuracies):
     each = ", ".join(f"{value:.2f}" for value in values)
     alt = f"Accuracy of each fold in per cent: {each}; mean {values.mean():.2f}."
     return described(ax, alt, table)
+
+
+def network_stack(layers):
+    """The layers of a network as a stack of boxes, as high as their outputs are.
+
+    Parameters
+    ----------
+    layers : DataFrame
+        Index: names of layers. Columns ``output`` ("32 x 8 x 8") and ``parameters``.
+    """
+    shapes = [list(map(int, output.split(" x "))) for output in layers["output"]]
+    sizes = np.array([np.log2(1 + np.prod(shape)) for shape in shapes])
+    ax, places = canvas(0.6 + 0.3 * len(layers)), np.arange(len(layers))
+    learned = layers["parameters"].to_numpy() > 0
+    colours = np.where(learned, sns.color_palette(PALETTE).as_hex()[0], "#bbbbbb")
+    ax.barh(places, sizes, height=0.72, color=colours, left=-sizes / 2)
+    for place, output, count in zip(places, layers["output"], layers["parameters"], strict=True):
+        words = f"{output}   {count:,} parameters" if count else output
+        ax.text(sizes.max() / 2 + 0.4, place, words, va="center", fontsize=9)
+    ax.set_yticks(places, layers.index)
+    ax.set(xticks=[], xlim=(-sizes.max() / 2 - 0.3, sizes.max() / 2 + 9))
+    ax.invert_yaxis()
+    ax.grid(False)
+    sns.despine(ax=ax, left=True, bottom=True)
+    total = f"{layers['parameters'].sum():,} parameters"
+    alt = f"The network as a stack of {len(layers)} layers, from the image down to"
+    return described(
+        ax, f"{alt} {layers['output'].iloc[-1]} scores; {total}.", layers.reset_index()
+    )
