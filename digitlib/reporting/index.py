@@ -7,7 +7,6 @@ time.
 import base64
 import io
 import json
-import os
 import shlex
 
 import numpy as np
@@ -252,7 +251,7 @@ def _command(info, name, folder):
     known, model = {key: info["parameters"].get(key) for key in OPTIONS}, info["model"]
     options = [("name", name)]
     if model["source"]:
-        options.append(("model", os.path.relpath(folder / model["source"], folder.parents[1])))
+        options.append(("model", f"{folder.parent.name}/{name}/{model['source']}"))
         known.pop("epochs")
     else:
         options.append(("recipe", info["recipe"]["name"]))
