@@ -1,6 +1,7 @@
 """What every figure shares, and the figures of the data and of training."""
 
 import io
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,20 +9,40 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
+
+__all__ = [
+    "INK",
+    "PALETTE",
+    "WIDTH",
+    "alt_text",
+    "class_counts",
+    "class_means",
+    "described",
+    "examples_by_class",
+    "fold_accuracies",
+    "image_numbers",
+    "learning_rate",
+    "loss_curves",
+    "notebook_style",
+    "numbers",
+    "projection",
+    "scaling_effect",
+]
 
 INK = "Greys"  # 0 is paper, 16 is ink, as on the form
 PALETTE = "colorblind"
 WIDTH = 8.0  # inches, the text width of a report
+CENTRED = {"ha": "center", "va": "center"}
+MEAN_LINE = {"ls": "--", "color": "grey"}
 
 
 def notebook_style():
     """Set fonts, colours and sizes, and make this notebook's figures sharp and described."""
-    sns.set_theme(
-        style="whitegrid",
-        palette=PALETTE,
-        rc={"figure.dpi": 100, "axes.titlesize": "medium", "svg.fonttype": "none"},
-    )
-    shell = _shell()
+    sizes = {"figure.dpi": 100, "axes.titlesize": "medium", "svg.fonttype": "none"}
+    sns.set_theme(style="whitegrid", palette=PALETTE, rc=sizes)
+    ipython = sys.modules.get("IPython")  # loaded already wherever there is a notebook
+    shell = ipython and ipython.get_ipython()
     if shell is not None:
         shell.run_line_magic("matplotlib", "inline")
         formatters = shell.display_formatter.formatters
@@ -31,23 +52,17 @@ def notebook_style():
         )
 
 
-def _shell():
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return None
-    return get_ipython()
-
-
 def described_png(figure):
-    """PNG (bytes) at twice the size it is shown at, and a dictionary of ``width``, ``height`` (in
-    CSS pixels) and ``alt``.
+    """The figure as PNG, at twice the size it is shown at, and what the page has to know of it.
 
     256 colours, or 16 greys as of the data, are enough for every figure here; an SVG of the same
     figures is larger still.
-    """
-    from PIL import Image
 
+    Returns
+    -------
+    bytes, dict
+        The dictionary has ``width``, ``height`` (in CSS pixels) and ``alt``.
+    """
     # Drawn once: saving with a tight box would draw it twice, and every figure here lays itself out
     # within its edges. A page full of errors is taller than a screen by far; at twice the size it
     # would weigh megabytes.
@@ -55,22 +70,16 @@ def described_png(figure):
     figure.set_dpi(zoom * figure.dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())
-    picture = Image.fromarray(pixels).convert("RGB")
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    picture = Image.fromarray(pixels)
+    if (pixels == pixels[..., :1]).all():
+        few = picture.convert("L").quantize(16)
+    else:
+        few = picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     small = io.BytesIO()
-    grey = (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all()
-    few = (
-        picture.convert("L").quantize(16)
-        if grey
-        else picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    )
     few.save(small, "png", optimize=True)
-    facts = {
-        "width": picture.width // zoom,
-        "height": picture.height // zoom,
-        "alt": getattr(figure, "alt", ""),
-    }
-    return small.getvalue(), facts
+    size = {"width": picture.width // zoom, "height": picture.height // zoom}
+    return small.getvalue(), {**size, "alt": getattr(figure, "alt", "")}
 
 
 def described(axes, alt, data):
@@ -90,54 +99,74 @@ def numbers(axes):
     return np.ravel(axes)[0].figure.numbers
 
 
+# ---- what figures are made of --------------------------------------------------------------------
+
+
+def new_axes(height, rows=1, columns=1, width=WIDTH, **options):
+    """Axes of a new figure of so many inches, laid out within its edges.
+
+    One Axes, or an array of them where `rows` or `columns` ask for several; `options` as for
+    ``plt.subplots``.
+    """
+    return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)[1]
+
+
+def show(ax, image, title="", cmap=INK, low=0, high=None, **text):
+    """Draw one image (rows, columns) without ticks, by default as ink on paper.
+
+    `low` and `high` are the values at the ends of the colour map, `high` at least 16 unless given;
+    `text` is style of the title. Returns what a colour bar asks for.
+    """
+    high = max(16, image.max()) if high is None else high
+    drawn = ax.imshow(image, cmap=cmap, vmin=low, vmax=high)
+    ax.set_title(title, **text)
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    return drawn
+
+
+def whiskers(values, low, high):
+    """Lengths below and above each value, for ``errorbar``.
+
+    Rounding can put the end of an interval a hair inside its point.
+    """
+    return [(values - low).clip(0), (high - values).clip(0)]
+
+
+def colour(number):
+    """The colour with this number, from 0, in the palette of every figure."""
+    return sns.color_palette(PALETTE)[number]
+
+
 # ---- the data ------------------------------------------------------------------------------------
 
 
 def class_counts(y):
     """Bar for each class in `y` (n,), with its count on it."""
     counts = pd.Series(y).value_counts().sort_index()
-    _, ax = plt.subplots(figsize=(WIDTH, 3.2), layout="constrained")
-    sns.barplot(x=counts.index, y=counts.to_numpy(), color=sns.color_palette(PALETTE)[0], ax=ax)
+    ax = new_axes(3.2)
+    sns.barplot(x=counts.index, y=counts.to_numpy(), color=colour(0), ax=ax)
     ax.bar_label(ax.containers[0], padding=2)
     ax.set(xlabel="digit", ylabel="images")
     ax.grid(False, axis="x")
-    ends = (
-        f"from {counts.min()} (digit {counts.idxmin()}) to {counts.max()} (digit {counts.idxmax()})"
-    )
-    alt = f"Bar chart of images per digit: {ends}, {counts.sum():,} in all."
+    few = f"from {counts.min()} (digit {counts.idxmin()})"
+    many = f"to {counts.max()} (digit {counts.idxmax()})"
+    alt = f"Bar chart of images per digit: {few} {many}, {counts.sum():,} in all."
     return described(ax, alt, counts.rename_axis("digit").reset_index(name="images"))
 
 
 def image_numbers(image, label):
     """One `image` (8, 8) twice: as its numbers and as a picture."""
-    _, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6), layout="constrained")
-    sns.heatmap(
-        image,
-        annot=True,
-        fmt="d",
-        cmap=["white"],
-        cbar=False,
-        linewidths=0.5,
-        linecolor="lightgrey",
-        square=True,
-        ax=axes[0],
-    )
+    axes = new_axes(3.6, columns=2)
+    lines = {"linewidths": 0.5, "linecolor": "lightgrey", "square": True}
+    plain = {"cmap": ["white"], "cbar": False, "xticklabels": False, "yticklabels": False}
+    sns.heatmap(image, annot=True, fmt="d", ax=axes[0], **lines, **plain)
     axes[0].set_title("as numbers")
     show(axes[1], image, "as a picture")
-    for ax in axes:
-        ax.set(xticks=[], yticks=[])
     ink = int((image > 0).sum())
     facts = f"{ink} of {image.size} pixels hold ink, the darkest {image.max()} of 16"
     alt = f"An image labelled {label}, as an 8 by 8 table of numbers and as a picture: {facts}."
     return described(axes, alt, pd.DataFrame(image))
-
-
-def show(ax, image, title=""):
-    """Draw one image (rows, columns) as ink on paper."""
-    ax.imshow(image, cmap=INK, vmin=0, vmax=max(16, image.max()))
-    ax.set_title(title)
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
 
 
 def examples_by_class(images, y, per_class=10):
@@ -145,24 +174,18 @@ def examples_by_class(images, y, per_class=10):
     classes = np.unique(y)
     chosen = np.concatenate([np.flatnonzero(y == label)[:per_class] for label in classes])
     rows, columns = images.shape[1:]
-    page = np.zeros(
-        (len(classes) * (rows + 1), per_class * (columns + 1))
-    )  # one picture: a hundred Axes take seconds to draw
+    # One picture: a hundred Axes take seconds to draw.
+    page = np.zeros((len(classes) * (rows + 1), per_class * (columns + 1)))
     for i, row in enumerate(chosen):
         top, left = i // per_class * (rows + 1), i % per_class * (columns + 1)
         page[top : top + rows, left : left + columns] = images[row]
-    _, ax = plt.subplots(figsize=(WIDTH, WIDTH * len(classes) / per_class), layout="constrained")
+    ax = new_axes(WIDTH * len(classes) / per_class)
     show(ax, page)
-    ax.set(
-        yticks=np.arange(len(classes)) * (rows + 1) + rows / 2 - 0.5,
-        yticklabels=classes,
-        frame_on=False,
-    )
+    middles = np.arange(len(classes)) * (rows + 1) + rows / 2 - 0.5
+    ax.set(yticks=middles, yticklabels=classes, frame_on=False)
     ax.tick_params(labelsize=14, length=0)
-    alt = (
-        f"{per_class} examples of each digit from {classes[0]} to {classes[-1]}, one row for each"
-        " digit."
-    )
+    which = f"each digit from {classes[0]} to {classes[-1]}"
+    alt = f"{per_class} examples of {which}, one row for each digit."
     return described(ax, alt, pd.DataFrame({"row": chosen, "label": y[chosen]}))
 
 
@@ -171,12 +194,10 @@ def class_means(images, y):
     classes = np.unique(y)
     groups = [images[y == label] for label in classes]
     means, spreads = np.stack([g.mean(0) for g in groups]), np.stack([g.std(0) for g in groups])
-    _, axes = plt.subplots(2, len(classes), figsize=(WIDTH, 2.4), layout="constrained")
+    axes = new_axes(2.4, 2, len(classes))
     for i, label in enumerate(classes):
         show(axes[0, i], means[i], str(label))
-        axes[1, i].imshow(spreads[i], cmap="viridis", vmin=0, vmax=spreads.max())
-        axes[1, i].set(xticks=[], yticks=[])
-        axes[1, i].grid(False)
+        show(axes[1, i], spreads[i], cmap="viridis", high=spreads.max())
     axes[0, 0].set_ylabel("mean")
     axes[1, 0].set_ylabel("spread")
     table = pd.DataFrame(
@@ -190,68 +211,35 @@ def class_means(images, y):
 
 def scaling_effect(before, after):
     """Histograms of the pixels of a sample before and after scaling; any shape."""
-    _, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.8), layout="constrained")
-    for ax, values, name in (
-        (axes[0], before, "pixels as stored"),
-        (axes[1], after, "after scaling"),
-    ):
+    axes = new_axes(2.8, columns=2)
+    parts = {"pixels as stored": before, "after scaling": after}
+    for ax, (name, values) in zip(axes, parts.items(), strict=True):
         sns.histplot(x=np.ravel(values).astype(float), bins=40, ax=ax)
-        ax.set(
-            title=f"{name}:\nmean {np.mean(values):.2f}, standard deviation {np.std(values):.2f}",
-            xlabel="value",
-            ylabel="pixels",
-        )
-    table = pd.DataFrame(
-        {
-            "before": pd.Series(np.ravel(before)).describe(),
-            "after": pd.Series(np.ravel(after)).describe(),
-        }
-    )
+        facts = f"mean {np.mean(values):.2f}, standard deviation {np.std(values):.2f}"
+        ax.set(title=f"{name}:\n{facts}", xlabel="value", ylabel="pixels")
+    columns = {"before": before, "after": after}
+    table = pd.DataFrame({n: pd.Series(np.ravel(v)).describe() for n, v in columns.items()})
     means = f"mean {np.mean(before):.2f} before scaling and {np.mean(after):.2f} after"
-    alt = (
-        f"Histograms of pixel values: {means}; standard deviation {np.std(before):.2f} and"
-        f" {np.std(after):.2f}."
-    )
-    return described(axes, alt, table)
+    spreads = f"standard deviation {np.std(before):.2f} and {np.std(after):.2f}"
+    return described(axes, f"Histograms of pixel values: {means}; {spreads}.", table)
 
 
 def projection(X, y):
     """All images as points on their first two principal components, coloured by class."""
-    from sklearn.decomposition import PCA
+    from sklearn.decomposition import PCA  # a fifth of a second that one notebook of five needs
 
-    pca = PCA(2, random_state=0)
-    table = pd.DataFrame(pca.fit_transform(X), columns=["component 1", "component 2"]).assign(
-        digit=pd.Categorical(y)
-    )
-    _, ax = plt.subplots(figsize=(WIDTH, 5), layout="constrained")
-    sns.scatterplot(
-        table,
-        x="component 1",
-        y="component 2",
-        hue="digit",
-        palette="tab10",
-        s=10,
-        linewidth=0,
-        ax=ax,
-    )
+    pca, names = PCA(2, random_state=0), ["component 1", "component 2"]
+    table = pd.DataFrame(pca.fit_transform(X), columns=names).assign(digit=pd.Categorical(y))
+    ax = new_axes(5)
+    style = {"palette": "tab10", "s": 10, "linewidth": 0}
+    sns.scatterplot(table, x=names[0], y=names[1], hue="digit", ax=ax, **style)
+    disc = {"boxstyle": "circle", "fc": "white", "alpha": 0.8}
     for label, centre in table.groupby("digit", observed=True).mean().iterrows():
-        ax.text(
-            *centre,
-            label,
-            fontsize=16,
-            weight="bold",
-            ha="center",
-            va="center",
-            bbox={"boxstyle": "circle", "fc": "white", "alpha": 0.8},
-        )
+        ax.text(*centre, label, fontsize=16, weight="bold", bbox=disc, **CENTRED)
     ax.legend(title="digit", ncols=2)
-    share = 100 * pca.explained_variance_ratio_.sum()
-    held = f"which hold {share:.0f} % of the variance"
-    alt = (
-        f"{len(y):,} images on their first two principal components, {held}; the digits form clouds"
-        " that overlap."
-    )
-    return described(ax, alt, table)
+    held = f"which hold {100 * pca.explained_variance_ratio_.sum():.0f} % of the variance"
+    what = f"{len(y):,} images on their first two principal components, {held}"
+    return described(ax, f"{what}; the digits form clouds that overlap.", table)
 
 
 # ---- training ------------------------------------------------------------------------------------
@@ -259,71 +247,50 @@ def projection(X, y):
 
 def loss_curves(history):
     """Training and held-out loss of every fold against epochs; `history` as in ``history.csv``."""
-    table = history.rename(columns={"loss": "training", "held_out_loss": "held out"}).melt(
-        ["fold", "epoch"],
-        [c for c in ("training", "held out") if c in ("training",) or "held_out_loss" in history],
-        "rows",
-        "loss",
-    )
-    _, ax = plt.subplots(figsize=(WIDTH, 3.6), layout="constrained")
-    sns.lineplot(
-        table,
-        x="epoch",
-        y="loss",
-        hue="rows",
-        style="rows",
-        units="fold",
-        estimator=None,
-        markers=True,
-        ax=ax,
-    )
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(ylabel="loss", ylim=(0, None))
+    losses = history.rename(columns={"loss": "training", "held_out_loss": "held out"})
+    measured = [name for name in ("training", "held out") if name in losses]
+    table = losses.melt(["fold", "epoch"], measured, "rows", "loss")
+    ax = new_axes(3.6)
+    each = {"hue": "rows", "style": "rows", "units": "fold", "estimator": None}
+    sns.lineplot(table, x="epoch", y="loss", markers=True, ax=ax, **each)
+    _epochs_from_zero(ax, "loss")
     ax.legend(title="")
     last = table[table["epoch"] == table["epoch"].max()].groupby("rows", sort=False)["loss"].mean()
     ends = " and ".join(f"{value:.3f} ({rows})" for rows, value in last.items())
-    alt = (
-        f"Loss of each of {table['fold'].nunique()} folds against epochs; after epoch"
-        f" {table['epoch'].max()} it is {ends} on average."
-    )
+    what = f"Loss of each of {table['fold'].nunique()} folds against epochs"
+    alt = f"{what}; after epoch {table['epoch'].max()} it is {ends} on average."
     return described(ax, alt, table)
 
 
 def learning_rate(history):
     """Learning rate against epochs."""
     table = history[["epoch", "learning_rate"]].drop_duplicates()
-    _, ax = plt.subplots(figsize=(WIDTH, 2.4), layout="constrained")
+    ax = new_axes(2.4)
     sns.lineplot(table, x="epoch", y="learning_rate", marker="o", ax=ax)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(ylabel="learning rate", ylim=(0, None))
+    _epochs_from_zero(ax, "learning rate")
     first, last = table["learning_rate"].iloc[[0, -1]]
-    return described(
-        ax,
-        f"Learning rate against epochs, from {first:.2g} in the first to {last:.2g} in the last.",
-        table,
-    )
+    ends = f"from {first:.2g} in the first to {last:.2g} in the last"
+    return described(ax, f"Learning rate against epochs, {ends}.", table)
+
+
+def _epochs_from_zero(ax, name):
+    """Whole epochs along, `name` upwards from 0."""
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set(ylabel=name, ylim=(0, None))
 
 
 def fold_accuracies(accuracies):
     """Dot for the accuracy (0..1) of each fold, and their mean."""
     values = 100 * np.asarray(accuracies)
-    table = pd.DataFrame(
-        {"fold": np.arange(1, len(values) + 1).astype(str), "accuracy (%)": values}
-    )
-    _, ax = plt.subplots(figsize=(WIDTH, 1.2 + 0.28 * len(values)), layout="constrained")
+    folds = np.arange(1, len(values) + 1).astype(str)
+    table = pd.DataFrame({"fold": folds, "accuracy (%)": values})
+    ax = new_axes(1.2 + 0.28 * len(values))
     sns.stripplot(table, y="fold", x="accuracy (%)", size=9, jitter=False, ax=ax)
-    ax.axvline(values.mean(), ls="--", color="grey")
+    ax.axvline(values.mean(), **MEAN_LINE)
+    beside = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
     for i, value in enumerate(values):
-        ax.annotate(
-            f"{value:.2f}",
-            (value, i),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-        )
+        ax.annotate(f"{value:.2f}", (value, i), **beside)
     ax.margins(x=0.15)
     each = ", ".join(f"{value:.2f}" for value in values)
-    return described(
-        ax, f"Accuracy of each fold in per cent: {each}; mean {values.mean():.2f}.", table
-    )
+    alt = f"Accuracy of each fold in per cent: {each}; mean {values.mean():.2f}."
+    return described(ax, alt, table)
