@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+import tomllib
 import venv
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -13,26 +15,14 @@ import pytest
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 from packaging.requirements import Requirement
 
 from digitlib import DigitClassifier, cross_validate, load_digits
 from digitlib.errors import ParameterError
 from digitlib.handin import colab
 
-COLAB_SHIPS = (
-    "torch",
-    "pandas",
-    "scikit-learn",
-    "matplotlib",
-    "seaborn",
-    "ipykernel",
-    "ipywidgets",
-    "tqdm",
-    "safetensors",
-    "torchmetrics",
-    "pip",
-)
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+CORE = PROJECT["dependencies"]
 
 
 def _closure(names):
@@ -46,27 +36,24 @@ def _closure(names):
             found[name] = distribution(name)
         except PackageNotFoundError:
             continue  # wanted on another system only
-        needs = [Requirement(text) for text in found[name].requires or ()]
-        waiting += [
-            need.name
-            for need in needs
-            if need.marker is None or need.marker.evaluate({"extra": ""})
-        ]
+        for need in map(Requirement, found[name].requires or ()):
+            if need.marker is None or need.marker.evaluate({"extra": ""}):
+                waiting.append(need.name)
     return found
 
 
 @pytest.fixture(scope="module")
 def colab_python(tmp_path_factory):
-    """A fresh virtual environment with what Colab ships and a stub ``google.colab``, without
-    digitlib, papermill or nbconvert.
+    """A fresh environment like Colab's: the core packages, a kernel, a stub ``google.colab``.
 
-    Installing torch anew takes a minute or more, so the packages are linked, file by file of their
-    records, from this Python's.
+    digitlib, papermill and nbconvert are not in it. Installing torch anew takes a minute or more,
+    so the packages are linked, file by file of their records, from this Python's.
     """
     folder = tmp_path_factory.mktemp("colab") / "venv"
     venv.create(folder, with_pip=False, symlinks=True)
     site = next(folder.glob("lib/python*/site-packages"))
-    for dist in _closure(COLAB_SHIPS).values():
+    names = [Requirement(need).name for need in CORE]
+    for dist in _closure([*names, "ipykernel", "ipywidgets", "pip"]).values():
         for top in {Path(str(file)).parts[0] for file in dist.files} - {"..", "__pycache__"}:
             if not (site / top).exists():
                 (site / top).symlink_to(dist.locate_file(top))
@@ -77,114 +64,88 @@ def colab_python(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def notebooks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dist")
-    return {
-        path.stem: path
-        for path in colab.build(
-            folder, values={"epochs": 1, "splits": 2, "seed": 5, "source": "sklearn"}
-        )
-    }
+    values = {"epochs": 1, "splits": 2, "seed": 5, "source": "sklearn"}
+    paths = colab.build(tmp_path_factory.mktemp("dist"), values=values)
+    return {path.stem: path for path in paths}
 
 
-def _run(python, notebook, folder, monkeypatch):
-    """Execute with a kernel of `python` in `folder`; what this process has on its path must not
-    help it.
-    """
-
-    class Manager(AsyncKernelManager):
-        @property
-        def kernel_spec(self):
-            argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            return KernelSpec(argv=argv, display_name="Python 3", language="python")
-
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("DIGITLIB_PROGRESS", "log")
-    client = NotebookClient(
-        notebook,
-        timeout=280,
-        kernel_manager_class=Manager,
-        resources={"metadata": {"path": str(folder)}},
-    )
-    return client.execute()
+@pytest.fixture(scope="module")
+def first_cell(notebooks):
+    """Source of the cell that installs the package."""
+    return nbformat.read(notebooks["1_eda"], as_version=4).cells[0].source
 
 
-def _has(python, module):
-    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{module}') is None)"
+def _python(python, source, **variables):
+    """Run `source`; what this process has on its path must not help it."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return (
-        subprocess.run([python, "-c", code], env=environment, cwd="/", check=False).returncode == 0
+    return subprocess.run(
+        [python, "-"],
+        input=source,
+        env={**environment, "PIP_NO_INDEX": "1", **variables},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 def test_complete_notebook_runs_where_nothing_is_installed(
     colab_python, notebooks, tmp_path, monkeypatch
 ):
-    assert _has(colab_python, "torch")
-    assert _has(colab_python, "google.colab")
-    assert not _has(colab_python, "digitlib")
-    assert not _has(colab_python, "papermill")
-    empty = tmp_path / "content"
-    empty.mkdir()
-    _run(
-        colab_python, nbformat.read(notebooks["digits_complete"], as_version=4), empty, monkeypatch
-    )
-    info = json.loads((empty / "reports" / "lab" / "run.json").read_text())
+    modules = ("torch", "google.colab", "digitlib", "papermill")
+    find = f"from importlib.util import find_spec\nprint([m for m in {modules} if find_spec(m)])"
+    assert _python(colab_python, find).stdout == "['torch', 'google.colab']\n"
+
+    class Manager(AsyncKernelManager):
+        @property
+        def kernel_spec(self):
+            argv = [str(colab_python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(argv=argv, display_name="Python 3", language="python")
+
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("DIGITLIB_PROGRESS", "log")
+    NotebookClient(
+        nbformat.read(notebooks["digits_complete"], as_version=4),
+        timeout=280,
+        kernel_manager_class=Manager,
+        resources={"metadata": {"path": str(tmp_path)}},
+    ).execute()
+    info = json.loads((tmp_path / "reports" / "lab" / "run.json").read_text())
     X, y = load_digits("sklearn", return_X_y=True)
-    here = cross_validate(
-        DigitClassifier(random_state=5, epochs=1), X, y, n_splits=2, progress="off"
-    )
+    classifier = DigitClassifier(random_state=5, epochs=1)
+    here = cross_validate(classifier, X, y, n_splits=2, progress="off")
     assert info["scores"]["accuracy"] == here.accuracy
     assert info["commit"] is None
 
 
-def test_missing_package_that_cannot_be_installed_stops_the_first_cell(
-    colab_python, notebooks, tmp_path, monkeypatch
-):
-    book = nbformat.read(notebooks["1_eda"], as_version=4)
-    book.cells = book.cells[:1]
-    book.cells[0].source = book.cells[0].source.replace(
-        '"torch>=2.6"', '"torch>=2.6", "no-such-package-of-digits>=1"'
-    )
-    with pytest.raises(CellExecutionError) as raised:
-        _run(colab_python, book, tmp_path, monkeypatch)
-    assert (
-        "pip could not install no-such-package-of-digits>=1: ERROR: No matching distribution"
-        in raised.value.evalue
-    )
+def test_missing_package_that_cannot_be_installed_stops_the_first_cell(colab_python, first_cell):
+    source = first_cell.replace('"torch>=2.6"', '"torch>=2.6", "no-such-package-of-digits>=1"')
+    done = _python(colab_python, source)
+    assert done.returncode == 1
+    said = "pip could not install no-such-package-of-digits>=1: ERROR: No matching distribution"
+    assert said in done.stderr
 
 
-def test_damaged_package_is_not_installed(colab_python, notebooks):
-    source = nbformat.read(notebooks["1_eda"], as_version=4).cells[0].source
-    damaged = source.replace('WHEEL = """\nUEsDBB', 'WHEEL = """\nUEsDBA')
-    assert damaged != source
-    done = subprocess.run(
-        [colab_python, "-"], input=damaged, capture_output=True, text=True, check=False
-    )
+def test_damaged_package_is_not_installed(colab_python, first_cell):
+    damaged = first_cell.replace('WHEEL = """\nUEsDBB', 'WHEEL = """\nUEsDBA')
+    assert damaged != first_cell
+    done = _python(colab_python, damaged)
     assert done.returncode == 1
     assert "damaged (wrong SHA-256)" in done.stderr
 
 
 def test_installed_packages_are_constrained_to_the_version_they_have(
-    colab_python, notebooks, tmp_path
+    colab_python, first_cell, tmp_path
 ):
-    """A pip that only says what it is asked: nothing but the missing package, numpy and torch held."""
+    """By a pip that only says what it is asked for: the missing package, numpy and torch held."""
     (tmp_path / "pip").mkdir()
     (tmp_path / "pip" / "__init__.py").touch()
     (tmp_path / "pip" / "__main__.py").write_text(
-        "import sys, pathlib\nprint(sys.argv[1:])\nprint(open(sys.argv[6]).read())\nsys.exit(3)\n"
+        "import sys\nprint(sys.argv[1:])\nprint(open(sys.argv[6]).read())\nsys.exit(3)\n"
     )
-    source = nbformat.read(notebooks["1_eda"], as_version=4).cells[0].source
-    source = source.replace('"torch>=2.6"', '"torch>=2.6", "no-such-package-of-digits"')
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(
-        [colab_python, "-"],
-        input=source,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    source = first_cell.replace('"torch>=2.6"', '"torch>=2.6", "no-such-package-of-digits"')
+    done = _python(colab_python, source, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     words, *constraints = done.stdout.splitlines()
     assert words.endswith("'no-such-package-of-digits']")
@@ -201,17 +162,17 @@ def test_every_notebook_is_small_valid_and_open_to_papermill(notebooks):
     inferred = papermill.inspect_notebook(str(notebooks["digits_complete"]))
     assert {"source", "recipe", "seed", "splits", "epochs", "scaling", "run"} <= set(inferred)
     assert (inferred["seed"]["default"], inferred["splits"]["default"]) == ("5", "2")
-    assert (
-        inferred["run"]["default"] == '"reports/lab"'
-    )  # nothing is written above the working directory
+    # Nothing is written above the working directory.
+    assert inferred["run"]["default"] == '"reports/lab"'
     assert inferred["seed"]["help"] == '@param {type:"integer"}'
 
 
-@pytest.mark.parametrize("package", colab.ONLY_FOR)
-def test_only_the_notebook_of_pictures_waits_for_what_only_it_needs(notebooks, package):
-    assert {stem for stem, path in notebooks.items() if package in path.read_text()} == {
-        colab.ONLY_FOR[package]
-    }
+def test_only_the_notebook_of_pictures_waits_for_what_only_it_needs(notebooks):
+    picture = PROJECT["optional-dependencies"]["picture"]
+    for stem, path in notebooks.items():
+        source = nbformat.read(path, as_version=4).cells[0].source
+        needs = json.loads(re.search(r"^NEEDS = (.*)$", source, re.MULTILINE)[1])
+        assert needs == [*CORE, *(picture if stem == "5_predict" else [])]
 
 
 def test_repo_gives_badges_and_a_git_install(tmp_path):

@@ -9,7 +9,6 @@ import nbformat
 import pytest
 
 from digitlib.errors import ParameterError, RunError
-from digitlib.handin import evidence as executed
 from digitlib.handin import submission
 
 TITLE_PAGE = {
@@ -27,9 +26,8 @@ def reports(small_report, tmp_path):
 
 
 def _pack(reports, **options):
-    return submission.make_submission(
-        "mine", TITLE_PAGE, reports, reports.parent / "dist", **{"any_code": True, **options}
-    )
+    out = reports.parent / "dist"
+    return submission.make_submission("mine", TITLE_PAGE, reports, out, **options)
 
 
 def _rewrite(path, change):
@@ -39,36 +37,40 @@ def _rewrite(path, change):
     path.write_text(json.dumps(content))
 
 
-def test_every_part_is_in_it_with_its_sha256(reports):
-    path, _ = _pack(reports)
-    assert path == reports.parent / "dist" / "mine-submission.zip"
-    with zipfile.ZipFile(path) as archive:
-        names = set(archive.namelist())
-        assert names >= {
-            *submission.REQUIRED,
-            "MANIFEST.json",
-            *(f"fold-{k}.safetensors" for k in (1, 2, 3, 4)),
-        }
-        manifest = json.loads(archive.read("MANIFEST.json"))
-        assert set(manifest["files"]) == names - {"MANIFEST.json"}
-        for name, facts in manifest["files"].items():
-            assert facts["sha256"] == hashlib.sha256(archive.read(name)).hexdigest(), name
-        complete = nbformat.reads(archive.read("digits_complete.ipynb"), as_version=4)
-    parameters = next(
-        cell.source for cell in complete.cells if "parameters" in cell.metadata.get("tags", ())
+@pytest.fixture(scope="module")
+def packed(small_report, tmp_path_factory):
+    """Files of a hand-in by name, its manifest, and what was noted."""
+    out = tmp_path_factory.mktemp("dist")
+    path, notes = submission.make_submission(
+        "small", TITLE_PAGE, small_report.parent, out, any_code=True
     )
-    assert (
-        "seed = 3  #" in parameters
-    )  # the complete notebook repeats this run, not the default one
+    assert path == out / "small-submission.zip"
+    assert list(out.iterdir()) == [path]
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    return parts, json.loads(parts["MANIFEST.json"]), notes
+
+
+def test_every_part_is_in_it_with_its_sha256(packed):
+    parts, manifest, _ = packed
+    weights = {f"fold-{k}.safetensors" for k in (1, 2, 3, 4)}
+    assert set(parts) >= {*submission.REQUIRED, *weights}
+    assert set(manifest["files"]) == set(parts) - {"MANIFEST.json"}
+    for name, facts in manifest["files"].items():
+        assert facts["sha256"] == hashlib.sha256(parts[name]).hexdigest(), name
+
+
+def test_complete_notebook_repeats_this_run_not_the_default_one(packed):
+    complete = nbformat.reads(packed[0]["digits_complete.ipynb"], as_version=4)
+    (parameters,) = [
+        cell.source for cell in complete.cells if "parameters" in cell.metadata.get("tags", ())
+    ]
+    assert "seed = 3  #" in parameters
     assert 'source = "sklearn"  #' in parameters
 
 
-def test_title_page_is_escaped_on_every_report(reports):
-    path, _ = _pack(reports)
-    with zipfile.ZipFile(path) as archive:
-        pages = [
-            archive.read(name).decode() for name in archive.namelist() if name.endswith(".html")
-        ]
+def test_title_page_is_escaped_on_every_report(packed):
+    pages = [content.decode() for name, content in packed[0].items() if name.endswith(".html")]
     assert len(pages) >= 4
     for page in pages:
         assert page.count("Ada &lt;script&gt;alert(1)&lt;/script&gt; &amp; O&#x27;Neil") == 1
@@ -77,57 +79,47 @@ def test_title_page_is_escaped_on_every_report(reports):
         assert "Digits, read" in page
 
 
-def test_pdf_is_there_or_the_manifest_says_why_not(reports):
-    path, notes = _pack(reports)
-    with zipfile.ZipFile(path) as archive:
-        manifest, names = json.loads(archive.read("MANIFEST.json")), archive.namelist()
+def test_pdf_is_there_or_the_manifest_says_why_not(packed):
+    parts, manifest, notes = packed
+    printed = {name for name in parts if name.endswith(".pdf")}
     if manifest["pdf"]["made"]:
-        assert (
-            set(manifest["pdf"]["pages"])
-            == {name for name in names if name.endswith(".pdf")}
-            != set()
-        )
+        assert set(manifest["pdf"]["pages"]) == printed != set()
     else:
         assert f"no PDF: {manifest['pdf']['why']}" in notes
-        assert not [name for name in names if name.endswith(".pdf")]
+        assert not printed
     assert manifest["notes"] == notes
 
 
-def test_notebook_with_an_error(reports):
-    def fail(book):
-        code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
-        code[3]["outputs"] = [
-            {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []}
-        ]
+def _fail(code):
+    error = {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []}
+    code[3]["outputs"] = [error]
 
-    _rewrite(reports / "mine" / "2_train.ipynb", fail)
-    with pytest.raises(RunError, match=r"2_train.ipynb: cell \[\d+\] ended in ValueError"):
+
+def _swap(code):
+    counts = [cell["execution_count"] for cell in code]
+    code[2]["execution_count"], code[3]["execution_count"] = counts[3], counts[2]
+
+
+def _forget(code):
+    code[-1]["execution_count"] = None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_fail, r"cell \[\d+\] ended in ValueError"),
+        (_swap, "cells did not run in order"),
+        (_forget, r"1 of \d+ cells were never run"),
+    ],
+)
+def test_notebook_that_did_not_run_from_top_to_bottom(reports, change, said):
+    def spoil(book):
+        change([cell for cell in book["cells"] if cell["cell_type"] == "code"])
+
+    _rewrite(reports / "mine" / "2_train.ipynb", spoil)
+    with pytest.raises(RunError, match=rf"2_train\.ipynb: {said}"):
         _pack(reports)
     assert not (reports.parent / "dist").exists()
-
-
-def test_notebook_run_out_of_order(reports):
-    def swap(book):
-        code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
-        code[2]["execution_count"], code[3]["execution_count"] = (
-            code[3]["execution_count"],
-            code[2]["execution_count"],
-        )
-
-    _rewrite(reports / "mine" / "3_evaluate.ipynb", swap)
-    with pytest.raises(RunError, match=r"3_evaluate\.ipynb: cells did not run in order"):
-        _pack(reports)
-
-
-def test_notebook_with_a_cell_never_run(reports):
-    def forget(book):
-        [cell for cell in book["cells"] if cell["cell_type"] == "code"][-1]["execution_count"] = (
-            None
-        )
-
-    _rewrite(reports / "mine" / "1_eda.ipynb", forget)
-    with pytest.raises(RunError, match=r"1_eda.ipynb: 1 of \d+ cells were never run"):
-        _pack(reports)
 
 
 @pytest.mark.parametrize("part", ["2_train.html", "run.json", "fold-3.safetensors", "history.csv"])
@@ -148,8 +140,8 @@ def test_missing_part(reports, part):
 def test_code_that_is_not_committed(reports, commit, said):
     _rewrite(reports / "mine" / "run.json", lambda info: info.update(commit=commit))
     with pytest.raises(RunError, match=said):
-        _pack(reports, any_code=False)
-    _, notes = _pack(reports)
+        _pack(reports)
+    _, notes = _pack(reports, any_code=True)
     assert any(said in note for note in notes)
 
 
@@ -169,10 +161,9 @@ def test_command_line_says_it_in_one_line(digitlib_command, tmp_path):
     assert "no such report" in done.stderr
 
 
-def test_file_that_is_no_notebook():
-    assert executed.faults(b"[" * 100_000, "deep.ipynb") == [
-        "deep.ipynb: not a readable notebook (RecursionError)"
-    ]
-    assert executed.faults(b"\x80\x04", "pickle.ipynb") == [
-        "pickle.ipynb: not a readable notebook (UnicodeDecodeError)"
-    ]
+@pytest.mark.parametrize(
+    ("content", "error"), [(b"[" * 100_000, "RecursionError"), (b"\x80\x04", "UnicodeDecodeError")]
+)
+def test_file_that_is_no_notebook(content, error):
+    faults = submission.notebook_faults(content, "x.ipynb")
+    assert faults == [f"x.ipynb: not a readable notebook ({error})"]

@@ -1,6 +1,4 @@
-"""How does a notebook leave home? With the package inside its first cell, so that it runs where
-nothing is installed.
-"""
+"""Notebooks for Colab: each carries the package in its first cell and installs it from there."""
 
 import base64
 import copy
@@ -13,28 +11,19 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+from hatchling.builders.wheel import WheelBuilder
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import digitlib
 from digitlib.errors import ParameterError
 from digitlib.reporting import kernels
 
 COMPLETE = "digits_complete"
 STORY = ("1_eda", "2_train", "3_evaluate")  # the notebooks that make up the complete one
 MAX_BYTES = 1_000_000  # of a finished notebook: more is slow to open in a browser
-# What only the paper wing and source="uci" import. Everything else that pyproject.toml names must
-# be there to run a notebook.
-NOT_NEEDED = {
-    "beautifulsoup4",
-    "hatchling",
-    "ipykernel",
-    "jupyterlab",
-    "nbconvert",
-    "papermill",
-    "pygments",
-    "ucimlrepo",
-}
-# No other notebook shall wait for the installation of these.
-ONLY_FOR = {"captum": "5_predict", "ipycanvas": "5_predict", "scikit-image": "5_predict"}
+# Extras of pyproject.toml that a notebook needs beside the core, so that no other waits for them.
+EXTRAS = {"5_predict": ["picture"]}
+ROOT = Path(digitlib.__file__).parents[1]
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+")
 
 # The first cell. Installed packages are constrained to the version they have, so pip either leaves
@@ -48,7 +37,8 @@ from packaging.requirements import Requirement
 @CARRIED@
 
 def pip(*words):
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-color", "--disable-pip-version-check", *map(str, words)]
+    quiet = ["--quiet", "--no-color", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *quiet, *map(str, words)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     print(done.stdout, end="")
     if done.returncode:
@@ -60,7 +50,8 @@ for need in map(Requirement, NEEDS):
     try:
         installed[need.name] = version(need.name)
         if not need.specifier.contains(installed[need.name], prereleases=True):
-            print(f"note: {need.name} {installed[need.name]} is here, digitlib was made for {need}; it is left as it is")
+            here = f"{need.name} {installed[need.name]} is here"
+            print(f"note: {here}, digitlib was made for {need}; it is left as it is")
     except PackageNotFoundError:
         missing.append(str(need))
 folder = pathlib.Path(tempfile.mkdtemp())
@@ -71,12 +62,14 @@ if missing:
 @PACKAGE@
 import digitlib
 
-print(f"digitlib {digitlib.__version__} is installed" + (f", and {', '.join(missing)}" if missing else "; everything else was there"))
+others = f", and {', '.join(missing)}" if missing else "; everything else was there"
+print(f"digitlib {digitlib.__version__} is installed{others}")
 """
 _EMBEDDED = """
 content = base64.b64decode(WHEEL)
 if hashlib.sha256(content).hexdigest() != SHA256:
-    raise RuntimeError("the package in this cell is damaged (wrong SHA-256); fetch the notebook again")
+    damage = "the package in this cell is damaged (wrong SHA-256)"
+    raise RuntimeError(f"{damage}; fetch the notebook again")
 wheel = folder / NAME
 wheel.write_bytes(content)
 pip("--no-deps", "--no-index", "--force-reinstall", wheel)
@@ -84,7 +77,9 @@ pip("--no-deps", "--no-index", "--force-reinstall", wheel)
 _FROM_GIT = 'pip("--no-deps", "--force-reinstall", SOURCE)\n'
 
 # For a notebook that reads a run where there may be none yet.
-_MAKE_RUN = """# Without a finished run there is nothing to read: make one with the published recipe (well under a minute).
+_MAKE_RUN = """\
+# Without a finished run there is nothing to read: make one with the published recipe (well under a
+# minute).
 from pathlib import Path
 
 from digitlib import DigitClassifier, cross_validate, load_digits, runs
@@ -94,6 +89,10 @@ if not (Path(run) / "run.json").is_file():
     result = cross_validate(DigitClassifier(random_state=0), digits.data, digits.target)
     runs.save(result, digits, run, seed=0)
 """
+_TITLE = """\
+# Handwritten digits: the data, the training, the verdict
+
+One notebook, from a first look to the evaluation."""
 
 
 def build(folder="dist/colab", repo=None, values=None):
@@ -126,27 +125,20 @@ def build(folder="dist/colab", repo=None, values=None):
     folder.mkdir(parents=True, exist_ok=True)
     sources = sorted(kernels.notebook_folder().glob("*.ipynb"))
     books = {path.stem: nbformat.read(path, as_version=4).cells for path in sources}
-    written = [
-        _write(folder, stem, _alone(cells), install_cell(stem, carried), repo)
-        for stem, cells in books.items()
-    ]
+    notebooks = {stem: _alone(cells) for stem, cells in books.items()}
+    notebooks[COMPLETE] = _story(books, values or {})
     return [
-        *written,
-        _write(
-            folder, COMPLETE, _story(books, values or {}), install_cell(COMPLETE, carried), repo
-        ),
+        _write(folder, stem, cells, install_cell(stem, carried), repo)
+        for stem, cells in notebooks.items()
     ]
 
 
 def install_cell(stem, carried):
-    """Source of the first cell of the notebook `stem`, as text; `carried`: what brings the package."""
+    """Source of the first cell of the notebook `stem`; `carried` is what brings the package."""
     project = tomllib.loads((_root() / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = {need: re.match(r"[\w.-]+", need)[0] for need in project["dependencies"]}
-    needs = [
-        need
-        for need, name in names.items()
-        if name not in NOT_NEEDED and ONLY_FOR.get(name, stem) == stem
-    ]
+    needs = list(project["dependencies"])
+    for extra in EXTRAS.get(stem, ()):
+        needs += project["optional-dependencies"][extra]
     title = '# @title Run this cell first: it installs digitlib {display-mode: "form"}'
     cell = _INSTALL.replace("@PACKAGE@\n", _EMBEDDED if carried.startswith("NAME") else _FROM_GIT)
     return title + cell.replace("@CARRIED@", f"NEEDS = {json.dumps(needs)}\n{carried}")
@@ -157,31 +149,25 @@ def _carried(repo):
     if repo is not None:
         return f'SOURCE = "git+https://github.com/{repo}"\n'
     name, content = build_wheel()
+    sha256 = hashlib.sha256(content).hexdigest()
     block = "\n".join(textwrap.wrap(base64.b64encode(content).decode(), 4000))
-    return (
-        f'NAME, SHA256 = {name!r}, "{hashlib.sha256(content).hexdigest()}"\nWHEEL ='
-        f' """\n{block}\n"""\n'
-    )
+    return f'NAME, SHA256 = {name!r}, "{sha256}"\nWHEEL = """\n{block}\n"""\n'
 
 
 def build_wheel():
     """The package as a wheel, built from this checkout: file name, bytes."""
-    from hatchling.builders.wheel import WheelBuilder
-
     with tempfile.TemporaryDirectory() as scratch:
-        wheel = Path(
-            next(WheelBuilder(str(_root())).build(directory=scratch, versions=["standard"]))
-        )
+        built = WheelBuilder(str(_root())).build(directory=scratch, versions=["standard"])
+        wheel = Path(next(built))
         return wheel.name, wheel.read_bytes()
 
 
 def _root():
-    root = Path(__file__).parents[2]
-    if not (root / "pyproject.toml").is_file():
-        raise ParameterError(
-            f"{root}: no pyproject.toml, so no source to pack; run this in a checkout of digitlib"
-        )
-    return root
+    """The checkout that this package is in."""
+    if not (ROOT / "pyproject.toml").is_file():
+        remedy = "run this in a checkout of digitlib"
+        raise ParameterError(f"{ROOT}: no pyproject.toml, so no source to pack; {remedy}")
+    return ROOT
 
 
 # ---- cells ---------------------------------------------------------------------------------------
@@ -193,7 +179,7 @@ def _alone(cells):
     if at is None:
         return cells
     cells[at].source = _at_home(cells[at].source)
-    names = _names(cells[at].source)
+    names = set(_assignments(cells[at].source))
     if "run" in names and "recipe" not in names:
         cells.insert(at + 1, new_code_cell(_MAKE_RUN))
     return cells
@@ -205,41 +191,33 @@ def _story(books, values):
     for stem in STORY:
         cells = copy.deepcopy(books[stem])
         at = _parameters(cells)
-        for line in _at_home(cells[at].source).splitlines():
-            lines.setdefault(line.split("=")[0].strip(), line)
+        for name, line in _assignments(_at_home(cells[at].source)).items():
+            lines.setdefault(name, line)
         first = at - 1 if at and re.match(r"#+ Parameters", cells[at - 1].source) else at
         prose += [cell.source.split("\n", 1)[-1].strip() for cell in cells[first:at]]
         acts += map(_demoted, cells[:first] + cells[at + 1 :])
     for name in values.keys() & lines.keys():
-        lines[name] = re.sub(
-            r"=.*?(?=\s*#|$)",
-            lambda _, value=values[name]: f"= {json.dumps(value)}",
-            lines[name],
-            count=1,
-        )
-    title = (
-        "# Handwritten digits: the data, the training, the verdict\n\nOne notebook, from a first"
-        " look to the evaluation."
-    )
-    parameters = new_code_cell("\n".join(lines.values()), metadata={"tags": ["parameters"]})
+        comment = re.search(r"\s*#.*$|$", lines[name])[0]
+        lines[name] = f"{name} = {json.dumps(values[name])}{comment}"
     return [
-        new_markdown_cell(title),
+        new_markdown_cell(_TITLE),
         new_markdown_cell("## Parameters\n\n" + "\n\n".join(dict.fromkeys(prose))),
-        parameters,
+        new_code_cell("\n".join(lines.values()), metadata={"tags": ["parameters"]}),
         *acts,
     ]
 
 
 def _demoted(cell):
+    """The cell, its headings one level lower."""
     if cell.cell_type == "markdown":
         cell.source = re.sub(r"^(?=#+ )", "#", cell.source, flags=re.MULTILINE)
     return cell
 
 
 def _parameters(cells):
-    return next(
-        (n for n, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", ())), None
-    )
+    """Number of the cell of parameters, or None."""
+    tagged = (n for n, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", ()))
+    return next(tagged, None)
 
 
 def _at_home(source):
@@ -247,45 +225,36 @@ def _at_home(source):
     return source.replace('"../', '"')
 
 
-def _names(source):
-    return {line.split("=")[0].strip() for line in source.splitlines() if "=" in line}
+def _assignments(source):
+    """The lines of a cell of parameters, by the name that each sets."""
+    return {line.split("=")[0].strip(): line for line in source.splitlines() if "=" in line}
 
 
 def _write(folder, stem, cells, install, repo):
-    first = new_code_cell(
-        install, metadata={"cellView": "form", "jupyter": {"source_hidden": True}}
-    )
+    form = {"cellView": "form", "jupyter": {"source_hidden": True}}
     badges = [] if repo is None else [new_markdown_cell(_badges(repo, folder, stem))]
-    cells = [*badges, first, *cells]
+    cells = [*badges, new_code_cell(install, metadata=form), *cells]
     for number, cell in enumerate(cells):
-        cell.id = (  # nbformat would draw them at random: the same source gives the same file
-            f"cell-{number:02}"
-        )
-    book = new_notebook(cells=cells)
-    book.metadata = {
+        cell.id = f"cell-{number:02}"  # not drawn at random: the same source gives the same file
+    metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
         "colab": {"name": f"{stem}.ipynb"},
     }
-    text = nbformat.writes(book)
-    if len(text.encode()) > MAX_BYTES:
-        raise ParameterError(
-            f"{stem}.ipynb would have {len(text.encode()):,} bytes, more than {MAX_BYTES:,}; make"
-            " the package smaller"
-        )
     path = folder / f"{stem}.ipynb"
+    text = nbformat.writes(new_notebook(cells=cells, metadata=metadata))
+    if (size := len(text.encode())) > MAX_BYTES:
+        too_large = f"{path.name} would have {size:,} bytes, more than {MAX_BYTES:,}"
+        raise ParameterError(f"{too_large}; make the package smaller")
     path.write_text(text + "\n", encoding="utf-8")
     return path
 
 
 def _badges(repo, folder, stem):
     page = f"{repo}/blob/main/{folder.as_posix()}/{stem}.ipynb"
-    colab = (
-        "[![Open in"
-        f" Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/{page})"
-    )
-    kaggle = (
-        "[![Open in"
-        f" Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/{page})"
-    )
-    return f"{colab} {kaggle}"
+    colab, kaggle = "https://colab.research.google.com", "https://kaggle.com"
+    badge, link = f"{colab}/assets/colab-badge.svg", f"{colab}/github/{page}"
+    in_colab = f"[![Open in Colab]({badge})]({link})"
+    badge = f"{kaggle}/static/images/open-in-kaggle.svg"
+    link = f"{kaggle}/kernels/welcome?src=https://github.com/{page}"
+    return f"{in_colab} [![Open in Kaggle]({badge})]({link})"

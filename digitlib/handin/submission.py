@@ -2,6 +2,7 @@
 
 import hashlib
 import html
+import itertools
 import json
 import re
 import shutil
@@ -15,27 +16,19 @@ from pathlib import Path
 import digitlib
 from digitlib.errors import DigitlibError, ParameterError, RunError
 from digitlib.handin import colab
-from digitlib.handin.evidence import faults as notebook_faults
 from digitlib.reporting import pdf
 from digitlib.reporting.report import check_name
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
 TITLE_PAGE = ("authors", "course", "title")
-REPORTS = (
-    "1_eda",
-    "2_train",
-    "3_evaluate",
-)  # every hand-in has these; others of the folder come along
-REQUIRED = (
+# Every report has these, and the weights of each fold; others of its folder come along.
+REPORT_PARTS = (
     "index.html",
-    *(f"{stem}{suffix}" for stem in REPORTS for suffix in (".html", ".ipynb")),
-    f"{colab.COMPLETE}.ipynb",
-    "run.json",
-    "predictions.csv",
-    "history.csv",
-    "requirements.lock",
+    *(f"{stem}{suffix}" for stem in colab.STORY for suffix in (".html", ".ipynb")),
+    *("run.json", "predictions.csv", "history.csv"),
 )
+REQUIRED = (*REPORT_PARTS, f"{colab.COMPLETE}.ipynb", "requirements.lock")
 _TITLE_PAGE = """
 <header class="title-page" style="margin: 0 0 2rem; padding-bottom: 1rem; border-bottom: 1px solid">
 <p data-title-page="course">{course}</p>
@@ -72,20 +65,18 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
     """
     _check_title_page(title_page)
     folder = Path(reports) / check_name(name)
-    info = _check_folder(folder)
-    notes = []
-    if fault := code_fault(info.get("commit")):
-        if not any_code:
-            raise RunError(
-                f"{folder}: {fault}; commit and make the report again (or --any-code, which notes"
-                " it in the manifest)"
-            )
-        notes.append(fault)
+    _check_parts(folder)
+    from digitlib import runs  # brings torch, which nobody shall wait for to hear of a wrong name
+
+    run = runs.load(folder)
+    _check_weights(run)
+    notes = _notes_on_code(folder, run.info.get("commit"), any_code)
+    packed = Path(out) / f"{name}-submission.zip"
     with tempfile.TemporaryDirectory() as scratch:
         staging = Path(scratch) / name
         staging.mkdir()
         _copy_parts(folder, staging, title_page)
-        _complete_notebook(staging, info, Path(scratch))
+        _complete_notebook(staging, run.info, Path(scratch))
         _lock_file(staging)
         printed = _write_pdf(staging)
         notes += [] if printed["made"] else [f"no PDF: {printed['why']}"]
@@ -94,16 +85,18 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
             "name": name,
             **{field: title_page[field].strip() for field in TITLE_PAGE},
             "digitlib": digitlib.__version__,
-            "commit": info.get("commit"),
+            "commit": run.info.get("commit"),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "pdf": printed,
             "notes": notes,
             "files": {path.name: describe(path.read_bytes()) for path in sorted(staging.iterdir())},
         }
-        (staging / MANIFEST).write_text(
-            json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        return _zip(staging, Path(out) / f"{name}-submission.zip"), notes
+        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        (staging / MANIFEST).write_text(text, encoding="utf-8")
+        packed.parent.mkdir(parents=True, exist_ok=True)
+        with runs.replacing(packed) as part:
+            _zip(staging, part)
+    return packed, notes
 
 
 def describe(content):
@@ -123,56 +116,90 @@ def _check_title_page(title_page):
             )
 
 
-def _check_folder(folder):
-    """``run.json`` of a report folder in which nothing is missing and every notebook ran in order."""
+def _check_parts(folder):
+    """A report folder in which nothing is missing and every notebook ran in order."""
     if not folder.is_dir():
         raise RunError(f"{folder}: no such report; make it with `make report NAME={folder.name}`")
-    wanted = [
-        part for part in REQUIRED if part not in (f"{colab.COMPLETE}.ipynb", "requirements.lock")
-    ]
-    missing = [part for part in wanted if not (folder / part).is_file()]
+    missing = [part for part in REPORT_PARTS if not (folder / part).is_file()]
     if missing:
         raise RunError(f"{folder}: {', '.join(missing)} missing; make the report again")
-    try:
-        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        weights = [
-            f"fold-{fold}.safetensors" for fold in range(1, info["parameters"]["splits"] + 1)
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{folder}: run.json is damaged ({type(error).__name__}); make the report again"
-        ) from error
-    if missing := [part for part in weights if not (folder / part).is_file()]:
-        raise RunError(f"{folder}: {', '.join(missing)} missing; make the report again")
-    if faults := [
-        fault
-        for path in sorted(folder.glob("*.ipynb"))
-        for fault in notebook_faults(path.read_bytes(), path.name)
-    ]:
+    faults = []
+    for path in sorted(folder.glob("*.ipynb")):
+        faults += notebook_faults(path.read_bytes(), path.name)
+    if faults:
         raise RunError(f"{folder}: {'; '.join(faults)}")
-    return info
+
+
+def _check_weights(run):
+    parts = [f"fold-{number}.safetensors" for number in range(1, run.folds.max() + 1)]
+    if missing := [part for part in parts if not (run.path / part).is_file()]:
+        raise RunError(f"{run.path}: {', '.join(missing)} missing; make the report again")
+
+
+def notebook_faults(content, name):
+    """What is wrong with an executed notebook.
+
+    Parameters
+    ----------
+    content : bytes
+        The ``.ipynb`` file; it is read, never run.
+    name : str
+        What to call it.
+
+    Returns
+    -------
+    list of str
+        One line per fault; empty if every code cell ran, in order, without an error.
+    """
+    try:
+        cells = json.loads(content)["cells"]
+        code = [
+            cell
+            for cell in cells
+            if cell["cell_type"] == "code" and "".join(cell["source"]).strip()
+        ]
+        # papermill adds a cell of injected parameters and numbers it like any other.
+        counts = [cell["execution_count"] for cell in code]
+        faults = [
+            f"cell [{cell['execution_count']}] ended in {output['ename']}; mend it and run again"
+            for cell in code
+            for output in cell["outputs"]
+            if output["output_type"] == "error"
+        ]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return [f"{name}: not a readable notebook ({type(error).__name__})"]
+    never = sum(not isinstance(count, int) for count in counts)
+    if not code:
+        faults.append("no code was run")
+    elif never:
+        faults.append(f"{never} of {len(code)} cells were never run; run all of it")
+    elif counts != sorted(set(counts)):
+        at = next(count for count, following in itertools.pairwise(counts) if following <= count)
+        faults.append(f"cells did not run in order (after [{at}]); restart the kernel and run all")
+    return [f"{name}: {fault}" for fault in faults]
+
+
+def _notes_on_code(folder, commit, any_code):
+    """What the manifest says of code that is not what is committed; refused unless `any_code`."""
+    fault = code_fault(commit)
+    if fault and not any_code:
+        remedy = "commit and make the report again (or --any-code, which notes it in the manifest)"
+        raise RunError(f"{folder}: {fault}; {remedy}")
+    return [fault] if fault else []
 
 
 def code_fault(commit):
     """Why the code at `commit` (of ``run.json``) is not what is committed here, or None."""
-    root = Path(digitlib.__file__).parents[1]
     if commit is None:
         return "the run was not made in a git checkout, so its code is not known"
     if commit.endswith("-dirty"):
         return f"the run was made with changes to commit {commit[:9]} that are not committed"
     if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
         return "run.json names no commit"
-
-    def git(*words):
-        return subprocess.run(
-            ["git", "-C", root, *words], capture_output=True, text=True, check=False
-        )
-
-    if git("diff", "--quiet", commit, "--", "digitlib", "notebooks").returncode:
-        return (
-            f"digitlib/ or notebooks/ is not what it was at commit {commit[:9]}, with which the run"
-            " was made"
-        )
+    words = ["git", "-C", colab.ROOT, "diff", "--quiet", commit, "--", "digitlib", "notebooks"]
+    if subprocess.run(words, capture_output=True, check=False).returncode:
+        then = f"what it was at commit {commit[:9]}, with which the run was made"
+        return f"digitlib/ or notebooks/ is not {then}"
     return None
 
 
@@ -181,12 +208,11 @@ def code_fault(commit):
 
 def _copy_parts(folder, staging, title_page):
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".ipynb", ".json", ".csv", ".safetensors") and path.is_file():
+        if path.suffix == ".html":
+            page = add_title_page(path.read_text(encoding="utf-8"), title_page)
+            (staging / path.name).write_text(page, encoding="utf-8")
+        elif path.suffix in (".ipynb", ".json", ".csv", ".safetensors") and path.is_file():
             shutil.copyfile(path, staging / path.name)
-        elif path.suffix == ".html":
-            (staging / path.name).write_text(
-                add_title_page(path.read_text(encoding="utf-8"), title_page), encoding="utf-8"
-            )
 
 
 def add_title_page(page, title_page):
@@ -201,25 +227,23 @@ def add_title_page(page, title_page):
 
 
 def _complete_notebook(staging, info, scratch):
+    """The notebook that carries the package and repeats this run."""
     values = {key: info["parameters"].get(key) for key in ("seed", "splits", "scaling", "epochs")}
+    values = {key: value for key, value in values.items() if value is not None}
     values |= {"recipe": info["recipe"]["name"], "source": info["data"]["source"]}
-    written = colab.build(
-        scratch / "colab", values={key: value for key, value in values.items() if value is not None}
-    )
-    shutil.copyfile(written[-1], staging / written[-1].name)
+    written = colab.build(scratch / "colab", values=values)[-1]
+    shutil.copyfile(written, staging / written.name)
 
 
 def _lock_file(staging):
     """Exact versions: the checkout's lock file, or what is installed if it has none."""
-    lock = Path(digitlib.__file__).parents[1] / "requirements.lock"
-    installed = sorted(
-        {f"{found.name}=={found.version}" for found in distributions()}, key=str.lower
-    )
-    text = (
-        lock.read_text(encoding="utf-8")
-        if lock.is_file()
-        else "# Versions installed when this was handed in.\n" + "\n".join(installed) + "\n"
-    )
+    lock = colab.ROOT / "requirements.lock"
+    if lock.is_file():
+        text = lock.read_text(encoding="utf-8")
+    else:
+        installed = {f"{found.name}=={found.version}" for found in distributions()}
+        heading = "# Versions installed when this was handed in."
+        text = "\n".join([heading, *sorted(installed, key=str.lower), ""])
     (staging / "requirements.lock").write_text(text, encoding="utf-8")
 
 
@@ -235,11 +259,7 @@ def _write_pdf(staging):
 
 
 def _zip(staging, path):
-    """Flat, in order of name, manifest first; under a temporary name until it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+    """Flat, in order of name, manifest first."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(staging.iterdir(), key=lambda file: (file.name != MANIFEST, file.name)):
             archive.write(file, file.name)
-    part.replace(path)
-    return path

@@ -1,6 +1,4 @@
-"""Are the weights what they are said to be? The claims about training, checked on safetensors
-alone.
-"""
+"""Claims about training, checked on the weights: are they what the run says they are?"""
 
 import dataclasses
 import tempfile
@@ -8,10 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from digitlib.classifier import DigitClassifier
+from digitlib.crossval import cross_validate
 from digitlib.handin.evidence import CannotBeChecked, DoesNotHold
 from digitlib.recipes import RECIPES
+from digitlib.scaling import PixelScaler
 
-SAME_PROBABILITY = 1e-4  # another processor or torch rounds differently: seen up to 1e-6; another run differs by 0.1 and more
+# Another processor or torch rounds differently: seen up to 1e-6. Another run differs by 0.1 and
+# more.
+SAME_PROBABILITY = 1e-4
 SAME_SCALER = 1e-9
 # Rounding grows in training: on another machine the same seed ends in other weights. Plain reruns
 # differ by up to 0.23 points.
@@ -21,10 +24,8 @@ RETRAINED_DIGITS = 0.98
 
 def recipe(evidence):
     """A recipe claimed by name is ours, setting by setting."""
-    claimed, epochs = (
-        evidence.stated("recipe", kind=dict),
-        evidence.stated("parameters", kind=dict).get("epochs"),
-    )
+    claimed = evidence.stated("recipe", kind=dict)
+    epochs = evidence.stated("parameters", kind=dict).get("epochs")
     name = claimed.get("name")
     if not isinstance(name, str) or name not in RECIPES:
         raise CannotBeChecked(f"{name!r} is not a recipe of this digitlib ({', '.join(RECIPES)})")
@@ -35,12 +36,11 @@ def recipe(evidence):
     for setting in sorted(ours.keys() | claimed.keys()):
         expected = epochs if setting == "epochs" else ours.get(setting)
         if claimed.get(setting) != expected:
-            raise DoesNotHold(
-                f"{name} has {setting}={expected!r}, the run {claimed.get(setting)!r}"
-            )
-    return (
-        name if epochs == usual else f"{name}, with {epochs} epochs in place of {usual} (as stated)"
-    )
+            theirs = claimed.get(setting)
+            raise DoesNotHold(f"{name} has {setting}={expected!r}, the run {theirs!r}")
+    if epochs != usual:
+        return f"{name}, with {epochs} epochs in place of {usual} (as stated)"
+    return name
 
 
 def history(evidence):
@@ -50,26 +50,19 @@ def history(evidence):
     names = lines[0].split(",") if lines else []
     kept = []
     for number in range(1, len(evidence.splits) + 1):
-        records = evidence.weights_header(number).get("history", [])
-        kept += [
-            ",".join(_cell(number if name == "fold" else record.get(name)) for name in names)
-            for record in records
-        ]
+        for record in evidence.weights_header(number).get("history", []):
+            kept.append(",".join(_cell({**record, "fold": number}.get(name)) for name in names))
     if lines[1:] != kept or (epochs and len(kept) != len(evidence.splits) * epochs):
-        raise DoesNotHold(
-            f"history.csv ({len(lines) - 1} lines) is not what the weights recorded ({len(kept)})"
-        )
+        told = f"history.csv ({len(lines) - 1} lines)"
+        raise DoesNotHold(f"{told} is not what the weights recorded ({len(kept)})")
     return f"{len(kept)} records in {len(evidence.splits)} folds"
 
 
 def _cell(value):
-    return (
-        ""
-        if value is None or value != value
-        else f"{value:.9g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    """A value as it stands in ``history.csv``; what is missing or NaN is empty."""
+    if value is None or value != value:
+        return ""
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
 def weights(evidence):
@@ -78,16 +71,14 @@ def weights(evidence):
     expected = {
         "recipe": evidence.stated("recipe", kind=dict),
         "data": evidence.stated("data", "sha256", kind=str),
+        **{key: parameters.get(key) for key in ("seed", "split_seed")},
     }
-    expected |= {key: parameters.get(key) for key in ("seed", "split_seed")}
     for number in range(1, len(evidence.splits) + 1):
         header = evidence.weights_header(number)
         for key, value in {**expected, "fold": number}.items():
             if header.get(key) != value:
-                raise DoesNotHold(
-                    f"fold-{number}.safetensors was made with {key} {str(header.get(key))[:60]},"
-                    f" the run claims {str(value)[:60]}"
-                )
+                made = f"fold-{number}.safetensors was made with {key} {str(header.get(key))[:60]}"
+                raise DoesNotHold(f"{made}, the run claims {str(value)[:60]}")
     return f"{len(evidence.splits)} files of numbers, none of code"
 
 
@@ -101,11 +92,10 @@ def _only_if(evidence, *checks):
 
 
 def _classifiers(evidence):
-    """The fitted classifier of each fold, by safetensors alone; only after its header was found to
-    be that of a known recipe.
-    """
-    from digitlib.classifier import DigitClassifier
+    """Number, training rows, held-out rows and fitted classifier of each fold.
 
+    They are loaded by safetensors alone, and only where recipe and headers are ours.
+    """
     _only_if(evidence, recipe, weights)
     with tempfile.TemporaryDirectory() as scratch:
         for number, (train, test) in enumerate(evidence.splits, 1):
@@ -116,67 +106,49 @@ def _classifiers(evidence):
 
 def probabilities(evidence):
     """The weights, run on the rows that each fold held out, give the stored probabilities."""
-    worst = 0.0
+    X, worst = evidence.digits[0], 0.0
     for number, _, test, classifier in _classifiers(evidence):
-        off = np.abs(
-            classifier.predict_proba(evidence.digits[0][test]) - evidence.table["p"][test]
-        ).max(axis=1)
-        if not off.max() <= SAME_PROBABILITY:
-            rows = np.flatnonzero(~(off <= SAME_PROBABILITY))
-            raise DoesNotHold(
-                f"fold {number}: {len(rows):,} of {len(test):,} rows differ by up to"
-                f" {off.max():.3g}, first row {test[rows[0]]}"
-            )
+        off = np.abs(classifier.predict_proba(X[test]) - evidence.table["p"][test]).max(axis=1)
+        wrong = np.flatnonzero(~(off <= SAME_PROBABILITY))  # NaN is wrong as well
+        if len(wrong):
+            many = f"{len(wrong):,} of {len(test):,} rows differ by up to {off.max():.3g}"
+            raise DoesNotHold(f"fold {number}: {many}, first row {test[wrong[0]]}")
         worst = max(worst, off.max())
-    return (
-        f"the same for {len(evidence.digits[0]):,} rows, to {worst:.1g} (tolerance"
-        f" {SAME_PROBABILITY:g})"
-    )
+    return f"the same for {len(X):,} rows, to {worst:.1g} (tolerance {SAME_PROBABILITY:g})"
 
 
 def training_rows(evidence):
-    """The scaler in each fold's weights is that of the claimed training rows: a held-out row among
-    them would show.
-    """
-    from digitlib.scaling import PixelScaler
+    """The scaler in each fold's weights is that of the claimed training rows.
 
+    A held-out row among them would show.
+    """
     X, leaky = evidence.digits[0], evidence.stated("parameters", "scaling", kind=str) == "all"
     for number, train, test, classifier in _classifiers(evidence):
-        ours, theirs = (
-            PixelScaler(classifier.recipe_.scaling).fit(X if leaky else X[train]),
-            classifier.scaler_,
-        )
-        if (
-            max(np.abs(ours.mean_ - theirs.mean_).max(), np.abs(ours.scale_ - theirs.scale_).max())
-            <= SAME_SCALER
-        ):
-            continue
-        rows = f"{len(train):,} for training ({len(test):,} are held out)"
-        raise DoesNotHold(f"fold {number}: its scaler saw other rows than the {rows}")
+        theirs = classifier.scaler_
+        ours = PixelScaler(classifier.recipe_.scaling).fit(X if leaky else X[train])
+        off = np.abs([ours.mean_ - theirs.mean_, ours.scale_ - theirs.scale_]).max()
+        if not off <= SAME_SCALER:
+            rows = f"{len(train):,} for training ({len(test):,} are held out)"
+            raise DoesNotHold(f"fold {number}: its scaler saw other rows than the {rows}")
     if leaky:
         return "scaler fitted on all rows, as stated: the published leak"
-    blind = classifier.recipe_.scaling == "range"
-    return "scaler fitted on them alone" + (
-        " (this recipe's scaler hardly depends on rows; --retrain tells more)" if blind else ""
-    )
+    if classifier.recipe_.scaling == "range":
+        hint = "this recipe's scaler hardly depends on rows; --retrain tells more"
+        return f"scaler fitted on them alone ({hint})"
+    return "scaler fitted on them alone"
 
 
 def retraining(evidence):
     """Our own code, with the recorded recipe, seeds and epochs, ends where the submission does."""
-    from digitlib.classifier import DigitClassifier
-    from digitlib.crossval import cross_validate
-
     _only_if(evidence, recipe)
     X, y, _ = evidence.digits
-    seed, split_seed = (
-        evidence.stated("parameters", name, kind=int) for name in ("seed", "split_seed")
-    )
+    seed = evidence.stated("parameters", "seed", kind=int)
+    split_seed = evidence.stated("parameters", "split_seed", kind=int)
     scaling = evidence.stated("parameters", "scaling", kind=str)
     if not 0 <= seed < 2**32 or scaling not in ("train", "all"):
         raise CannotBeChecked(f"seed {seed}, scaling {scaling!r} are not parameters of a run")
-    ours = dataclasses.replace(
-        RECIPES[evidence.info["recipe"]["name"]], epochs=evidence.info["parameters"]["epochs"]
-    )
+    epochs = evidence.info["parameters"]["epochs"]
+    ours = dataclasses.replace(RECIPES[evidence.info["recipe"]["name"]], epochs=epochs)
     again = cross_validate(
         DigitClassifier(ours, random_state=seed),
         X,
@@ -189,17 +161,10 @@ def retraining(evidence):
     off = np.abs(again.probabilities - evidence.table["p"]).max()
     if off <= SAME_PROBABILITY:
         return f"the same probabilities, to {off:.1g}"
-    agree, gap = (
-        (again.predicted == evidence.table["predicted"]).mean(),
-        again.accuracy - evidence.hits.mean(),
-    )
-    said = (
-        f"accuracy {100 * again.accuracy:.2f} % (claimed {100 * evidence.hits.mean():.2f} %),"
-        f" {100 * agree:.2f} % of digits the same"
-    )
-    if abs(gap) > RETRAINED_ACCURACY or agree < RETRAINED_DIGITS:
-        raise DoesNotHold(
-            f"{said}; allowed are {100 * RETRAINED_ACCURACY:g} points and"
-            f" {100 * RETRAINED_DIGITS:g} %"
-        )
+    agree, claimed = (again.predicted == evidence.table["predicted"]).mean(), evidence.hits.mean()
+    accuracies = f"accuracy {100 * again.accuracy:.2f} % (claimed {100 * claimed:.2f} %)"
+    said = f"{accuracies}, {100 * agree:.2f} % of digits the same"
+    if abs(again.accuracy - claimed) > RETRAINED_ACCURACY or agree < RETRAINED_DIGITS:
+        allowed = f"{100 * RETRAINED_ACCURACY:g} points and {100 * RETRAINED_DIGITS:g} %"
+        raise DoesNotHold(f"{said}; allowed are {allowed}")
     return f"{said}: within what another machine's rounding does"

@@ -1,9 +1,11 @@
-"""Does what a submission claims hold? One line per claim, for one file or a whole class; nothing in
-a file is trusted or run.
+"""Verdicts on submissions, one line per claim: nothing in a file is trusted, nothing is run.
+
+For one file or for a whole class.
 """
 
 import csv
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -16,21 +18,10 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 import digitlib
 from digitlib.errors import ParameterError
-from digitlib.handin import claims
-from digitlib.handin import evidence as hand_in
-from digitlib.handin.evidence import Evidence, Unreadable
 from digitlib.handin.submission import TITLE_PAGE
 
-MARKS = (
-    "file",
-    *TITLE_PAGE,
-    "verdict",
-    "accuracy",
-    "does_not_hold",
-    "cannot_be_checked",
-    "identical_to",
-    "sha256",
-)
+# From best to worst, as a whole submission is judged by the worst of its claims.
+VERDICTS = ("holds", "cannot be checked", "does not hold")
 
 
 def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
@@ -61,23 +52,7 @@ def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
         is written.
     """
     paths, out = [Path(path) for path in paths], Path(out)
-    for path in paths:
-        if path.is_dir():
-            raise ParameterError(
-                f"{path}: a folder; give the zip file that `digitlib submission` wrote"
-            )
-        if not path.is_file():
-            raise ParameterError(
-                f"{path}: no such file; give the zip files that `digitlib submission` wrote"
-            )
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise ParameterError("a file is given twice")
-    if jobs is not None and jobs < 1:
-        raise ParameterError(f"jobs={jobs}: takes an integer from 1 up")
-    if marks is not None and not Path(marks).resolve().parent.is_dir():
-        raise ParameterError(f"csv={str(marks)!r}: its folder does not exist; make it first")
-    if out.exists() and not out.is_dir():
-        raise ParameterError(f"out={str(out)!r}: takes a folder")
+    _check_arguments(paths, marks, out, jobs)
     verdicts = _all(paths, retrain, min(jobs or os.cpu_count() or 1, len(paths)))
     _flag_identical(verdicts)
     for verdict, folder in zip(verdicts, _folders(paths, out), strict=True):
@@ -86,6 +61,22 @@ def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
     if marks is not None:
         _write_marks(verdicts, Path(marks))
     return int(any(verdict["verdict"] != "holds" for verdict in verdicts))
+
+
+def _check_arguments(paths, marks, out, jobs):
+    for path in paths:
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "no such file"
+            remedy = "give the zip files that `digitlib submission` wrote"
+            raise ParameterError(f"{path}: {what}; {remedy}")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ParameterError("a file is given twice")
+    if jobs is not None and jobs < 1:
+        raise ParameterError(f"jobs={jobs}: takes an integer from 1 up")
+    if marks is not None and not Path(marks).resolve().parent.is_dir():
+        raise ParameterError(f"csv={str(marks)!r}: its folder does not exist; make it first")
+    if out.exists() and not out.is_dir():
+        raise ParameterError(f"out={str(out)!r}: takes a folder")
 
 
 def verify(path, retrain=False):
@@ -103,39 +94,29 @@ def verify(path, retrain=False):
         claims), ``claims`` (list of ``claim``, ``verdict``, ``why``), ``accuracy`` (recomputed, or
         None), ``identity`` (digests of weights and predictions), ``seconds``.
     """
+    # These bring torch, which nobody shall wait for to hear of a wrong path.
+    from digitlib.handin import claims, evidence
+
     path, start = Path(path), time.perf_counter()
-    lines, evidence = [], None
+    names = [name for name in claims.CLAIMS if name != "retraining" or retrain]
     try:
-        evidence = Evidence(hand_in.read(path))
-        lines.append(("archive", "holds", f"{len(evidence.files)} plain files"))
-    except hand_in.Unsafe as error:
-        lines.append(("archive", "does not hold", str(error)))
-    for name in claims.CLAIMS:
-        if name != "retraining" or retrain:
-            lines.append(
-                (
-                    name,
-                    *(
-                        claims.check(name, evidence)
-                        if evidence
-                        else ("cannot be checked", "the archive was not opened")
-                    ),
-                )
-            )
-    worst = max(
-        (line[1] for line in lines), key=("holds", "cannot be checked", "does not hold").index
-    )
+        hand_in = evidence.Evidence(evidence.unpack(path))
+        lines = [("archive", "holds", f"{len(hand_in.files)} plain files")]
+        lines += [(name, *claims.judge(name, hand_in)) for name in names]
+    except evidence.Unsafe as error:
+        hand_in, lines = None, [("archive", "does not hold", str(error))]
+        lines += [(name, "cannot be checked", "the archive was not opened") for name in names]
     return {
         "file": path.name,
         "sha256": _digest(path),
-        **_who(evidence),
-        "verdict": worst,
+        **_who(hand_in),
+        "verdict": max((verdict for _, verdict, _ in lines), key=VERDICTS.index),
         "claims": [
             {"claim": claim, "verdict": verdict, "why": _plain(why)}
             for claim, verdict, why in lines
         ],
-        "accuracy": _accuracy(evidence),
-        "identity": _identity(evidence),
+        "accuracy": _accuracy(hand_in),
+        "identity": _identity(hand_in),
         "identical_to": [],
         "retrained": retrain,
         "digitlib": digitlib.__version__,
@@ -147,11 +128,8 @@ def verify(path, retrain=False):
 def table(verdict):
     """Lines of text for a terminal."""
     width = max(len(line["claim"]) for line in verdict["claims"])
-    yield (
-        f"{_plain(verdict['file'])}: {verdict['title']} by {verdict['authors']}"
-        if verdict["authors"]
-        else _plain(verdict["file"])
-    )
+    whose = f": {verdict['title']} by {verdict['authors']}" if verdict["authors"] else ""
+    yield _plain(verdict["file"]) + whose
     for line in verdict["claims"]:
         yield f"  {line['claim']:{width}}  {line['verdict']:17}  {line['why']}"
     for other in verdict["identical_to"]:
@@ -173,9 +151,10 @@ def _plain(text):
 
 
 def _who(evidence):
+    """What the manifest has on the title page; empty if it cannot be read."""
     try:
         return {field: _plain(str(evidence.manifest.get(field, "")))[:200] for field in TITLE_PAGE}
-    except (AttributeError, Unreadable):
+    except Exception:  # whatever is wrong is said by the claims
         return dict.fromkeys(TITLE_PAGE, "")
 
 
@@ -187,15 +166,15 @@ def _accuracy(evidence):
 
 
 def _identity(evidence):
-    """Digests of what two students cannot share by chance: each fold's numbers, whatever the header
-    says, and all probabilities.
+    """Digests of what two students cannot share by chance.
+
+    They are of each fold's numbers, whatever the header says, and of all probabilities.
     """
     found = {}
-    for name, content in sorted(evidence.files.items()) if evidence else ():
+    for name, content in evidence.files.items() if evidence else ():
         if name.endswith(".safetensors"):
-            found[
-                hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
-            ] = "weights"
+            header = 8 + int.from_bytes(content[:8], "little")
+            found[hashlib.sha256(content[header:]).hexdigest()] = "weights"
     try:
         found[hashlib.sha256(evidence.table["p"].round(5).tobytes()).hexdigest()] = "predictions"
     except Exception:  # there are no predictions that could be the same
@@ -215,19 +194,17 @@ def _all(paths, retrain, jobs):
 
 
 def _flag_identical(verdicts):
-    for verdict in verdicts:
-        for other in verdicts:
-            shared = {
-                verdict["identity"][digest]
-                for digest in verdict["identity"].keys() & other["identity"].keys()
-            }
-            if other is not verdict and shared:
-                verdict["identical_to"].append(f"{other['file']} ({' and '.join(sorted(shared))})")
+    for verdict, other in itertools.permutations(verdicts, 2):
+        shared = verdict["identity"].keys() & other["identity"].keys()
+        if shared:
+            what = " and ".join(sorted({verdict["identity"][digest] for digest in shared}))
+            verdict["identical_to"].append(f"{other['file']} ({what})")
 
 
 def _folders(paths, out):
-    """`out` itself for a single file; else a folder each, numbered where two files have the same
-    name.
+    """`out` itself for a single file, else a folder each.
+
+    Their names are numbered where two files have the same name.
     """
     if len(paths) == 1:
         return [out]
@@ -240,40 +217,36 @@ def _folders(paths, out):
 
 def _write(verdict, folder):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "verdict.json").write_text(
-        json.dumps(verdict, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    environment = Environment(
-        loader=PackageLoader("digitlib.handin", "template"),
-        autoescape=select_autoescape(("html", "j2")),
-    )
-    page = environment.get_template("verdict.html.j2").render(v=verdict)
-    (folder / "verdict.html").write_text(page, encoding="utf-8")
+    text = json.dumps(verdict, indent=2, ensure_ascii=False) + "\n"
+    (folder / "verdict.json").write_text(text, encoding="utf-8")
+    loader, escape = PackageLoader("digitlib.handin", "template"), select_autoescape(("html", "j2"))
+    template = Environment(loader=loader, autoescape=escape).get_template("verdict.html.j2")
+    (folder / "verdict.html").write_text(template.render(v=verdict), encoding="utf-8")
 
 
 def _write_marks(verdicts, path):
+    lines = [_marks(verdict) for verdict in verdicts]
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(MARKS)
-        for verdict in verdicts:
-            by = {
-                kind: "; ".join(c["claim"] for c in verdict["claims"] if c["verdict"] == kind)
-                for kind in ("does not hold", "cannot be checked")
-            }
-            share = "" if verdict["accuracy"] is None else f"{verdict['accuracy']:.4f}"
-            row = [
-                verdict["file"],
-                *(verdict[field] for field in TITLE_PAGE),
-                verdict["verdict"],
-                share,
-            ]
-            row += [
-                by["does not hold"],
-                by["cannot be checked"],
-                "; ".join(verdict["identical_to"]),
-                verdict["sha256"],
-            ]
-            writer.writerow([_no_formula(cell) for cell in row])
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def _marks(verdict):
+    """One submission's line of the CSV file, by column."""
+
+    def claims(kind):
+        return "; ".join(line["claim"] for line in verdict["claims"] if line["verdict"] == kind)
+
+    cells = {
+        **{name: verdict[name] for name in ("file", *TITLE_PAGE, "verdict")},
+        "accuracy": "" if verdict["accuracy"] is None else f"{verdict['accuracy']:.4f}",
+        "does_not_hold": claims("does not hold"),
+        "cannot_be_checked": claims("cannot be checked"),
+        "identical_to": "; ".join(verdict["identical_to"]),
+        "sha256": verdict["sha256"],
+    }
+    return {column: _no_formula(cell) for column, cell in cells.items()}
 
 
 def _no_formula(cell):
