@@ -17,11 +17,16 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 import digitlib
+from digitlib import provenance
 from digitlib.errors import ParameterError
 from digitlib.handin.submission import TITLE_PAGE
 
-# From best to worst, as a whole submission is judged by the worst of its claims.
-VERDICTS = ("holds", "cannot be checked", "does not hold")
+# A whole submission is judged by the worst of its claims: the word for it.
+VERDICTS = {
+    "holds": "holds",
+    "cannot be checked": "holds in part",
+    "does not hold": "does not hold",
+}
 
 
 def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
@@ -65,8 +70,8 @@ def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
 
 def _check_arguments(paths, marks, out, jobs):
     for path in paths:
-        if not path.is_file():
-            what = "a folder" if path.is_dir() else "no such file"
+        if not path.is_file() and not path.is_dir():
+            what = "neither a file nor a folder" if path.exists() else "no such file"
             remedy = "give the zip files that `digitlib submission` wrote"
             raise ParameterError(f"{path}: {what}; {remedy}")
     if len({path.resolve() for path in paths}) < len(paths):
@@ -106,15 +111,17 @@ def verify(path, retrain=False):
     except evidence.Unsafe as error:
         hand_in, lines = None, [("archive", "does not hold", str(error))]
         lines += [(name, "cannot be checked", "the archive was not opened") for name in names]
+    worst = max((verdict for _, verdict, _ in lines), key=list(VERDICTS).index)
     return {
         "file": path.name,
         "sha256": _digest(path),
         **_who(hand_in),
-        "verdict": max((verdict for _, verdict, _ in lines), key=VERDICTS.index),
+        "verdict": VERDICTS[worst] if hand_in else "unreadable",
         "claims": [
             {"claim": claim, "verdict": verdict, "why": _plain(why)}
             for claim, verdict, why in lines
         ],
+        "code": _changes(hand_in),
         "accuracy": _accuracy(hand_in),
         "identity": _identity(hand_in),
         "identical_to": [],
@@ -141,6 +148,8 @@ def table(verdict):
 
 
 def _digest(path):
+    if path.is_dir():
+        return ""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -156,6 +165,16 @@ def _who(evidence):
         return {field: _plain(str(evidence.manifest.get(field, "")))[:200] for field in TITLE_PAGE}
     except Exception:  # whatever is wrong is said by the claims
         return dict.fromkeys(TITLE_PAGE, "")
+
+
+def _changes(evidence):
+    """What the student changed in the code, as a diff made here; empty if nothing."""
+    try:
+        theirs, ours = evidence.json("sources.json"), provenance.sources()
+        before = {name: ours.get(name, "") for name in evidence.changed_code}
+        return provenance.diff(before, {name: str(text) for name, text in theirs.items()})
+    except Exception:  # whatever is wrong is said by the claims
+        return ""
 
 
 def _accuracy(evidence):
