@@ -1,4 +1,4 @@
-"""Folds on other engines give the same bits; images of other sizes, and CUDA where there is some."""
+"""Folds on other engines give the same bits; images of other sizes; CUDA where there is some."""
 
 import joblib
 import numpy as np

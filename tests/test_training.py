@@ -19,7 +19,7 @@ def rows():
 
 @pytest.fixture
 def two_threads():
-    """Two intra-op threads, whatever the machine has, so that a number that is not restored shows."""
+    """Two intra-op threads, whatever the machine has, so that one not restored shows."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
