@@ -117,9 +117,8 @@ def test_number_of_folds_at_once_changes_no_bit(n_jobs, result, classifier, rows
 
 @pytest.mark.parametrize("recipe", ["wide", "handwriting"])
 def test_added_pictures_are_the_same_wherever_folds_train(recipe, rows):
-    classifier = DigitClassifier(
-        recipe, epochs=1 if recipe == "handwriting" else None, random_state=0
-    )
+    changes = {"epochs": 1, "drawn": 10} if recipe == "handwriting" else None
+    classifier = DigitClassifier(recipe, random_state=0, changes=changes)
     alone = cross_validate(classifier, *rows, n_jobs=1)
     same_bits(cross_validate(classifier, *rows, n_jobs=4), alone)
     with joblib.parallel_config(backend="loky", n_jobs=2):

@@ -151,10 +151,12 @@ class Evidence:
     ----------
     files : dict of str to bytes
         From :func:`unpack`.
+    run_code : bool, default=False
+        Whether the student's own ``model.py`` may be executed.
     """
 
-    def __init__(self, files):
-        self.files = files
+    def __init__(self, files, run_code=False):
+        self.files, self.run_code = files, run_code
 
     def content(self, name):
         """Bytes of the file `name`."""

@@ -1,15 +1,20 @@
 """Claims about training, checked on the weights: are they what the run says they are?"""
 
 import functools
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from digitlib import runs
 from digitlib.classifier import DigitClassifier
 from digitlib.crossval import cross_validate
+from digitlib.data import load_digits
 from digitlib.errors import ParameterError
-from digitlib.handin.evidence import CannotBeChecked, DoesNotHold, Unreadable
+from digitlib.handin.evidence import SOURCES, CannotBeChecked, DoesNotHold, Unreadable
 from digitlib.recipes import RECIPES, from_dict
 from digitlib.scaling import PixelScaler
 
@@ -21,6 +26,8 @@ SAME_SCALER = 1e-9
 # differ by up to 0.23 points.
 RETRAINED_ACCURACY = 0.005
 RETRAINED_DIGITS = 0.98
+STUDENT_SECONDS, STUDENT_BYTES = 120, 8 * 2**30  # for the student's own code, if it may run
+READ = ("run.json", "predictions.csv", "history.csv")
 OWN = {"network": "the student's own network", "estimator": "the student's own classifier"}
 # Sources that decide what weights give on an image.
 DECISIVE = ("model.py", "training.py", "classifier.py", "recipes.py", "recipes.toml", "scaling.py")
@@ -149,6 +156,11 @@ def _unless_changed(check):
 def probabilities(evidence):
     """The weights, run on the rows that each fold held out, give the stored probabilities."""
     X, worst = evidence.digits[0], 0.0
+    if evidence.model["kind"] in OWN and evidence.run_code:
+        off = np.abs(_by_student_code(evidence) - evidence.table["p"]).max()
+        if not off <= SAME_PROBABILITY:
+            raise DoesNotHold(f"the student's own code gives others, by up to {off:.3g}")
+        return f"the student's own code gives the same, to {off:.1g}"
     for number, _, test, classifier in _classifiers(evidence):
         off = np.abs(classifier.predict_proba(X[test]) - evidence.table["p"][test]).max(axis=1)
         wrong = np.flatnonzero(~(off <= SAME_PROBABILITY))  # NaN is wrong as well
@@ -157,6 +169,46 @@ def probabilities(evidence):
             raise DoesNotHold(f"fold {number}: {many}, first row {test[wrong[0]]}")
         worst = max(worst, off.max())
     return f"the same for {len(X):,} rows, to {worst:.1g} (tolerance {SAME_PROBABILITY:g})"
+
+
+def _by_student_code(evidence):
+    """Out-of-fold probabilities as the student's model.py gives them, in a process of its own.
+
+    It is given no stored probabilities, and has limits on time and memory; it is not shut off from
+    files and network.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, out = Path(scratch, "run"), Path(scratch, "out.npy")
+        folder.mkdir()
+        for name, content in evidence.files.items():
+            if name.endswith((".safetensors", ".skops", ".py")) or name in READ:
+                (folder / name).write_bytes(content)
+        table = pd.read_csv(folder / "predictions.csv")
+        table.loc[:, "p0":] = 1 / 10
+        table.to_csv(folder / "predictions.csv", index=False)
+        command = [sys.executable, "-m", "digitlib.handin.trained", str(folder), str(out)]
+        try:
+            done = subprocess.run(command, timeout=STUDENT_SECONDS, capture_output=True, text=True)
+        except subprocess.TimeoutExpired:
+            raise CannotBeChecked(f"its code took more than {STUDENT_SECONDS} s") from None
+        if done.returncode or not out.is_file():
+            said = [*done.stderr.strip().splitlines(), "no word"][-1] if done.stderr.strip() else ""
+            raise CannotBeChecked(f"its code ended with {done.returncode}: {said[:200]}")
+        return np.load(out, allow_pickle=False)
+
+
+def _student_process(folder, out):
+    """What the process of :func:`_by_student_code` does."""
+    import resource  # of Unix; a grader on another system leaves student code alone
+
+    resource.setrlimit(resource.RLIMIT_AS, (STUDENT_BYTES, STUDENT_BYTES))
+    run = runs.load(folder, consistent=False, run_code=True)
+    source = run.info["data"]["source"]
+    X, given = load_digits(SOURCES[source]).data, np.zeros_like(run.probabilities)
+    for number in np.unique(run.folds):
+        rows = run.folds == number
+        given[rows] = run.fitted(int(number)).predict_proba(X[run.row[rows]])
+    np.save(out, given)
 
 
 @_unless_changed
@@ -214,3 +266,7 @@ def retraining(evidence):
         allowed = f"{100 * RETRAINED_ACCURACY:g} points and {100 * RETRAINED_DIGITS:g} %"
         raise DoesNotHold(f"{said}; allowed are {allowed}")
     return f"{said}: within what another machine's rounding does"
+
+
+if __name__ == "__main__":
+    _student_process(*sys.argv[1:])

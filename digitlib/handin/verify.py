@@ -4,6 +4,7 @@ For one file or for a whole class.
 """
 
 import csv
+import functools
 import hashlib
 import itertools
 import json
@@ -29,7 +30,7 @@ VERDICTS = {
 }
 
 
-def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
+def verify_files(paths, retrain=False, marks=None, out=".", jobs=None, run_code=False):
     """Check submissions, print the verdicts, write ``verdict.html`` and ``verdict.json``.
 
     Parameters
@@ -44,6 +45,8 @@ def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
         each.
     jobs : int or None
         Submissions at once; None: one per core.
+    run_code : bool, default=False
+        Let a student's own ``model.py`` run, in a process with limits on time and memory.
 
     Returns
     -------
@@ -58,7 +61,7 @@ def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
     """
     paths, out = [Path(path) for path in paths], Path(out)
     _check_arguments(paths, marks, out, jobs)
-    verdicts = _all(paths, retrain, min(jobs or os.cpu_count() or 1, len(paths)))
+    verdicts = _all(paths, retrain, run_code, min(jobs or os.cpu_count() or 1, len(paths)))
     _flag_identical(verdicts)
     for verdict, folder in zip(verdicts, _folders(paths, out), strict=True):
         print("\n".join(table(verdict)))
@@ -84,13 +87,14 @@ def _check_arguments(paths, marks, out, jobs):
         raise ParameterError(f"out={str(out)!r}: takes a folder")
 
 
-def verify(path, retrain=False):
+def verify(path, retrain=False, run_code=False):
     """The verdict on one submission.
 
     Parameters
     ----------
     path : str or path-like
-    retrain : bool
+        A submission, or the folder it was unpacked into.
+    retrain, run_code : bool
 
     Returns
     -------
@@ -105,7 +109,7 @@ def verify(path, retrain=False):
     path, start = Path(path), time.perf_counter()
     names = [name for name in claims.CLAIMS if name != "retraining" or retrain]
     try:
-        hand_in = evidence.Evidence(evidence.unpack(path))
+        hand_in = evidence.Evidence(evidence.unpack(path), run_code)
         lines = [("archive", "holds", f"{len(hand_in.files)} plain files")]
         lines += [(name, *claims.judge(name, hand_in)) for name in names]
     except evidence.Unsafe as error:
@@ -204,12 +208,12 @@ def _identity(evidence):
 # ---- a class -------------------------------------------------------------------------------------
 
 
-def _all(paths, retrain, jobs):
+def _all(paths, retrain, run_code, jobs):
     if jobs == 1:
-        return [verify(path, retrain) for path in paths]
+        return [verify(path, retrain, run_code) for path in paths]
     # Started afresh: a forked copy of a process in which torch has threads may hang.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(verify, paths, [retrain] * len(paths)))
+        return list(pool.map(functools.partial(verify, retrain=retrain, run_code=run_code), paths))
 
 
 def _flag_identical(verdicts):
