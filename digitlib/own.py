@@ -205,7 +205,8 @@ def describe(classifier):
     changed = [f"{name} {value} ({usual})" for name, (value, usual) in recipe.changes().items()]
     words = f"{recipe.name}, changed: {', '.join(changed)}." if changed else recipe.name + ":"
     if classifier.network is not None:
-        return f"Own network, trained as {words.rstrip(':')}"
+        name = getattr(classifier.network, "__name__", type(classifier.network).__name__)
+        return f"Own network {name}, trained as {words.rstrip(':')}"
     return words if changed else f"{words} {recipe.summary}"
 
 
@@ -215,7 +216,8 @@ def settings_table(classifier):
         settings = classifier.settings().as_dict().items()
     else:
         settings = sorted(classifier.get_params().items())
-    rows = [(name, repr(v)) for name, v in settings if name not in ("name", "summary")]
+    shown = [(name, v if isinstance(v, str) else repr(v)) for name, v in settings]
+    rows = [pair for pair in shown if pair[0] not in ("name", "summary")]
     return pd.DataFrame(rows, columns=["setting", "value"]).set_index("setting")
 
 
