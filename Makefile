@@ -17,9 +17,10 @@ option = $(if $($(1)),--$(2) '$(subst ','\'',$($(1)))')
 
 ##@ Main
 
-report: $(STAMP) ## make reports/NAME: run the notebooks, write the HTML  (NAME RECIPE SEED SPLITS EPOCHS SOURCE SCALING COMPARE)
+report: $(STAMP) ## make reports/NAME: run the notebooks, write the HTML  (NAME RECIPE SET MODEL SEED ...)
 	@$(BIN)/python -m digitlib report $(call option,NAME,name) $(call option,RECIPE,recipe) $(call option,SEED,seed) \
 		$(call option,SPLITS,splits) $(call option,EPOCHS,epochs) $(call option,SOURCE,source) $(call option,SCALING,scaling) \
+		$(call option,SET,set) $(call option,MODEL,model) $(call option,FOLDS,folds) \
 		$(if $(filter-out 0 no false,$(COMPARE)),--compare)
 
 test: lint ## run all tests, lint first
@@ -73,7 +74,10 @@ help: ## print this help
 	@printf '  %-20s %s\n' 'NAME=mine' 'folder under reports/            (the name of the recipe)' \
 		'RECIPE=coursework' 'training recipe                  (coursework)' \
 		'SEED=0' 'weights, order and dropout       (0)' \
+		'SET="dropout=0.3"' 'settings in place of the recipe, ; between them' \
+		'MODEL=mine.py' 'a file with a model of your own  (see the README)' \
 		'SPLITS=4' 'folds of the cross-validation    (4)' \
+		'FOLDS=kfold' 'kfold or stratified              (kfold)' \
 		'EPOCHS=10' 'passes over the training images  (what the recipe says)' \
 		'SOURCE=bundled' 'bundled, uci, sklearn or a CSV   (bundled)' \
 		'SCALING=train' 'rows the scaler sees; all: leaky  (train)' \

@@ -200,7 +200,7 @@ def run(names):
 
 
 def choose(table):
-    """All searched settings of the candidate that the rule chooses, for each recipe in the table."""
+    """All searched settings of the candidate that the rule chooses, for each recipe."""
     chosen, budget = {}, table["yardstick_seconds"].min()
     for name, rows in table.groupby("recipe", sort=False):
         affordable = rows[rows["cpu_seconds"] <= budget / FASTER[name]]

@@ -165,10 +165,16 @@ def submission(name, out, any_code, **title_page):
 @_option("--csv", "MARKS.csv", "write one line per submission")
 @_option("--out", "FOLDER", "where verdict.html and verdict.json go", ".")
 @_option("--jobs", "N", "submissions at once (default: one per core)", type=int)
-def verify(files, retrain, csv, out, jobs):
+@click.option(
+    "--run-student-code",
+    "run_code",
+    is_flag=True,
+    help="let a student's own model.py run, with limits on time and memory",
+)
+def verify(files, csv, **options):
     """Judge each file; the exit code is the judge's."""
     judge = _room("handin.verify")
-    return judge.verify_files(files, retrain=retrain, marks=csv, out=out, jobs=jobs)
+    return judge.verify_files(files, marks=csv, **options)
 
 
 def main(arguments=None):

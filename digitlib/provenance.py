@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import difflib
 import hashlib
 import json
 import os
@@ -140,6 +141,27 @@ def _changed_since_release():
             if base64.urlsafe_b64encode(digest).decode().rstrip("=") != path.hash.value:
                 found.append(path.as_posix())
     return sorted(found) if known else None
+
+
+def committed(names):
+    """Text of sources as they are committed: name -> text, for those that are."""
+    texts = {}
+    for name in names:
+        try:
+            text = _git("show", f"HEAD:{name}")
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        texts[name] = notebook_code(text) if name.endswith(".ipynb") else text
+    return texts
+
+
+def diff(before, after):
+    """What differs in the sources named in `before`, as a unified diff."""
+    lines = []
+    for name, text in sorted(before.items()):
+        pair = [text.splitlines(), after.get(name, "").splitlines()]
+        lines += difflib.unified_diff(*pair, f"a/{name}", f"b/{name}", lineterm="")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _in_checkout():

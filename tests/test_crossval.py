@@ -100,10 +100,12 @@ def test_number_of_folds_at_once_changes_no_bit(n_jobs, result, classifier, rows
     same_bits(cross_validate(classifier, *rows, n_jobs=n_jobs), result)
 
 
-@pytest.mark.parametrize("recipe", ["coursework", "wide", "handwriting"])
-def test_threads_and_processes_change_no_bit(recipe, rows):
-    epochs = None if recipe == "wide" else 1  # the last two add pictures to the rows
-    classifier = DigitClassifier(recipe, epochs=epochs, random_state=0)
+@pytest.mark.parametrize(
+    ("recipe", "changes"),
+    [("coursework", {"epochs": 1}), ("wide", {}), ("handwriting", {"epochs": 1, "drawn": 10})],
+)
+def test_threads_and_processes_change_no_bit(recipe, changes, rows):
+    classifier = DigitClassifier(recipe, random_state=0, changes=changes)
     alone = cross_validate(classifier, *rows, n_jobs=1)
     same_bits(cross_validate(classifier, *rows, n_jobs=4), alone)
     with joblib.parallel_config(backend="loky", n_jobs=2):

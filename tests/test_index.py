@@ -53,7 +53,9 @@ def test_a_report_with_a_comparison_is_made_again_with_one(folder):
 
 def test_the_recipe_says_what_it_is(folder):
     change_info(folder, "recipe", name="instant", summary="Filters that are NOT learned.")
-    assert "Recipe instant: Filters that are NOT learned." in page(folder)
+    change_info(folder, "model", kind="recipe", name="instant", changed={})
+    change_info(folder, "code", changed=[])
+    assert "instant: Filters that are NOT learned." in page(folder)
 
 
 @pytest.mark.parametrize("source", ["/nowhere/gone.csv", "bundled"], ids=["gone", "another"])

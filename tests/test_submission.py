@@ -130,15 +130,22 @@ def test_missing_part(reports, part):
 
 
 @pytest.mark.parametrize(
-    ("commit", "said"),
+    ("code", "said"),
     [
-        (None, "not made in a git checkout"),
-        ("2" * 40 + "-dirty", "changes to commit 222222222 that are not committed"),
-        ("2" * 40, "is not what it was at commit 222222222"),
+        (None, "did not record its code"),
+        ({"sha256": "0" * 64}, "is not what it was when the run was made"),
+        ({"changed": None}, "cannot be compared with a commit or a release"),
+        ({"changed": ["digitlib/model.py"]}, "not committed or released: digitlib/model.py"),
     ],
 )
-def test_code_that_is_not_committed(reports, commit, said):
-    _rewrite(reports / "mine" / "run.json", lambda info: info.update(commit=commit))
+def test_code_that_a_grader_does_not_know(reports, code, said):
+    def change(info):
+        if code is None:
+            del info["code"]
+        else:
+            info["code"] |= code
+
+    _rewrite(reports / "mine" / "run.json", change)
     with pytest.raises(RunError, match=said):
         _pack(reports)
     _, notes = _pack(reports, any_code=True)

@@ -9,7 +9,7 @@ import nbformat
 import numpy as np
 from bs4 import BeautifulSoup
 
-from digitlib import metrics
+from digitlib import metrics, provenance
 from digitlib.handin import colab, trained
 from digitlib.handin.evidence import CannotBeChecked, DoesNotHold, Unreadable
 from digitlib.handin.submission import MANIFEST, REQUIRED, TITLE_PAGE, describe, notebook_faults
@@ -77,6 +77,17 @@ def notebooks(evidence):
 def _same(what, claimed, recomputed):
     if claimed != recomputed:
         raise DoesNotHold(f"{what}: claimed {claimed}, recomputed {recomputed}")
+
+
+def code(evidence):
+    """The package's sources and the notebooks' code are the grader's own."""
+    if "sources.json" not in evidence.files:
+        raise CannotBeChecked("made with a version that did not hand in its code")
+    recorded = evidence.stated("code", "sha256", kind=str)
+    if changed := evidence.changed_code:
+        raise CannotBeChecked(f"changed, see the differences: {', '.join(changed)}")
+    _same("SHA-256 of the sources", recorded, provenance.code_hash())
+    return "the same as here"
 
 
 def data(evidence):
@@ -349,6 +360,7 @@ CLAIMS = {
     "title page": (title_page, None),
     "active content": (active_content, None),
     "notebooks": (notebooks, None),
+    "code": (code, r"sources\.json"),
     "data": (data, None),
     "recipe": (trained.recipe, r"run\.json"),
     "folds": (folds, None),

@@ -9,8 +9,9 @@ from functools import cached_property
 
 import numpy as np
 from bs4 import BeautifulSoup
-from sklearn.model_selection import KFold
 
+from digitlib import provenance
+from digitlib.crossval import FOLDS
 from digitlib.data import load_digits
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # flat: no folder, so no way out of one
@@ -23,6 +24,7 @@ MAX_SPLITS = 200
 # Where a hand-in may say its rows are from, and which of ours have the same. A file of the
 # student's own is not among them.
 SOURCES = {"bundled": "bundled", "uci": "bundled", "sklearn": "sklearn"}
+KINDS = ("recipe", "settings", "network", "estimator")
 INTEGERS = ["row", "fold", "label", "predicted"]
 COLUMNS = [*INTEGERS, *(f"p{digit}" for digit in range(10))]
 
@@ -71,6 +73,8 @@ def unpack(path):
         No zip file, more or larger files than a hand-in has, a name that is a path, a link, a name
         twice, encryption, damage.
     """
+    if path.is_dir():
+        return _unpacked(path)
     if (size := path.stat().st_size) > MAX_ARCHIVE:
         raise Unsafe(f"the file has {size:,} bytes, more than {MAX_ARCHIVE:,}")
     try:
@@ -129,6 +133,17 @@ def _content(archive, entry):
 # ---- its files -----------------------------------------------------------------------------------
 
 
+def _unpacked(folder):
+    """The same, of a hand-in that was unpacked already."""
+    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    if any(path.is_symlink() or not path.is_file() for path in paths):
+        raise Unsafe("a folder or a link is in it; a hand-in is flat")
+    sizes = [path.stat().st_size for path in paths]
+    if len(paths) > MAX_FILES or max(sizes, default=0) > MAX_FILE or sum(sizes) > MAX_TOTAL:
+        raise Unsafe("more or larger files than a hand-in has")
+    return {path.name: path.read_bytes() for path in paths}
+
+
 class Evidence:
     """A submission's files, read piece by piece when a claim asks for them.
 
@@ -136,10 +151,12 @@ class Evidence:
     ----------
     files : dict of str to bytes
         From :func:`unpack`.
+    run_code : bool, default=False
+        Whether the student's own ``model.py`` may be executed.
     """
 
-    def __init__(self, files):
-        self.files = files
+    def __init__(self, files, run_code=False):
+        self.files, self.run_code = files, run_code
 
     def content(self, name):
         """Bytes of the file `name`."""
@@ -195,7 +212,26 @@ class Evidence:
         seed = self.stated("parameters", "split_seed", kind=int)
         if not 2 <= count <= MAX_SPLITS or not 0 <= seed < 2**32:
             raise Unreadable("run.json", f"says {count} folds and split seed {seed}, out of range")
-        return list(KFold(count, shuffle=True, random_state=seed).split(self.digits[0]))
+        folds = self.info["parameters"].get("folds", "kfold")
+        if folds not in FOLDS:
+            raise CannotBeChecked(f"the folds are the student's own: {str(folds)[:60]}")
+        return list(FOLDS[folds](count, shuffle=True, random_state=seed).split(*self.digits[:2]))
+
+    @cached_property
+    def model(self):
+        """What ``run.json`` says of the model; runs of version 0.1 had recipes alone."""
+        model = self.info.get("model", {"kind": "recipe"})
+        if not isinstance(model, dict) or model.get("kind") not in KINDS:
+            raise Unreadable("run.json", "says no model.kind")
+        return model
+
+    @cached_property
+    def changed_code(self):
+        """Names of sources that are not this package's, from ``sources.json``."""
+        theirs, ours = self.json("sources.json"), provenance.sources()
+        return sorted(
+            name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
+        )
 
     @cached_property
     def table(self):

@@ -6,7 +6,6 @@ import itertools
 import json
 import re
 import shutil
-import subprocess
 import tempfile
 import zipfile
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import digitlib
+from digitlib import provenance
 from digitlib.errors import DigitlibError, ParameterError, RunError
 from digitlib.handin import colab
 from digitlib.reporting import pdf
@@ -28,6 +28,8 @@ REPORT_PARTS = (
     *(f"{stem}{suffix}" for stem in colab.STORY for suffix in (".html", ".ipynb")),
     *("run.json", "predictions.csv", "history.csv"),
 )
+PARTS = (".ipynb", ".json", ".csv", ".safetensors", ".skops", ".py")  # copied as they are
+SOURCES = "sources.json"  # the package's code, and the notebooks'
 REQUIRED = (*REPORT_PARTS, f"{colab.COMPLETE}.ipynb", "requirements.lock")
 _TITLE_PAGE = """
 <header class="title-page" style="margin: 0 0 2rem; padding-bottom: 1rem; border-bottom: 1px solid">
@@ -70,12 +72,13 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
 
     run = runs.load(folder)
     _check_weights(run)
-    notes = _notes_on_code(folder, run.info.get("commit"), any_code)
+    notes = _notes_on_code(run, any_code)
     packed = Path(out) / f"{name}-submission.zip"
     with tempfile.TemporaryDirectory() as scratch:
         staging = Path(scratch) / name
         staging.mkdir()
         _copy_parts(folder, staging, title_page)
+        _write_sources(staging)
         _complete_notebook(staging, run.info, Path(scratch))
         _lock_file(staging)
         printed = _write_pdf(staging)
@@ -131,8 +134,10 @@ def _check_parts(folder):
 
 
 def _check_weights(run):
-    parts = [f"fold-{number}.safetensors" for number in range(1, run.folds.max() + 1)]
-    if missing := [part for part in parts if not (run.path / part).is_file()]:
+    ending = "skops" if run.kind == "estimator" else "safetensors"
+    parts = [f"fold-{number}.{ending}" for number in range(1, run.folds.max() + 1)]
+    missing = [part for part in parts if not (run.path / part).is_file()]
+    if missing and not run.info["model"].get("kept"):
         raise RunError(f"{run.path}: {', '.join(missing)} missing; make the report again")
 
 
@@ -179,27 +184,35 @@ def notebook_faults(content, name):
     return [f"{name}: {fault}" for fault in faults]
 
 
-def _notes_on_code(folder, commit, any_code):
-    """What the manifest says of code that is not what is committed; refused unless `any_code`."""
-    fault = code_fault(commit)
+def _notes_on_code(run, any_code):
+    """What a grader will not be able to check; code that changed is refused unless `any_code`."""
+    notes, fault = [], code_fault(run.info)
     if fault and not any_code:
         remedy = "commit and make the report again (or --any-code, which notes it in the manifest)"
-        raise RunError(f"{folder}: {fault}; {remedy}")
-    return [fault] if fault else []
+        raise RunError(f"{run.path}: {fault}; {remedy}")
+    if fault:
+        notes.append(fault)
+    if run.own:
+        what = "network" if run.kind == "network" else "classifier"
+        notes.append(
+            f"the {what} is your own: whether the fitted models give these predictions can be"
+            " checked only by a grader who lets model.py run"
+        )
+    return notes
 
 
-def code_fault(commit):
-    """Why the code at `commit` (of ``run.json``) is not what is committed here, or None."""
-    if commit is None:
-        return "the run was not made in a git checkout, so its code is not known"
-    if commit.endswith("-dirty"):
-        return f"the run was made with changes to commit {commit[:9]} that are not committed"
-    if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
-        return "run.json names no commit"
-    words = ["git", "-C", colab.ROOT, "diff", "--quiet", commit, "--", "digitlib", "notebooks"]
-    if subprocess.run(words, capture_output=True, check=False).returncode:
-        then = f"what it was at commit {commit[:9]}, with which the run was made"
-        return f"digitlib/ or notebooks/ is not {then}"
+def code_fault(info):
+    """Why the code of a run, from its ``run.json``, is not known to a grader; None if it is."""
+    code = info.get("code")
+    if code is None:
+        return "the run was made with a version that did not record its code"
+    if code["sha256"] != provenance.code_hash():
+        return "digitlib/ is not what it was when the run was made"
+    if code["changed"] is None:
+        return "the run's code cannot be compared with a commit or a release"
+    if code["changed"]:
+        files = ", ".join(code["changed"])
+        return f"the run was made with changes that are not committed or released: {files}"
     return None
 
 
@@ -211,8 +224,18 @@ def _copy_parts(folder, staging, title_page):
         if path.suffix == ".html":
             page = add_title_page(path.read_text(encoding="utf-8"), title_page)
             (staging / path.name).write_text(page, encoding="utf-8")
-        elif path.suffix in (".ipynb", ".json", ".csv", ".safetensors") and path.is_file():
+        elif path.suffix in PARTS and path.is_file():
             shutil.copyfile(path, staging / path.name)
+
+
+def _write_sources(staging):
+    """The code as data, so that a grader's tool can compare it; and what changed, to be read."""
+    texts = provenance.sources()
+    text = json.dumps(texts, indent=0, ensure_ascii=False)
+    (staging / SOURCES).write_text(text, encoding="utf-8")
+    before = provenance.committed(provenance.changed_files() or ())
+    if changes := provenance.diff(before, texts):
+        (staging / "changes.diff").write_text(changes, encoding="utf-8")
 
 
 def add_title_page(page, title_page):
@@ -228,9 +251,15 @@ def add_title_page(page, title_page):
 
 def _complete_notebook(staging, info, scratch):
     """The notebook that carries the package and repeats this run."""
-    values = {key: info["parameters"].get(key) for key in ("seed", "splits", "scaling", "epochs")}
-    values = {key: value for key, value in values.items() if value is not None}
-    values |= {"recipe": info["recipe"]["name"], "source": info["data"]["source"]}
+    names = ("seed", "splits", "folds", "scaling", "epochs")
+    values = {name: info["parameters"].get(name) for name in names}
+    values = {name: value for name, value in values.items() if value is not None}
+    values["source"] = info["data"]["source"]
+    if info["model"]["source"]:
+        values |= {"model": info["model"]["source"], "epochs": 0}
+    else:
+        changed = {name: value for name, (value, _) in info["model"]["changed"].items()}
+        values |= {"recipe": info["recipe"]["name"], "changes": changed}
     written = colab.build(scratch / "colab", values=values)[-1]
     shutil.copyfile(written, staging / written.name)
 

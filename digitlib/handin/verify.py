@@ -4,6 +4,7 @@ For one file or for a whole class.
 """
 
 import csv
+import functools
 import hashlib
 import itertools
 import json
@@ -17,14 +18,19 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 import digitlib
+from digitlib import provenance
 from digitlib.errors import ParameterError
 from digitlib.handin.submission import TITLE_PAGE
 
-# From best to worst, as a whole submission is judged by the worst of its claims.
-VERDICTS = ("holds", "cannot be checked", "does not hold")
+# A whole submission is judged by the worst of its claims: the word for it.
+VERDICTS = {
+    "holds": "holds",
+    "cannot be checked": "holds in part",
+    "does not hold": "does not hold",
+}
 
 
-def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
+def verify_files(paths, retrain=False, marks=None, out=".", jobs=None, run_code=False):
     """Check submissions, print the verdicts, write ``verdict.html`` and ``verdict.json``.
 
     Parameters
@@ -39,6 +45,8 @@ def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
         each.
     jobs : int or None
         Submissions at once; None: one per core.
+    run_code : bool, default=False
+        Let a student's own ``model.py`` run, in a process with limits on time and memory.
 
     Returns
     -------
@@ -53,7 +61,7 @@ def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
     """
     paths, out = [Path(path) for path in paths], Path(out)
     _check_arguments(paths, marks, out, jobs)
-    verdicts = _all(paths, retrain, min(jobs or os.cpu_count() or 1, len(paths)))
+    verdicts = _all(paths, retrain, run_code, min(jobs or os.cpu_count() or 1, len(paths)))
     _flag_identical(verdicts)
     for verdict, folder in zip(verdicts, _folders(paths, out), strict=True):
         print("\n".join(table(verdict)))
@@ -65,8 +73,8 @@ def verify_files(paths, retrain=False, marks=None, out=".", jobs=None):
 
 def _check_arguments(paths, marks, out, jobs):
     for path in paths:
-        if not path.is_file():
-            what = "a folder" if path.is_dir() else "no such file"
+        if not path.is_file() and not path.is_dir():
+            what = "neither a file nor a folder" if path.exists() else "no such file"
             remedy = "give the zip files that `digitlib submission` wrote"
             raise ParameterError(f"{path}: {what}; {remedy}")
     if len({path.resolve() for path in paths}) < len(paths):
@@ -79,13 +87,14 @@ def _check_arguments(paths, marks, out, jobs):
         raise ParameterError(f"out={str(out)!r}: takes a folder")
 
 
-def verify(path, retrain=False):
+def verify(path, retrain=False, run_code=False):
     """The verdict on one submission.
 
     Parameters
     ----------
     path : str or path-like
-    retrain : bool
+        A submission, or the folder it was unpacked into.
+    retrain, run_code : bool
 
     Returns
     -------
@@ -100,21 +109,23 @@ def verify(path, retrain=False):
     path, start = Path(path), time.perf_counter()
     names = [name for name in claims.CLAIMS if name != "retraining" or retrain]
     try:
-        hand_in = evidence.Evidence(evidence.unpack(path))
+        hand_in = evidence.Evidence(evidence.unpack(path), run_code)
         lines = [("archive", "holds", f"{len(hand_in.files)} plain files")]
         lines += [(name, *claims.judge(name, hand_in)) for name in names]
     except evidence.Unsafe as error:
         hand_in, lines = None, [("archive", "does not hold", str(error))]
         lines += [(name, "cannot be checked", "the archive was not opened") for name in names]
+    worst = max((verdict for _, verdict, _ in lines), key=list(VERDICTS).index)
     return {
         "file": path.name,
         "sha256": _digest(path),
         **_who(hand_in),
-        "verdict": max((verdict for _, verdict, _ in lines), key=VERDICTS.index),
+        "verdict": VERDICTS[worst] if hand_in else "unreadable",
         "claims": [
             {"claim": claim, "verdict": verdict, "why": _plain(why)}
             for claim, verdict, why in lines
         ],
+        "code": _changes(hand_in),
         "accuracy": _accuracy(hand_in),
         "identity": _identity(hand_in),
         "identical_to": [],
@@ -141,6 +152,8 @@ def table(verdict):
 
 
 def _digest(path):
+    if path.is_dir():
+        return ""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -156,6 +169,16 @@ def _who(evidence):
         return {field: _plain(str(evidence.manifest.get(field, "")))[:200] for field in TITLE_PAGE}
     except Exception:  # whatever is wrong is said by the claims
         return dict.fromkeys(TITLE_PAGE, "")
+
+
+def _changes(evidence):
+    """What the student changed in the code, as a diff made here; empty if nothing."""
+    try:
+        theirs, ours = evidence.json("sources.json"), provenance.sources()
+        before = {name: ours.get(name, "") for name in evidence.changed_code}
+        return provenance.diff(before, {name: str(text) for name, text in theirs.items()})
+    except Exception:  # whatever is wrong is said by the claims
+        return ""
 
 
 def _accuracy(evidence):
@@ -185,12 +208,12 @@ def _identity(evidence):
 # ---- a class -------------------------------------------------------------------------------------
 
 
-def _all(paths, retrain, jobs):
+def _all(paths, retrain, run_code, jobs):
     if jobs == 1:
-        return [verify(path, retrain) for path in paths]
+        return [verify(path, retrain, run_code) for path in paths]
     # Started afresh: a forked copy of a process in which torch has threads may hang.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(verify, paths, [retrain] * len(paths)))
+        return list(pool.map(functools.partial(verify, retrain=retrain, run_code=run_code), paths))
 
 
 def _flag_identical(verdicts):
