@@ -1,4 +1,4 @@
-"""DigitClassifier: the networks behind scikit-learn's fit / predict_proba."""
+"""DigitClassifier: any network of this package, as a scikit-learn classifier."""
 
 import json
 import math
@@ -63,8 +63,9 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
     --------
     >>> import digitlib
     >>> X, y = digitlib.load_digits(return_X_y=True)
-    >>> digitlib.DigitClassifier(random_state=0, epochs=2).fit(X[:1000], y[:1000]).score(X[1000:],
-    y[1000:]) > 0.8 True
+    >>> classifier = digitlib.DigitClassifier(random_state=0, epochs=2).fit(X[:1000], y[:1000])
+    >>> classifier.score(X[1000:], y[1000:]) > 0.8
+    True
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         """
         X, y = validate_data(self, X, y, dtype="numeric")
         check_classification_targets(y)
-        recipe = self.settings()
+        self.recipe_, device = self.settings(), self._device()
         self.classes_, targets = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ParameterError(
@@ -126,13 +127,10 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
                 f"X has {X.shape[1]} feature(s), not a square image; give 4, 9, 16, ... such as 64"
                 " for 8x8"
             )
-        device = self._device()
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        recipe, seed = self.recipe_, int(check_random_state(self.random_state).randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
-        self.recipe_ = recipe
-        self.scaler_ = PixelScaler(recipe.scaling).fit(
-            X if scale_on is None else np.asarray(scale_on)
-        )
+        seen = X if scale_on is None else np.asarray(scale_on)
+        self.scaler_ = PixelScaler(recipe.scaling).fit(seen)
         with training.one_thread(), training.own_stream(device):
             if recipe.rewrites:
                 X, targets = enlarge(X, targets, self.classes_, recipe, generator)
@@ -144,27 +142,24 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
                 network, x, y, recipe, generator, held_out, on_epoch, own_random
             )
         self.network_ = network.cpu()
-        for layer in (
-            network.modules()
-        ):  # prediction draws nothing; without generators the estimator can be pickled
+        # Prediction draws nothing; without generators the estimator can be pickled.
+        for layer in network.modules():
             if isinstance(layer, model.Dropout):
                 layer.generator = None
         return self
 
     def predict_proba(self, X):
-        """Probabilities of shape (n, n_classes), float32, columns in the order of ``classes_``;
-        each row sums to 1.
+        """Probabilities of shape (n, n_classes), float32; each row sums to 1.
+
+        Columns are in the order of ``classes_``.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype="numeric", reset=False)
         device = self._device()
         with training.one_thread():
-            images = self._images(X, math.isqrt(X.shape[1]), device)
-            return (
-                training.predict(self.network_.to(device), images, self.recipe_.test_shift)
-                .cpu()
-                .numpy()
-            )
+            x = self._images(X, math.isqrt(X.shape[1]), device)
+            probabilities = training.predict(self.network_.to(device), x, self.recipe_.test_shift)
+        return probabilities.cpu().numpy()
 
     def predict(self, X):
         """The most probable class of each row, shape (n,)."""
@@ -236,8 +231,9 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
     # ---- weights on disk -------------------------------------------------------------------------
 
     def save(self, path, **metadata):
-        """Write weights, scaler and settings as safetensors: numbers and text only, nothing that
-        runs when it is read.
+        """Write weights, scaler and settings as safetensors.
+
+        The file holds numbers and text only, nothing that runs when it is read.
 
         Parameters
         ----------
@@ -246,10 +242,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             More facts for the file's header, anything JSON can say.
         """
         check_is_fitted(self)
-        tensors = {
-            f"network.{name}": value.contiguous()
-            for name, value in self.network_.state_dict().items()
-        }
+        weights = self.network_.state_dict().items()
+        tensors = {f"network.{name}": value.contiguous() for name, value in weights}
         for name in ("mean", "scale"):
             tensors[f"scaler.{name}"] = torch.tensor(getattr(self.scaler_, f"{name}_"))
         header = {"recipe": self.recipe_.as_dict(), "classes": self.classes_.tolist()}

@@ -103,12 +103,11 @@ def cross_validate(
     folds="kfold",
     cv=None,
 ):
-    """Out-of-sample predictions of any classifier with ``predict_proba``: K folds, or writers it
-    has never seen.
+    """Predict every row by a classifier that never saw it: K folds, or writers kept apart.
 
     Parameters
     ----------
-    classifier : estimator
+    classifier : estimator with predict_proba
         Cloned for every fold; never fitted itself. If its ``fit`` takes ``eval_set`` and
         ``on_epoch`` as that of :class:`digitlib.DigitClassifier` does, held-out curves and progress
         come with the result.
@@ -155,6 +154,30 @@ def cross_validate(
         on it.
     """
     X, y = np.asarray(X), np.asarray(y)
+    _check(classifier, X, y, scaling)
+    splits = _splits(X, y, n_splits, random_state, protocol, writers, folds, cv)
+    start, bar = time.perf_counter(), Progress(len(splits), progress)
+    if n_jobs is None:
+        configured = joblib.parallel.get_active_backend()[1]
+        n_jobs = configured or min(joblib.cpu_count(), len(splits))
+    backend = joblib.parallel.get_active_backend(prefer="threads")[0]
+    # Another process can neither move this bar nor, perhaps, see the store's disk.
+    watched = (store, bar) if getattr(backend, "supports_sharedmem", False) else (None, None)
+    try:
+        finished = joblib.Parallel(n_jobs=n_jobs, prefer="threads")(
+            joblib.delayed(_fold)(classifier, X, y, number, *rows, scaling, *watched)
+            for number, rows in enumerate(splits, 1)
+        )
+    finally:
+        bar.close()
+    # Kept folds cost nothing now; their time counts as if they had trained side by side.
+    side_by_side = min(joblib.effective_n_jobs(n_jobs), len(splits))
+    trained = sum(fold.seconds for fold in finished) / side_by_side
+    return _assemble(finished, y, max(time.perf_counter() - start, trained))
+
+
+def _check(classifier, X, y, scaling):
+    name = type(classifier).__name__
     if X.shape[:1] != y.shape:
         raise ParameterError(
             f"X of shape {X.shape} and y of shape {y.shape} do not fit; give one row and one label"
@@ -162,66 +185,48 @@ def cross_validate(
         )
     if not hasattr(classifier, "predict_proba"):
         raise ParameterError(
-            f"{type(classifier).__name__} has no predict_proba; give a classifier that has, or wrap"
-            " it in CalibratedClassifierCV"
+            f"{name} has no predict_proba; give a classifier that has, or wrap it in"
+            " CalibratedClassifierCV"
         )
-    if folds not in FOLDS:
-        raise ParameterError(f"folds={folds!r}: takes {' or '.join(FOLDS)}")
-    if cv is None and protocol == "folds":
-        check_splits(y, n_splits)
-        cv = FOLDS[folds](n_splits, shuffle=True, random_state=random_state)
-    splits = _splits(X, y, cv, protocol, writers)
     if scaling not in ("train", "all"):
         raise ParameterError(f"scaling={scaling!r}: takes 'train' or 'all'")
     if scaling == "all" and "scale_on" not in inspect.signature(classifier.fit).parameters:
-        raise ParameterError(
-            f"scaling='all' has no effect on {type(classifier).__name__}; leave it at 'train'"
-        )
-    start = time.perf_counter()
-    bar, jobs = Progress(len(splits), progress), n_jobs
-    if jobs is None:
-        jobs = joblib.parallel.get_active_backend()[1] or min(joblib.cpu_count(), len(splits))
-    backend = joblib.parallel.get_active_backend(prefer="threads")[0]
-    # Another process can neither move this bar nor, perhaps, see the store's disk.
-    watched = (store, bar) if getattr(backend, "supports_sharedmem", False) else (None, None)
-    try:
-        folds = joblib.Parallel(n_jobs=jobs, prefer="threads")(
-            joblib.delayed(_fold)(classifier, X, y, number, *rows, scaling, *watched)
-            for number, rows in enumerate(splits, 1)
-        )
-    finally:
-        bar.close()
-    # Kept folds cost nothing now; their time counts as if they had trained side by side.
-    side_by_side = min(joblib.effective_n_jobs(jobs), len(folds))
-    trained = sum(fold.seconds for fold in folds) / side_by_side
-    return _assemble(folds, y, max(time.perf_counter() - start, trained))
+        raise ParameterError(f"scaling='all' has no effect on {name}; leave it at 'train'")
 
 
-def _splits(X, y, cv, protocol, writers):
-    """List of (training rows, test rows)."""
-    if protocol == "folds":
-        if writers is not None:
-            raise ParameterError(
-                "writers has no effect with protocol='folds'; leave it out, or use"
-                " protocol='writers'"
-            )
-        splits = list(cv.split(X, y))
-        times = np.bincount(np.concatenate([test for _, test in splits]), minlength=len(y))
-        if (times != 1).any():
-            raise ParameterError(
-                f"cv={cv!r}: holds out row {(times != 1).argmax()} {times[times != 1][0]} times;"
-                " takes a splitter that holds out each row once"
-            )
-        return splits
-    if protocol != "writers":
+def _splits(X, y, n_splits, random_state, protocol, writers, folds, cv):
+    """List of (training rows, test rows), one pair a fold."""
+    if folds not in FOLDS:
+        raise ParameterError(f"folds={folds!r}: takes {' or '.join(FOLDS)}")
+    if protocol == "writers":
+        return [_writers_apart(writers)]
+    if protocol != "folds":
         raise ParameterError(f"protocol={protocol!r}: takes 'folds' or 'writers'")
+    if writers is not None:
+        raise ParameterError(
+            "writers has no effect with protocol='folds'; leave it out, or use protocol='writers'"
+        )
+    if cv is None:
+        check_splits(y, n_splits)
+        cv = FOLDS[folds](n_splits, shuffle=True, random_state=random_state)
+    splits = list(cv.split(X, y))
+    times = np.bincount(np.concatenate([test for _, test in splits]), minlength=len(y))
+    if (times != 1).any():
+        raise ParameterError(
+            f"cv={cv!r}: holds out row {(times != 1).argmax()} {times[times != 1][0]} times; takes"
+            " a splitter that holds out each row once"
+        )
+    return splits
+
+
+def _writers_apart(writers):
     train, test = (np.flatnonzero(np.asarray(writers) == part) for part in ("train", "test"))
     if not len(train) or not len(test):
         raise DataError(
             f"protocol='writers' needs rows of training and of test writers, here {len(train)} and"
             f" {len(test)}; use source bundled or uci"
         )
-    return [(train, test)]
+    return train, test
 
 
 def _fold(classifier, X, y, number, train, test, scaling, store, bar):
@@ -229,10 +234,8 @@ def _fold(classifier, X, y, number, train, test, scaling, store, bar):
     if store is not None and (kept := store.get(number, test)) is not None:
         _report(bar, kept, y, " (kept from an earlier attempt)")
         return kept
-    start = time.perf_counter()
-    estimator = clone(classifier)
+    start, estimator, extras = time.perf_counter(), clone(classifier), {}
     accepted = inspect.signature(estimator.fit).parameters
-    extras = {}
     if "on_epoch" in accepted:  # other libraries have an eval_set too, of another form
         extras["on_epoch"] = bar and (
             lambda record: bar.epoch(number, record, estimator.recipe_.epochs)
@@ -244,8 +247,8 @@ def _fold(classifier, X, y, number, train, test, scaling, store, bar):
         extras["scale_on"] = X
     estimator.fit(X[train], y[train], **extras)
     probabilities = np.asarray(estimator.predict_proba(X[test]), dtype=float)
-    fold = Fold(number, test, probabilities, estimator, getattr(estimator, "history_", []))
-    fold.seconds = time.perf_counter() - start
+    seconds, history = time.perf_counter() - start, getattr(estimator, "history_", [])
+    fold = Fold(number, test, probabilities, estimator, history, seconds)
     if store is not None:
         store.put(fold)
     _report(bar, fold, y)
@@ -259,16 +262,24 @@ def _report(bar, fold, y, note=""):
 
 
 def _assemble(folds, y, seconds):
+    """The folds' results, in the order of the rows."""
     classes, rows = np.unique(y), np.sort(np.concatenate([fold.test for fold in folds]))
-    probabilities = np.full((len(y), len(classes)), np.nan)
+    # A fold whose training rows lack a class has no column for it: that probability is 0.
+    probabilities = np.zeros((len(y), len(classes)))
     numbers = np.zeros(len(y), dtype=np.int64)
     for fold in folds:
-        # A fold whose training rows lack a class has no column for it: that probability is 0.
         columns = np.searchsorted(classes, fold.estimator.classes_)
-        probabilities[fold.test] = 0.0
         probabilities[np.ix_(fold.test, columns)] = fold.probabilities
         numbers[fold.test] = fold.number
     records = [{"fold": fold.number, **record} for fold in folds for record in fold.history]
-    kept = [fold.seconds for fold in folds], [fold.estimator for fold in folds]
-    out_of_fold = y[rows], classes, probabilities[rows], numbers[rows]
-    return CrossValidation(*out_of_fold, pd.DataFrame(records), seconds, *kept, rows)
+    return CrossValidation(
+        y=y[rows],
+        classes=classes,
+        probabilities=probabilities[rows],
+        folds=numbers[rows],
+        history=pd.DataFrame(records),
+        seconds=seconds,
+        fold_seconds=[fold.seconds for fold in folds],
+        estimators=[fold.estimator for fold in folds],
+        rows=rows,
+    )

@@ -1,4 +1,4 @@
-"""What do the networks look like, and with which weights do they start?"""
+"""Networks and the weights they start with: the reference CNN, smaller ones, and your own."""
 
 import torch
 import torchinfo
@@ -34,14 +34,14 @@ class Dropout(nn.Module):
             -(2**63), None, generator=self.generator
         )
         kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= round(self.p * 65536) - 32768
-        return (
-            x * kept.to(x.device) / (1 - self.p)
-        )  # drawn on the CPU, so that every device drops the same
+        # Drawn on the CPU, so that every device drops the same.
+        return x * kept.to(x.device) / (1 - self.p)
 
 
 class Flatten(nn.Module):
-    """(n, channels, rows, columns) -> (n, rows * columns * channels): in channels-last memory no
-    value has to move.
+    """(n, channels, rows, columns) -> (n, rows * columns * channels).
+
+    In channels-last memory no value has to move.
     """
 
     def forward(self, x):
@@ -49,8 +49,9 @@ class Flatten(nn.Module):
 
 
 def reference_network(side=8, n_classes=10, dropout=0.5, generator=None):
-    """The reference CNN: two convolutions, one pooling, two linear layers; 151,306 parameters for
-    8x8 images and 10 classes.
+    """The reference CNN: two convolutions, one pooling, two linear layers.
+
+    It has 151,306 parameters for 8x8 images and 10 classes.
 
     Parameters
     ----------
@@ -92,8 +93,8 @@ def compact_network(layers, side=8, n_classes=10, dropout=0.0, generator=None):
     Parameters
     ----------
     layers : str
-        Channels of each 3x3 convolution, "p" appended where a 2x2 max-pooling follows, as in "16
-        32p 64".
+        Channels of each 3x3 convolution, "p" appended where a 2x2 max-pooling follows, as in
+        "16 32p 64".
     side, n_classes, dropout, generator
         As for :func:`reference_network`; `side` must allow the poolings.
 
@@ -107,8 +108,7 @@ def compact_network(layers, side=8, n_classes=10, dropout=0.0, generator=None):
         width = int(word.removesuffix("p"))
         stages.append(nn.Conv2d(channels, width, 3, padding=1, bias=False, device="meta"))
         if word.endswith("p"):
-            # Pooling comes before normalisation and activation, which then have a quarter of the
-            # values to do.
+            # Before normalisation and activation, which then have a quarter of the values to do.
             stages.append(nn.MaxPool2d(2))
             side //= 2
         stages += [nn.BatchNorm2d(width, device="meta"), nn.GELU()]
@@ -128,11 +128,10 @@ def compact_network(layers, side=8, n_classes=10, dropout=0.0, generator=None):
 
 
 def random_filter_network(filters, size=3, side=8, n_classes=10, generator=None):
-    """Fixed random filters, thresholded, mean-pooled, with a linear readout: nothing but the
-    readout is ever fitted.
+    """Fixed random filters, thresholded, mean-pooled, with a linear readout.
 
-    Coates, Lee & Ng (2011), An analysis of single-layer networks in unsupervised feature learning,
-    AISTATS 15, 215-223.
+    Nothing but the readout is ever fitted: Coates, Lee & Ng (2011), An analysis of single-layer
+    networks in unsupervised feature learning, AISTATS 15, 215-223.
 
     Parameters
     ----------
@@ -155,12 +154,10 @@ def random_filter_network(filters, size=3, side=8, n_classes=10, generator=None)
             f" {side}x{side}; choose another recipe"
         )
     left = side - size + 1  # rows and columns after the filters: 6 for 8x8 images and size 3
-    pool = max(
-        2, left // 6
-    )  # larger images get larger blocks: the readout's cost grows with the cube of its inputs
-    bank = nn.Conv2d(1, 2 * filters, size, device="meta").requires_grad_(
-        False
-    )  # (n, 2 * filters, left, left)
+    # Larger images get larger blocks: the readout's cost grows with the cube of its inputs.
+    pool = max(2, left // 6)
+    bank = nn.Conv2d(1, 2 * filters, size, device="meta")  # (n, 2 * filters, left, left)
+    bank.requires_grad_(False)
     head = nn.Linear(2 * filters * (left // pool) ** 2, n_classes, device="meta")
     network = nn.Sequential(
         bank, nn.ReLU(inplace=True), nn.AvgPool2d(pool), Flatten(), head, nn.LogSoftmax(dim=1)
@@ -176,8 +173,8 @@ def random_filter_network(filters, size=3, side=8, n_classes=10, generator=None)
 
 def _initialise(network, generator):
     # Layers are made on the "meta" device, without values: torch's own initialisation would draw
-    # from the process-wide generator. As `to_empty` does, whose first call would import sympy for
-    # half a second.
+    # from the process-wide generator. This is what `to_empty` does, whose first call would import
+    # sympy for half a second.
     network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
@@ -195,16 +192,12 @@ def _initialise(network, generator):
 
 
 def build(recipe, side, n_classes, generator=None):
-    """The network that `recipe` names, for square images of `side` pixels; raises ParameterError
-    for a network it does not know.
-    """
+    """The network that `recipe` names, for square images of `side` pixels."""
     if recipe.network == "reference":
         return reference_network(side, n_classes, recipe.dropout, generator)
     if recipe.network == "compact":
         return compact_network(recipe.layers, side, n_classes, recipe.dropout, generator)
-    if recipe.network == "random-filters":
-        return random_filter_network(recipe.filters, recipe.filter_size, side, n_classes, generator)
-    raise ParameterError(f"network={recipe.network!r}: takes reference, compact or random-filters")
+    return random_filter_network(recipe.filters, recipe.filter_size, side, n_classes, generator)
 
 
 def own(build, side, n_classes):

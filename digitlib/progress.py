@@ -1,4 +1,4 @@
-"""How far along is it? A bar for a person who watches, a few plain lines for a log file."""
+"""Progress of a training: a bar for a person who watches, a few plain lines for a log file."""
 
 import os
 import sys
@@ -42,34 +42,25 @@ class Progress:
         self._lock, self._done, self._bar = threading.Lock(), {}, None
 
     def epoch(self, fold, record, epochs):
-        """Fold `fold` (from 1) has ended the epoch of `record`, one of `epochs`; raises Stopped
-        after :meth:`close`.
+        """Fold `fold` (from 1) has ended the epoch of `record`, one of `epochs`.
+
+        Raises
+        ------
+        Stopped
+            After :meth:`close`.
         """
         if self.stopped.is_set():
             raise Stopped
-        text = (
-            f"fold {fold}/{self.n_folds}, epoch {record['epoch']}/{epochs}, loss"
-            f" {record['loss']:.4f}"
-        )
+        share = record["epoch"] / epochs
+        text = f"epoch {record['epoch']}/{epochs}, loss {record['loss']:.4f}"
         if "held_out_loss" in record:
             text += f", held-out loss {record['held_out_loss']:.4f}"
-        with self._lock:
-            self._done[fold] = record["epoch"] / epochs
-            if self.mode == "bar":
-                self._advance(text)
-            elif self.mode == "log" and time.monotonic() - self.last_line > self.every:
-                self._line(f"{text}, about {self._seconds_left():.0f} s left")
+        self._show(fold, share, f"fold {fold}/{self.n_folds}, {text}")
 
     def fold(self, fold, accuracy, seconds, note=""):
         """Fold `fold` is complete: accuracy 0..1 on its held-out rows."""
-        with self._lock:
-            self._done[fold] = 1.0
-            text = f"fold {fold}/{self.n_folds}: accuracy {100 * accuracy:.2f} %, {seconds:.1f} s"
-            text += note
-            if self.mode == "bar":
-                self._advance(text)
-            elif self.mode == "log":
-                self._line(text)
+        text = f"accuracy {100 * accuracy:.2f} %, {seconds:.1f} s{note}"
+        self._show(fold, 1.0, f"fold {fold}/{self.n_folds}: {text}", complete=True)
 
     def close(self):
         """Stop what still trains, and leave the bar as it is."""
@@ -78,21 +69,23 @@ class Progress:
             if self._bar is not None:
                 self._bar.close()
 
-    def _seconds_left(self):
-        done = sum(self._done.values())
-        return (time.monotonic() - self.started) * (self.n_folds - done) / done
-
-    def _advance(self, text):
-        if self._bar is None:
-            form = "{l_bar}{bar}| {elapsed} gone, {remaining} left{postfix}"
-            self._bar = tqdm(total=100, bar_format=form)
-        self._bar.set_postfix_str(text, refresh=False)
-        self._bar.n = round(100 * sum(self._done.values()) / self.n_folds)
-        self._bar.refresh()
-
-    def _line(self, text):
-        self.last_line = time.monotonic()
-        print(text, file=sys.stderr, flush=True)
+    def _show(self, fold, share, text, complete=False):
+        with self._lock:
+            self._done[fold] = share
+            done, now = sum(self._done.values()), time.monotonic()
+            if self.mode == "bar":
+                if self._bar is None:
+                    form = "{l_bar}{bar}| {elapsed} gone, {remaining} left{postfix}"
+                    self._bar = tqdm(total=100, bar_format=form)
+                self._bar.set_postfix_str(text, refresh=False)
+                self._bar.n = round(100 * done / self.n_folds)
+                self._bar.refresh()
+            elif self.mode == "log" and (complete or now - self.last_line > self.every):
+                if not complete:
+                    left = (now - self.started) * (self.n_folds - done) / done
+                    text += f", about {left:.0f} s left"
+                self.last_line = now
+                print(text, file=sys.stderr, flush=True)
 
 
 def _in_notebook():

@@ -6,7 +6,7 @@ stands beside its field in :class:`Recipe`. One training loop serves them all.
 
 import re
 import tomllib
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from numbers import Integral, Real
 from types import SimpleNamespace
@@ -39,7 +39,8 @@ def _setting(meaning, *allowed, of="all", needed=True, default=None):
 class Recipe:
     """Everything that decides a training run, apart from the data and the seed.
 
-    ``digitlib.recipes.explain()`` lists what each setting means and takes; None: it does not apply.
+    None: a setting does not apply. ``seconds``, which is no setting: what the 4-fold
+    cross-validation of 5,620 rows takes on two cores.
 
     Raises
     ------
@@ -140,15 +141,15 @@ class Recipe:
         """Settings that differ from the recipe of this name: name -> (value, the recipe's)."""
         usual = RECIPES.get(self.name, self)
         pairs = {name: (getattr(self, name), getattr(usual, name)) for name in SETTINGS}
-        pairs.pop("network") if self.network == "own" else None
         return {
-            name: pair for name, pair in pairs.items() if pair[0] != pair[1] and pair[0] is not None
+            name: (value, before)
+            for name, (value, before) in pairs.items()
+            if value not in (before, None) and value != "own"
         }
 
     def as_dict(self):
         """Plain dictionary of the settings that apply, fit for JSON."""
-        values = asdict(self)
-        del values["seconds"]  # of the machine, not of the run
+        values = {name: getattr(self, name) for name in ("name", "summary", *SETTINGS)}
         return {name: value for name, value in values.items() if value is not None}
 
     def changed(self, **settings):
@@ -211,12 +212,14 @@ def explain():
     return [f"{name}: {s.metadata['meaning']} ({takes(name)})" for name, s in SETTINGS.items()]
 
 
-RECIPES = {
-    name: Recipe(name, **settings)
-    for name, settings in tomllib.loads(
-        files("digitlib").joinpath("recipes.toml").read_text(encoding="utf-8")
-    ).items()
-}
+# For help(Recipe).
+Recipe.__doc__ = f"{Recipe.__doc__}\n    Parameters\n    ----------\n" + "".join(
+    f"    {name} : {takes(name)}\n        {setting.metadata['meaning']}\n"
+    for name, setting in SETTINGS.items()
+)
+
+_table = files("digitlib").joinpath("recipes.toml").read_text(encoding="utf-8")
+RECIPES = {name: Recipe(name, **row) for name, row in tomllib.loads(_table).items()}
 
 
 def parse(texts):

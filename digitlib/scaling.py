@@ -1,6 +1,4 @@
-"""How do pixels become network inputs? Statistics from the training rows alone, never from held-out
-rows.
-"""
+"""Scaling: pixels become network inputs, by statistics of the training rows alone."""
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler

@@ -1,4 +1,23 @@
-"""How are weights found? The one training loop, for any network and any recipe."""
+"""Training: the one loop that finds the weights, for any network and any recipe.
+
+What to expect of a 4-fold cross-validation of the 5,620 digits on two cores (means of five seeds,
+three for ``best`` and ``handwriting``; ``make bench`` measures them anew):
+
+============  =========  ========
+recipe        accuracy   seconds
+============  =========  ========
+coursework    98.26 %    9.9
+instant       98.96 %    0.11
+wide          99.28 %    1.1
+fast          99.06 %    0.46
+balanced      99.38 %    2.0
+accurate      99.59 %    16
+best          99.68 %    95
+handwriting   99.54 %    54
+============  =========  ========
+
+The published figure of the first is 98.11 %.
+"""
 
 import math
 import threading
@@ -11,25 +30,26 @@ from torch.optim.adamw import adamw
 from digitlib.augmentation import augment, shifted
 from digitlib.errors import ParameterError
 
+# What torch has as defaults, too.
+ADAMW = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False}
+
 _lock = threading.Lock()
 _inside = 0
 _threads_before = 1
-_depth = threading.local()
+_inside_here = threading.local()
 
 
 @contextmanager
 def one_thread():
-    """Compute with one intra-op thread in this thread; restores what was set before the first of
-    all concurrent users came.
+    """Compute with one intra-op thread in this thread, and restore the number afterwards.
 
     The number of intra-op threads changes the order of sums and so the last bits of the weights.
     With one each, folds trained side by side give the same bits as one after another, in 0.75 of
-    the time that two threads a fold take.
+    the time that two threads a fold take. What is restored is what was set before the first of all
+    concurrent users came.
     """
     global _inside, _threads_before
-    if getattr(
-        _depth, "value", 0
-    ):  # this thread is inside already, for instance predicting at the end of an epoch
+    if getattr(_inside_here, "value", False):  # as when predicting at the end of an epoch
         yield
         return
     with _lock:
@@ -40,29 +60,28 @@ def one_thread():
             _threads_before = threads
         _inside += 1
         torch.set_num_threads(1)
-    _depth.value = 1
+    _inside_here.value = True
     try:
         yield
     finally:
-        _depth.value = 0
+        _inside_here.value = False
         with _lock:
             _inside -= 1
-            torch.set_num_threads(
-                _threads_before
-            )  # of this thread alone: those still inside keep their one
+            # Of this thread alone: those still inside keep their one.
+            torch.set_num_threads(_threads_before)
 
 
 @contextmanager
 def own_stream(device):
-    """On CUDA, queue work on a stream of this thread's own, so that folds trained side by side fill
-    the device; on the CPU, nothing.
+    """On CUDA, queue work on a stream of this thread's own; on the CPU, nothing.
+
+    With a stream each, folds trained side by side fill the device.
     """
     if device.type != "cuda":
         yield
         return
-    with (
-        _lock
-    ):  # the first linear algebra of a process loads a library, which threads must not do at once
+    # The first linear algebra of a process loads a library, which threads must not do at once.
+    with _lock:
         torch.linalg.cholesky(torch.ones(1, 1, device=device))
     stream = torch.cuda.Stream(device)
     with torch.cuda.stream(stream):
@@ -148,26 +167,21 @@ def train(network, x, y, recipe, generator, held_out=None, on_epoch=None, own_ra
             on_epoch(history[-1])
     if optimizer is not None:
         optimizer.finish()
-    if recipe.copies:
-        x = torch.cat(
-            [x, *(augment(x, recipe.augmentation, generator) for _ in range(recipe.copies))]
-        )
     if recipe.ridge:
-        loss = _refit_head(network, x, y, recipe.ridge)
-    if not history:
-        history.append({"epoch": 0, "learning_rate": 0.0, "loss": loss})
+        copies = [augment(x, recipe.augmentation, generator) for _ in range(recipe.copies or 0)]
+        loss = _refit_head(network, torch.cat([x, *copies]), y, recipe.ridge)
+        history = history or [{"epoch": 0, "learning_rate": 0.0, "loss": loss}]
     return history
 
 
 def _measure(network, held_out):
     if held_out is None:
         return {}
-    log_probabilities = _log_probabilities(network, held_out[0])
-    accuracy = (log_probabilities.argmax(1) == held_out[1]).float().mean().item()
-    return {
-        "held_out_loss": F.nll_loss(log_probabilities, held_out[1]).item(),
-        "held_out_accuracy": accuracy,
-    }
+    x, y = held_out
+    log_probabilities = _in_batches(network.eval(), x)
+    accuracy = (log_probabilities.argmax(1) == y).float().mean().item()
+    loss = F.nll_loss(log_probabilities, y).item()
+    return {"held_out_loss": loss, "held_out_accuracy": accuracy}
 
 
 def _one_epoch(network, x, y, recipe, optimizer, generator, layout, own_random):
@@ -181,9 +195,8 @@ def _one_epoch(network, x, y, recipe, optimizer, generator, layout, own_random):
             log_probabilities = network(images)
         loss = F.nll_loss(log_probabilities, labels)
         if recipe.label_smoothing:
-            loss = (
-                1 - recipe.label_smoothing
-            ) * loss - recipe.label_smoothing * log_probabilities.mean()
+            spread = -recipe.label_smoothing * log_probabilities.mean()
+            loss = (1 - recipe.label_smoothing) * loss + spread
         loss.backward()
         optimizer.step()
         total += loss.detach() * len(labels)
@@ -198,21 +211,13 @@ class _AdamW:
     """
 
     def __init__(self, network, recipe, steps_per_epoch):
-        self.network, self.recipe, self.steps_per_epoch, self.done = (
-            network,
-            recipe,
-            steps_per_epoch,
-            0,
-        )
+        self.recipe, self.steps_per_epoch, self.done = recipe, steps_per_epoch, 0
         self.weights = [p for p in network.parameters() if p.requires_grad]
         self.moments = [[torch.zeros_like(p) for p in self.weights] for _ in range(2)]
         self.counts = [torch.zeros((), device=p.device) for p in self.weights]
         # Running statistics of normalisation are averaged together with the weights they belong to.
-        self.averaged = (
-            [t for t in network.state_dict().values() if t.is_floating_point()]
-            if recipe.averaging
-            else []
-        )
+        state = network.state_dict().values() if recipe.averaging else ()
+        self.averaged = [t for t in state if t.is_floating_point()]
         self.average = [t.clone() for t in self.averaged]
 
     def learning_rate(self):
@@ -226,27 +231,15 @@ class _AdamW:
     @torch.no_grad()
     def step(self):
         """One step along the gradients, which are cleared."""
-        adamw(
-            self.weights,
-            [p.grad for p in self.weights],
-            *self.moments,
-            [],
-            self.counts,
-            fused=True,
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=self.learning_rate(),
-            weight_decay=self.recipe.weight_decay,
-            eps=1e-8,
-            maximize=False,
-        )
+        gradients, recipe = [p.grad for p in self.weights], self.recipe
+        now = {"lr": self.learning_rate(), "weight_decay": recipe.weight_decay, **ADAMW}
+        adamw(self.weights, gradients, *self.moments, [], self.counts, fused=True, **now)
         for weight in self.weights:
             weight.grad = None
         self.done += 1
         if self.average:
             # The average starts short and lengthens, so that the first weights are forgotten.
-            decay = min(self.recipe.averaging, self.done / (self.done + 10))
+            decay = min(recipe.averaging, self.done / (self.done + 10))
             torch._foreach_lerp_(self.average, self.averaged, 1 - decay)
 
     @torch.no_grad()
@@ -258,62 +251,73 @@ class _AdamW:
 
 @torch.no_grad()
 def _refit_head(network, x, y, penalty):
-    """Fit the last linear layer by ridge regression on one-hot targets, then scale it so that
-    softmax gives probabilities.
+    """Fit the last linear layer by ridge regression on one-hot targets.
 
-    `x` holds the rows of `y`, once or several times. The scale (an inverse temperature) is the one
-    of 16 with the highest likelihood of some 250 rows, each left out with its copies, whose mean
-    negative logarithm is returned; leaving rows out of a ridge regression needs no second fit:
-    their residuals are (1 - H)^-1 times the fitted ones, where H is their block of the hat matrix
-    (Cook & Weisberg 1982, Residuals and Influence in Regression, section 3.6).
+    The layer is then scaled so that softmax gives probabilities: by the one of 16 factors (inverse
+    temperatures) with the highest likelihood of rows left out.
+
+    Parameters
+    ----------
+    network : torch.nn.Sequential
+    x : Tensor of shape (times * n, 1, side, side)
+        The rows of `y`, once or several times.
+    y : Tensor of shape (n,), int64
+    penalty : float
+
+    Returns
+    -------
+    float
+        Mean negative logarithm of the likelihood of the rows left out.
     """
-    head, n, times = network[-2], len(y), len(x) // len(y)
+    head, times = network[-2], len(x) // len(y)
     features = _in_batches(network[:-2].eval(), x)  # (times * n, d)
-    targets = (
-        F.one_hot(y, head.out_features).to(features.dtype).repeat(times, 1)
-    )  # (times * n, n_classes)
+    targets = F.one_hot(y, head.out_features).to(features.dtype).repeat(times, 1)
     centre, shares = features.mean(0), targets.mean(0)
-    features -= centre  # so that the intercept needs no column of its own and is not penalised
+    # Centred, the intercept needs no column of its own and is not penalised.
+    features, centred = features.sub_(centre), targets - shares
     gram = _lower_gram(features)
     gram.diagonal().add_(penalty)
     factor = torch.linalg.cholesky(gram)
-    weights = torch.cholesky_solve(features.T @ (targets - shares), factor)  # (d, n_classes)
-    some = torch.arange(0, n, max(1, n // 250), device=x.device)
-    groups = (
-        some[:, None] + n * torch.arange(times, device=x.device)
-    ).flatten()  # a row, then its copies
-    half = torch.linalg.solve_triangular(factor, features[groups].T, upper=False).T.unflatten(
-        0, (-1, times)
-    )
-    hat = half @ half.mT + 1 / len(x)  # (250, times, times)
-    residuals = (targets - shares)[groups] - features[groups] @ weights
-    identity = torch.eye(times, device=x.device) * (
-        1 + 1e-6
-    )  # keeps a row that alone decides its own fit from dividing by 0
-    left_out = (
-        targets[some]
-        - torch.linalg.solve(identity - hat, residuals.unflatten(0, (-1, times)))[:, 0]
-    )
+    weights = torch.cholesky_solve(features.T @ centred, factor)  # (d, n_classes)
+    some = torch.arange(0, len(y), max(1, len(y) // 250), device=x.device)
+    residuals = _left_out_residuals(features, centred, weights, factor, some, times)
+    left_out = targets[some] - residuals
     scales = torch.logspace(0, 2, 16, device=x.device)
     losses = torch.stack([F.cross_entropy(scale * left_out, y[some]) for scale in scales])
-    weights *= scales[losses.argmin()]
+    scale = scales[losses.argmin()]
+    weights *= scale
     head.weight.copy_(weights.T)
-    head.bias.copy_(scales[losses.argmin()] * shares - centre @ weights)
+    head.bias.copy_(scale * shares - centre @ weights)
     return losses.min().item()
 
 
+def _left_out_residuals(features, targets, weights, factor, some, times):
+    """Residuals of the rows `some`, each left out of a ridge regression with all its copies.
+
+    That needs no second fit: they are (1 - H)^-1 times the fitted ones, where H is the rows' block
+    of the hat matrix (Cook & Weisberg 1982, Residuals and Influence in Regression, section 3.6).
+    """
+    copies = len(features) // times * torch.arange(times, device=some.device)
+    groups = (some[:, None] + copies).flatten()  # each row, then its copies
+    half = torch.linalg.solve_triangular(factor, features[groups].T, upper=False).T
+    half = half.unflatten(0, (-1, times))
+    hat = half @ half.mT + 1 / len(features)  # (250, times, times)
+    # A little more than 1 keeps a row that alone decides its own fit from dividing by 0.
+    identity = torch.eye(times, device=some.device) * (1 + 1e-6)
+    fitted = targets[groups] - features[groups] @ weights
+    return torch.linalg.solve(identity - hat, fitted.unflatten(0, (-1, times)))[:, 0]
+
+
 def _lower_gram(features, block=128):
-    """``features.T @ features``, of which only what Cholesky reads is computed: the lower triangle,
-    in little over half the time.
+    """The lower triangle of ``features.T @ features``, which is all that Cholesky reads.
+
+    It takes little over half the time of the whole.
     """
     d = features.shape[1]
     gram = features.new_zeros(d, d)
     for start in range(0, d, block):
-        torch.mm(
-            features[:, start:].T,
-            features[:, start : start + block],
-            out=gram[start:, start : start + block],
-        )
+        below, columns = features[:, start:], features[:, start : start + block]
+        torch.mm(below.T, columns, out=gram[start:, start : start + block])
     return gram
 
 
@@ -321,10 +325,6 @@ def _lower_gram(features, block=128):
 def _in_batches(network, x, batch_size=128):
     # 128 images of the reference network's widest layer just fit into a core's second-level cache.
     return torch.cat([network(images) for images in x.split(batch_size)])
-
-
-def _log_probabilities(network, x):
-    return _in_batches(network.eval(), x)
 
 
 def predict(network, x, test_shift=0.0):
@@ -341,5 +341,5 @@ def predict(network, x, test_shift=0.0):
     -------
     Tensor of shape (n, n_classes), float32; rows sum to 1.
     """
-    views = [_log_probabilities(network, view) for view in shifted(x, test_shift)]
+    views = [_in_batches(network.eval(), view) for view in shifted(x, test_shift)]
     return (sum(view.double() for view in views) / len(views)).softmax(1).float()

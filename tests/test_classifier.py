@@ -3,17 +3,13 @@
 import json
 import pickle
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.base import clone
-from sklearn.metrics import ConfusionMatrixDisplay
-from sklearn.model_selection import GridSearchCV, cross_val_score, learning_curve
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -22,50 +18,27 @@ from digitlib import DigitClassifier
 from digitlib.errors import DigitlibError, ParameterError, RunError
 from digitlib.recipes import RECIPES, get_recipe
 
-mpl.use("agg")
-
 # Checks of scikit-learn that make up rows of 2, 3, 5 or 10 features, where an image of side x side
 # pixels is needed.
-NOT_SQUARE = dict.fromkeys(
-    (
-        "check_fit_score_takes_y",
-        "check_estimators_overwrite_params",
-        "check_dont_overwrite_parameters",
-        "check_estimators_fit_returns_self",
-        "check_readonly_memmap_input",
-        "check_estimators_dtypes",
-        "check_dtype_object",
-        "check_pipeline_consistency",
-        "check_estimators_nan_inf",
-        "check_estimators_pickle",
-        "check_f_contiguous_array_estimator",
-        "check_classifier_data_not_an_array",
-        "check_classifiers_classes",
-        "check_classifiers_train",
-        "check_supervised_y_2d",
-        "check_methods_sample_order_invariance",
-        "check_methods_subset_invariance",
-        "check_dict_unchanged",
-        "check_fit_idempotent",
-        "check_fit_check_is_fitted",
-        "check_n_features_in",
-        "check_fit2d_predict1d",
-    ),
-    "its rows are no square images; SquareImages below passes it",
-)
+NOT_SQUARE = """
+fit_score_takes_y estimators_overwrite_params dont_overwrite_parameters estimators_fit_returns_self
+readonly_memmap_input estimators_dtypes dtype_object pipeline_consistency estimators_nan_inf
+estimators_pickle f_contiguous_array_estimator classifier_data_not_an_array classifiers_classes
+classifiers_train supervised_y_2d methods_sample_order_invariance methods_subset_invariance
+dict_unchanged fit_idempotent fit_check_is_fitted n_features_in fit2d_predict1d
+"""
+FAILED = {f"check_{name}": "not square; SquareImages passes it" for name in NOT_SQUARE.split()}
 
 
 @parametrize_with_checks(
-    [DigitClassifier(epochs=1, random_state=0)], expected_failed_checks=lambda estimator: NOT_SQUARE
+    [DigitClassifier(epochs=1, random_state=0)], expected_failed_checks=lambda estimator: FAILED
 )
 def test_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
 
 class SquareImages(DigitClassifier):
-    """Repeats the features until they fill 6 x 6 pixels, so that the checks above apply to what
-    remains: all but the square.
-    """
+    """Repeats the features until they fill 6 x 6 pixels, so that those checks apply as well."""
 
     def fit(self, X, y):
         X, y = validate_data(self, X, y, dtype=None, ensure_all_finite=False)
@@ -129,56 +102,16 @@ def test_fitted_attributes(fitted, rows):
     np.testing.assert_array_equal(probabilities.argmax(axis=1), fitted.predict(X))
 
 
-def test_clone_has_the_parameters_and_nothing_learned(fitted):
-    cloned = clone(fitted)
-    assert cloned.get_params() == fitted.get_params()
-    assert not [name for name in vars(cloned) if name.endswith("_")]
-
-
-def test_pipeline_gives_the_same_as_the_classifier_alone(fitted, rows):
-    pipeline = make_pipeline(FunctionTransformer(), clone(fitted)).fit(*rows)
-    np.testing.assert_array_equal(pipeline.predict_proba(rows[0]), fitted.predict_proba(rows[0]))
-
-
-def test_cross_val_score(rows):
-    scores = cross_val_score(
-        DigitClassifier(epochs=2, batch_size=16, random_state=0), *rows, cv=3, error_score="raise"
-    )
-    assert scores.shape == (3,)
-    assert scores.min() > 0.5
-
-
 def test_grid_search(rows):
-    search = GridSearchCV(
-        DigitClassifier(epochs=2, batch_size=16, random_state=0),
-        {"learning_rate": [1e-6, 1e-3]},
-        cv=2,
-        error_score="raise",
-    ).fit(*rows)
+    classifier = DigitClassifier(epochs=2, batch_size=16, random_state=0)
+    rates = {"learning_rate": [1e-6, 1e-3]}
+    search = GridSearchCV(classifier, rates, cv=2, error_score="raise").fit(*rows)
     assert search.best_params_ == {"learning_rate": 1e-3}
     assert search.best_estimator_.recipe_.learning_rate == 1e-3
     assert search.score(*rows) > 0.8
 
 
-def test_learning_curve(rows):
-    sizes, _, scores = learning_curve(
-        DigitClassifier(epochs=3, batch_size=16, random_state=0),
-        *rows,
-        train_sizes=[60, 200],
-        cv=3,
-        error_score="raise",
-    )
-    assert sizes.tolist() == [60, 200]
-    assert scores.mean(axis=1)[0] < scores.mean(axis=1)[1]
-
-
-def test_confusion_matrix_display(fitted, rows):
-    display = ConfusionMatrixDisplay.from_estimator(fitted, *rows)
-    assert display.confusion_matrix.sum() == 300
-    assert display.confusion_matrix.trace() == round(300 * fitted.score(*rows))
-
-
-def test_labels_of_text_are_given_back(fitted, rows):
+def test_labels_of_text_are_given_back(rows):
     X, y = rows
     names = np.array(
         ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -197,9 +130,7 @@ def test_labels_with_gaps_and_below_zero(fitted, rows):
     np.testing.assert_array_equal(classifier.predict(X), 100 * fitted.predict(X) - 300)
 
 
-@pytest.mark.parametrize(
-    "kind", [np.float64, np.float32, np.int16, list], ids=lambda kind: kind.__name__
-)
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int16, list])
 def test_type_of_the_pixels_changes_no_weight(kind, fitted, rows):
     X, y = rows
     same = X.tolist() if kind is list else X.astype(kind)
@@ -211,9 +142,8 @@ def test_type_of_the_pixels_changes_no_weight(kind, fitted, rows):
 
 def test_same_seed_gives_bit_identical_weights(fitted, rows):
     assert equal(weights(clone(fitted).fit(*rows)), weights(fitted))
-    assert equal(
-        weights(clone(fitted).fit(*rows)), weights(clone(fitted).fit(*rows).fit(*rows))
-    )  # a second fit starts anew
+    twice = clone(fitted).fit(*rows).fit(*rows)
+    assert equal(weights(twice), weights(fitted)), "a second fit starts anew"
     state = DigitClassifier(epochs=1, random_state=np.random.RandomState(7))
     assert equal(weights(clone(state).fit(*rows)), weights(clone(state).fit(*rows)))
 
@@ -260,10 +190,7 @@ def test_wrong_parameter_gets_its_own_line(wrong, expected, rows):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_where_there_is_none(rows):
-    with pytest.raises(
-        ParameterError,
-        match=r"device='cuda': torch sees no CUDA device here; use device='auto' or 'cpu'",
-    ):
+    with pytest.raises(ParameterError, match=r"^device='cuda': torch sees no .*='auto' or 'cpu'$"):
         DigitClassifier(device="cuda").fit(*rows)
 
 
@@ -273,17 +200,11 @@ def test_wrong_seed(random_state, rows):
         DigitClassifier(epochs=1, random_state=random_state).fit(*rows)
 
 
-@pytest.mark.parametrize("n_features", [1, 2, 3, 63, 65])
-def test_images_that_are_not_square(n_features, rows):
-    X = np.zeros((10, n_features))
-    with pytest.raises(
-        ParameterError,
-        match=(
-            rf"^X has {n_features} feature\(s\), not a square image; give 4, 9, 16, \.\.\. such"
-            r" as 64"
-        ),
-    ):
-        DigitClassifier(epochs=1).fit(X, np.arange(10) % 2)
+@pytest.mark.parametrize("n", [1, 2, 3, 63, 65])
+def test_images_that_are_not_square(n):
+    said = rf"^X has {n} feature\(s\), not a square image; give 4, 9, 16, \.\.\. such as 64"
+    with pytest.raises(ParameterError, match=said):
+        DigitClassifier(epochs=1).fit(np.zeros((10, n)), np.arange(10) % 2)
 
 
 @pytest.mark.parametrize("side", [2, 3, 11])
@@ -301,10 +222,8 @@ def test_one_class_only(rows):
 def test_eval_set_with_a_class_that_was_not_trained(rows):
     X, y = rows
     known = y < 9
-    with pytest.raises(
-        ParameterError,
-        match=r"^eval_set holds class .*9.*, which y does not; add training rows of it$",
-    ):
+    said = r"^eval_set holds class .*9.*, which y does not; add training rows of it$"
+    with pytest.raises(ParameterError, match=said):
         DigitClassifier(epochs=1).fit(X[known], y[known], eval_set=(X, y))
 
 
@@ -319,13 +238,6 @@ def test_override_replaces_the_recipes_setting():
 
 def shortest(recipe):
     return DigitClassifier(recipe, epochs=1 if RECIPES[recipe].learned else None, random_state=0)
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_trains(recipe, rows):
-    classifier = shortest(recipe).fit(*rows)
-    assert classifier.recipe_.name == recipe
-    assert np.isfinite(classifier.predict_proba(rows[0])).all()
 
 
 @pytest.mark.parametrize(
@@ -344,15 +256,28 @@ def test_every_recipe_learns_from_larger_images_of_0_to_255(recipe, times, rows)
     assert classifier.fit(large[:200], y[:200]).score(large[200:], y[200:]) > 0.6
 
 
+@pytest.mark.parametrize("recipe", ["fast", "balanced"])  # without and with augmentation
+def test_images_of_28_by_28_with_255_values(recipe):
+    digits = digitlib.load_digits()
+    large = np.zeros((900, 28, 28), dtype=np.uint8)
+    large[:, 2:26, 2:26] = np.kron(digits.images[:900], np.ones((3, 3))) * 255 // 16
+    X, y = large.reshape(900, -1), digits.target[:900]
+    classifier = DigitClassifier(recipe, random_state=0, epochs=1).fit(X[:700], y[:700])
+    assert classifier.scaler_.scale_.max() == 255, "the range comes from the data"
+    assert classifier.score(X[700:], y[700:]) > 0.9
+
+
 # ---- weights on disk -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_saved_and_loaded_gives_the_same_bits(recipe, rows, tmp_path):
+def test_every_recipe_trained_saved_and_loaded_gives_the_same_bits(recipe, rows, tmp_path):
     fitted = shortest(recipe).fit(*rows)
     fitted.save(tmp_path / "it.safetensors", fold=3)
     loaded = DigitClassifier.load(tmp_path / "it.safetensors")
-    np.testing.assert_array_equal(loaded.predict_proba(rows[0]), fitted.predict_proba(rows[0]))
+    probabilities = fitted.predict_proba(rows[0])
+    assert fitted.recipe_.name == recipe and np.isfinite(probabilities).all()
+    np.testing.assert_array_equal(loaded.predict_proba(rows[0]), probabilities)
     np.testing.assert_array_equal(loaded.classes_, fitted.classes_)
     assert loaded.history_ == fitted.history_
     assert loaded.settings() == loaded.recipe_ == fitted.recipe_
@@ -364,9 +289,8 @@ def test_saved_labels_of_text_come_back(rows, tmp_path):
     X, y = rows
     fitted = DigitClassifier(epochs=1, random_state=0).fit(X, np.where(y % 2, "odd", "even"))
     fitted.save(tmp_path / "text.safetensors")
-    np.testing.assert_array_equal(
-        DigitClassifier.load(tmp_path / "text.safetensors").predict(X), fitted.predict(X)
-    )
+    loaded = DigitClassifier.load(tmp_path / "text.safetensors")
+    np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
 
 
 def test_file_holds_numbers_and_text_only(fitted, tmp_path):
@@ -384,115 +308,54 @@ def test_pickled_and_copied_gives_the_same_bits(fitted, rows):
     assert equal(weights(copied.fit(*rows)), weights(fitted))
 
 
-def without_a_tensor(path):
-    change_tensors(
-        path,
-        lambda tensors: tensors.pop(max(tensors, key=lambda name: name.startswith("network."))),
-    )
-
-
-def without_the_scaler(path):
-    change_tensors(path, lambda tensors: tensors.pop("scaler.mean"))
-
-
-def tensor_of_another_shape(path):
-    change_tensors(
-        path,
-        lambda tensors: tensors.update(
-            {name: t[:1] for name, t in tensors.items() if name.startswith("network.")}
-        ),
-    )
-
-
-def header_of_another_program(path):
-    save_file({"weight": torch.zeros(3)}, path, {"format": '"pt"'})
-
-
-def header_with_an_unknown_setting(path):
-    change_header(
-        path,
-        lambda header: header.update(
-            recipe=json.dumps({**json.loads(header["recipe"]), "flavour": 1})
-        ),
-    )
-
-
-def header_that_is_no_json(path):
-    change_header(path, lambda header: header.update(classes="[0, 1,"))
-
-
-def no_header(path):
-    change_header(path, dict.clear)
-
-
-def change_tensors(path, change):
-    rewrite(path, change, lambda header: None)
-
-
-def change_header(path, change):
-    rewrite(path, lambda tensors: None, change)
-
-
-def rewrite(path, change_tensors, change_header):
+def rewrite(path, change):
     with safe_open(path, "pt") as file:
-        tensors, header = {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata())  # noqa: SIM118
-    change_tensors(tensors)
-    change_header(header)
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        header = dict(file.metadata())
+    change(tensors, header)
     save_file(tensors, path, header)
 
 
-def truncated(path):
-    path.write_bytes(path.read_bytes()[:-100])
+def lose_a_tensor(tensors, header):
+    tensors.pop(next(name for name in tensors if name.startswith("network.")))
 
 
-def truncated_in_the_header(path):
-    path.write_bytes(path.read_bytes()[:50])
+def cut_tensors(tensors, header):
+    tensors.update({name: t[:1] for name, t in tensors.items() if name.startswith("network.")})
 
 
-def empty(path):
-    path.write_bytes(b"")
+def add_a_setting(tensors, header):
+    header["recipe"] = json.dumps({**json.loads(header["recipe"]), "flavour": 1})
 
 
-def text(path):
-    path.write_text("weights\n" * 100)
-
-
-def a_pickle(path):
-    path.write_bytes(pickle.dumps({"weights": [1.0] * 100}))
-
-
-def missing(path):
-    path.unlink()
-
-
-def a_folder(path):
+def become_a_folder(path):
     path.unlink()
     path.mkdir()
 
 
-DAMAGES = (
-    without_a_tensor,
-    without_the_scaler,
-    tensor_of_another_shape,
-    header_of_another_program,
-    header_with_an_unknown_setting,
-    header_that_is_no_json,
-    no_header,
-    truncated,
-    truncated_in_the_header,
-    empty,
-    text,
-    a_pickle,
-    missing,
-    a_folder,
-)
+DAMAGES = {
+    "a tensor is missing": lambda path: rewrite(path, lose_a_tensor),
+    "no scaler": lambda path: rewrite(path, lambda tensors, header: tensors.pop("scaler.mean")),
+    "tensors of another shape": lambda path: rewrite(path, cut_tensors),
+    "an unknown setting": lambda path: rewrite(path, add_a_setting),
+    "no JSON": lambda path: rewrite(path, lambda _, header: header.update(classes="[0, 1,")),
+    "no header": lambda path: rewrite(path, lambda tensors, header: header.clear()),
+    "another program's": lambda p: save_file({"weight": torch.zeros(3)}, p, {"format": '"pt"'}),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "truncated in the header": lambda path: path.write_bytes(path.read_bytes()[:50]),
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("weights\n" * 100),
+    "a pickle": lambda path: path.write_bytes(pickle.dumps({"weights": [1.0] * 100})),
+    "missing": lambda path: path.unlink(),
+    "a folder": become_a_folder,
+}
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_file_is_refused(damage, fitted, tmp_path):
     path = tmp_path / "it.safetensors"
     fitted.save(path)
-    damage(path)
+    DAMAGES[damage](path)
     with pytest.raises(
         RunError, match=r"not a digitlib weights file \(.*\); train again$"
     ) as caught:

@@ -1,6 +1,4 @@
-"""Cross-validation: each row once, the same bits however it is run, and what happens when it is
-stopped.
-"""
+"""Cross-validation: each row once, the same bits however it is run, stopped and gone on with."""
 
 import functools
 import threading
@@ -9,9 +7,10 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.model_selection import KFold, ShuffleSplit, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -19,6 +18,7 @@ from sklearn.svm import LinearSVC
 
 import digitlib
 from digitlib import DigitClassifier, cross_validate
+from digitlib.crossval import Fold
 from digitlib.errors import DataError, ParameterError
 from digitlib.progress import Stopped
 from digitlib.runs import FoldStore
@@ -47,10 +47,8 @@ def same_bits(first, second):
     np.testing.assert_array_equal(first.folds, second.folds)
     assert first.history.equals(second.history)
     for one, other in zip(first.estimators, second.estimators, strict=True):
-        assert all(
-            torch.equal(a, b)
-            for a, b in zip(one.network_.parameters(), other.network_.parameters(), strict=True)
-        )
+        pairs = zip(one.network_.parameters(), other.network_.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
 
 
 # ---- the result ----------------------------------------------------------------------------------
@@ -68,32 +66,19 @@ def test_probabilities_are_those_of_a_model_that_never_saw_the_row(result, class
     for number, (train, test) in enumerate(SPLIT.split(X), 1):
         alone = DigitClassifier(epochs=2, random_state=0).fit(X[train], y[train])
         np.testing.assert_array_equal(result.probabilities[test], alone.predict_proba(X[test]))
-        np.testing.assert_array_equal(
-            result.estimators[number - 1].scaler_.mean_, X[train].mean(axis=0)
-        )
+        scaler = result.estimators[number - 1].scaler_
+        np.testing.assert_array_equal(scaler.mean_, X[train].mean(axis=0))
     assert not hasattr(classifier, "classes_")  # the one given is never fitted
-
-
-def test_equals_cross_val_predict_of_scikit_learn(result, classifier, rows):
-    expected = cross_val_predict(classifier, *rows, cv=SPLIT, method="predict_proba")
-    np.testing.assert_array_equal(result.probabilities, expected)
 
 
 def test_accuracy_history_and_seconds(result, rows):
     y = rows[1]
     assert result.accuracy == accuracy_score(y, result.probabilities.argmax(axis=1))
     assert result.fold_accuracies.mean() == pytest.approx(result.accuracy)  # folds of one size
-    assert list(result.history) == [
-        "fold",
-        "epoch",
-        "learning_rate",
-        "loss",
-        "held_out_loss",
-        "held_out_accuracy",
-    ]
-    assert result.history[["fold", "epoch"]].to_numpy().tolist() == [
-        [fold, epoch] for fold in (1, 2, 3, 4) for epoch in (1, 2)
-    ]
+    columns = "fold epoch learning_rate loss held_out_loss held_out_accuracy"
+    assert list(result.history) == columns.split()
+    assert result.history["fold"].tolist() == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert result.history["epoch"].tolist() == [1, 2] * 4
     last = result.history.groupby("fold")["held_out_accuracy"].last()
     np.testing.assert_allclose(last, result.fold_accuracies, rtol=1e-6)
     assert all(0 < seconds < result.seconds for seconds in result.fold_seconds)
@@ -115,9 +100,11 @@ def test_number_of_folds_at_once_changes_no_bit(n_jobs, result, classifier, rows
     same_bits(cross_validate(classifier, *rows, n_jobs=n_jobs), result)
 
 
-@pytest.mark.parametrize("recipe", ["wide", "handwriting"])
-def test_added_pictures_are_the_same_wherever_folds_train(recipe, rows):
-    changes = {"epochs": 1, "drawn": 10} if recipe == "handwriting" else None
+@pytest.mark.parametrize(
+    ("recipe", "changes"),
+    [("coursework", {"epochs": 1}), ("wide", {}), ("handwriting", {"epochs": 1, "drawn": 10})],
+)
+def test_threads_and_processes_change_no_bit(recipe, changes, rows):
     classifier = DigitClassifier(recipe, random_state=0, changes=changes)
     alone = cross_validate(classifier, *rows, n_jobs=1)
     same_bits(cross_validate(classifier, *rows, n_jobs=4), alone)
@@ -125,9 +112,32 @@ def test_added_pictures_are_the_same_wherever_folds_train(recipe, rows):
         same_bits(cross_validate(classifier, *rows), alone)
 
 
-def test_other_processes_change_no_bit(result, classifier, rows):
-    with joblib.parallel_config(backend="loky", n_jobs=2):
-        same_bits(cross_validate(classifier, *rows), result)
+def test_folds_on_a_dask_cluster_have_the_same_bits(result, classifier, rows):
+    distributed = pytest.importorskip("distributed", reason="it is a development dependency")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+        joblib.parallel_config(backend="dask"),
+    ):
+        there = cross_validate(classifier, *rows)
+        counts = client.run(lambda dask_worker: dask_worker.state.executed_count).values()
+    assert sum(counts) >= 4 and all(counts), "the folds ran on both workers of the cluster"
+    same_bits(there, result)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.parametrize("recipe", ["coursework", "fast", "balanced"])
+def test_cuda_agrees_with_the_cpu(recipe):
+    """Only the order of sums differs, so all but a few answers agree."""
+    X, y = digitlib.load_digits(return_X_y=True)
+    cpu, cuda = (
+        cross_validate(DigitClassifier(recipe, random_state=0, device=device), X[:800], y[:800])
+        for device in ("cpu", "cuda")
+    )
+    assert (cpu.predicted == cuda.predicted).mean() > 0.98
+    assert abs(cpu.accuracy - cuda.accuracy) < 0.01
 
 
 def test_surrounding_configuration_sets_the_number_of_folds_at_once(result, rows):
@@ -166,23 +176,24 @@ def test_threads_of_the_process_are_restored(n_jobs, classifier, rows):
 # ---- any classifier ------------------------------------------------------------------------------
 
 
+OURS = DigitClassifier(epochs=1, random_state=0)
+
+
 @pytest.mark.parametrize(
     "other",
     [
-        pytest.param(KNeighborsClassifier(1), id="nearest_neighbour"),
-        pytest.param(make_pipeline(StandardScaler(), LogisticRegression(C=0.01)), id="pipeline"),
-        pytest.param(
-            make_pipeline(FunctionTransformer(), DigitClassifier(epochs=1, random_state=0)),
-            id="pipeline_of_ours",
-        ),
+        OURS,
+        make_pipeline(FunctionTransformer(), OURS),
+        make_pipeline(StandardScaler(), LogisticRegression(C=0.01)),
+        KNeighborsClassifier(1),
     ],
+    ids=["ours", "pipeline_of_ours", "pipeline", "neighbour"],
 )
-def test_any_classifier_with_probabilities(other, rows):
+def test_any_classifier_gets_the_probabilities_of_cross_val_predict(other, rows):
     result = cross_validate(other, *rows, n_jobs=2)
-    np.testing.assert_array_equal(
-        result.probabilities, cross_val_predict(other, *rows, cv=SPLIT, method="predict_proba")
-    )
-    assert result.history.empty
+    expected = cross_val_predict(other, *rows, cv=SPLIT, method="predict_proba")
+    np.testing.assert_array_equal(result.probabilities, expected)
+    assert result.history.empty == (other is not OURS)
 
 
 def test_eval_set_of_another_library_is_left_alone(rows):
@@ -205,11 +216,7 @@ def test_labels_of_text(rows):
     assert result.accuracy == (result.predicted == names).mean() > 0.6
 
 
-@pytest.mark.parametrize(
-    "other",
-    [KNeighborsClassifier(1), DigitClassifier(epochs=1, random_state=0)],
-    ids=["neighbour", "ours"],
-)
+@pytest.mark.parametrize("other", [KNeighborsClassifier(1), OURS], ids=["neighbour", "ours"])
 def test_class_whose_rows_are_all_held_out_has_probability_0(other, rows):
     X, y = rows[0], rows[1] % 3
     held_out = next(SPLIT.split(X))[1][:4]
@@ -223,45 +230,41 @@ def test_class_whose_rows_are_all_held_out_has_probability_0(other, rows):
 # ---- refused -------------------------------------------------------------------------------------
 
 
-def test_wrong_arguments_get_one_line(classifier, rows):
-    X, y = rows
-    cases = [
+@pytest.mark.parametrize(
+    ("kind", "said", "change"),
+    [
+        (ParameterError, r"^n_splits=1: takes an integer from 2 up$", {"n_splits": 1}),
+        (DataError, r"fewer than the 50 folds", {"n_splits": 50}),
         (
             ParameterError,
-            r"^n_splits=1: takes an integer from 2 up$",
-            lambda: cross_validate(classifier, X, y, n_splits=1),
+            r"^X of shape \(319, 64\) and y of shape \(320,\)",
+            {"X": np.ones((319, 64))},
         ),
-        (
-            DataError,
-            r"fewer than the 50 folds",
-            lambda: cross_validate(classifier, X, y, n_splits=50),
-        ),
-        (
-            ParameterError,
-            r"^X of shape \(320, 64\) and y of shape \(319,\)",
-            lambda: cross_validate(classifier, X, y[:-1]),
-        ),
+        (ParameterError, r"^scaling='some': takes 'train' or 'all'$", {"scaling": "some"}),
+        (ParameterError, r"^progress='loud'", {"progress": "loud"}),
+        (ParameterError, r"^LinearSVC has no predict_proba", {"classifier": LinearSVC()}),
+        (ParameterError, r"epochs=0", {"classifier": DigitClassifier(epochs=0)}),
         (
             ParameterError,
-            r"^scaling='some': takes 'train' or 'all'$",
-            lambda: cross_validate(classifier, X, y, scaling="some"),
+            r"^scaling='all' has no effect on KNeighborsClassifier; leave it at 'train'$",
+            {"scaling": "all", "classifier": KNeighborsClassifier()},
         ),
         (
             ParameterError,
-            r"^progress='loud'",
-            lambda: cross_validate(classifier, X, y, progress="loud"),
+            r"^scaling='all' has no effect on Pipeline; leave it at 'train'$",
+            {"scaling": "all", "classifier": make_pipeline(StandardScaler(), OURS)},
         ),
-        (
-            ParameterError,
-            r"^LinearSVC has no predict_proba",
-            lambda: cross_validate(LinearSVC(), X, y),
-        ),
-        (ParameterError, r"epochs=0", lambda: cross_validate(DigitClassifier(epochs=0), X, y)),
-    ]
-    for kind, pattern, call in cases:
-        with pytest.raises(kind, match=pattern) as caught:
-            call()
-        assert "\n" not in str(caught.value)
+        (ParameterError, r"^folds='loo': takes kfold or stratified$", {"folds": "loo"}),
+        (ParameterError, r"holds out row \d+ \d times; takes a spl", {"cv": ShuffleSplit(2)}),
+        (ParameterError, r"^protocol='all': takes 'folds' or 'writers'$", {"protocol": "all"}),
+        (ParameterError, r"^writers has no effect with protocol", {"writers": ["train"] * 320}),
+        (DataError, r"needs rows of training and of test writers", {"protocol": "writers"}),
+    ],
+)
+def test_wrong_argument_gets_one_line(kind, said, change, rows):
+    with pytest.raises(kind, match=said) as caught:
+        cross_validate(**{"classifier": OURS, "X": rows[0], "y": rows[1], **change})
+    assert "\n" not in str(caught.value)
 
 
 def test_scaling_on_all_rows_is_the_published_leak(result, classifier, rows):
@@ -272,29 +275,14 @@ def test_scaling_on_all_rows_is_the_published_leak(result, classifier, rows):
         np.testing.assert_array_equal(estimator.scaler_.mean_, X.mean(axis=0))
 
 
-def test_scaling_that_has_no_effect_is_refused(rows):
-    for other in (KNeighborsClassifier(), make_pipeline(StandardScaler(), KNeighborsClassifier())):
-        with pytest.raises(
-            ParameterError, match=r"^scaling='all' has no effect on \w+; leave it at 'train'$"
-        ):
-            cross_validate(other, *rows, scaling="all")
-
-
 # ---- stopped, and gone on with -------------------------------------------------------------------
 
 
 class StopsOneFold(DigitClassifier):
-    """The fold that begins first raises after two epochs, once the other is training; that one
-    would take hours.
-    """
+    """The fold that begins first raises after two epochs; the other would train for hours."""
 
-    lock, begun, ended, other_trains, all_ended = (
-        threading.Lock(),
-        [],
-        [],
-        threading.Event(),
-        threading.Event(),
-    )
+    lock, begun, ended = threading.Lock(), [], []
+    other_trains, all_ended = threading.Event(), threading.Event()
 
     def fit(self, X, y, eval_set=None, on_epoch=None):
         with self.lock:
@@ -357,9 +345,8 @@ def test_next_attempt_picks_up_finished_folds(tmp_path, fits, result, classifier
         cross_validate(classifier, *rows, n_jobs=1, store=store)
     assert len(fits) == 3
     fits.stop_at = None
-    again = cross_validate(
-        classifier, *rows, n_jobs=2, store=store_for(tmp_path, classifier, rows), progress="log"
-    )
+    new = store_for(tmp_path, classifier, rows)
+    again = cross_validate(classifier, *rows, n_jobs=2, store=new, progress="log")
     assert len(fits) == 3 + 2
     same_bits(again, result)
     assert capfd.readouterr().err.count("(kept from an earlier attempt)") == 2
@@ -377,10 +364,9 @@ def test_fold_of_another_run_is_not_picked_up(tmp_path, classifier, rows):
     assert store_for(tmp_path, classifier, rows).get(1, test) is not None
     brighter = X.copy()
     brighter[0, 20] += 1
+    changes = ({"epochs": 3}, {"random_state": 1}, {"learning_rate": 0.01})
     others = [
-        store_for(tmp_path, DigitClassifier(epochs=3, random_state=0), rows),
-        store_for(tmp_path, DigitClassifier(epochs=2, random_state=1), rows),
-        store_for(tmp_path, DigitClassifier(epochs=2, random_state=0, learning_rate=0.01), rows),
+        *(store_for(tmp_path, clone(classifier).set_params(**c), rows) for c in changes),
         store_for(tmp_path, classifier, (brighter, y)),
         store_for(tmp_path, classifier, (X, y[::-1])),
         store_for(tmp_path, classifier, rows, scaling="all"),
@@ -395,16 +381,11 @@ def test_fold_of_another_run_is_not_picked_up(tmp_path, classifier, rows):
 def test_truncated_fold_is_trained_anew(suffix, kept, tmp_path, fits, result, classifier, rows):
     store = store_for(tmp_path, classifier, rows)
     for number, (_, test) in enumerate(SPLIT.split(rows[0]), 1):
-        store.put(
-            digitlib.crossval.Fold(
-                number, test, result.probabilities[test], result.estimators[number - 1]
-            )
-        )
+        store.put(Fold(number, test, result.probabilities[test], result.estimators[number - 1]))
     file = tmp_path / "kept" / f"2.{suffix}"
     file.write_bytes(file.read_bytes()[:kept])
-    np.testing.assert_array_equal(
-        cross_validate(classifier, *rows, store=store).probabilities, result.probabilities
-    )
+    again = cross_validate(classifier, *rows, store=store)
+    np.testing.assert_array_equal(again.probabilities, result.probabilities)
     assert len(fits) == 1
 
 

@@ -1,6 +1,4 @@
-"""Facts about the reference network, from its publication (DESIGN.md), and about the layers of our
-own.
-"""
+"""Facts about the reference network, from its publication, and about our own layers."""
 
 import numpy as np
 import pytest
@@ -32,11 +30,8 @@ def layers(network, kind):
 def test_reference_network_has_151306_parameters():
     network = reference()
     assert sum(p.numel() for p in network.parameters()) == N_PARAMETERS
-    assert [tuple(c.weight.shape) for c in layers(network, nn.Conv2d)] == [
-        (32, 1, 3, 3),
-        (64, 32, 3, 3),
-    ]
-    assert [tuple(f.weight.shape) for f in layers(network, nn.Linear)] == [(128, 1024), (10, 128)]
+    shapes = [tuple(layer.weight.shape) for layer in layers(network, nn.Conv2d | nn.Linear)]
+    assert shapes == [(32, 1, 3, 3), (64, 32, 3, 3), (128, 1024), (10, 128)]
 
 
 def test_parameter_table_adds_up():
@@ -66,14 +61,12 @@ def test_other_image_sizes_and_class_counts(side, n_classes):
 def test_initial_weights_fill_the_kaiming_and_xavier_bounds():
     network = reference()
     convolutions, linear = layers(network, nn.Conv2d), layers(network, nn.Linear)
-    bounds = [(6 / c.weight[0].numel()) ** 0.5 for c in convolutions] + [
-        (6 / sum(f.weight.shape)) ** 0.5 for f in linear
-    ]
+    bounds = [(6 / c.weight[0].numel()) ** 0.5 for c in convolutions]
+    bounds += [(6 / sum(f.weight.shape)) ** 0.5 for f in linear]
     for layer, bound in zip(convolutions + linear, bounds, strict=True):
         assert 0.97 * bound < layer.weight.abs().max().item() <= bound
-        assert (
-            abs(layer.weight.std().item() * 3**0.5 / bound - 1) < 0.1
-        )  # uniform: deviation is bound / sqrt(3)
+        # The deviation of a uniform distribution is its bound / sqrt(3).
+        assert abs(layer.weight.std().item() * 3**0.5 / bound - 1) < 0.1
         assert 0 < layer.bias.abs().max().item() <= layer.weight[0].numel() ** -0.5
 
 
@@ -92,11 +85,8 @@ def test_the_generator_of_the_process_is_left_alone(recipe):
 
 
 def test_exchange_of_pooling_and_relu_changes_no_value():
-    """The published order of layers, ReLU before pooling and plain flattening, gives the same
-    log-probabilities.
-    """
+    """The published order, ReLU before pooling and plain flattening, gives the same values."""
     ours = reference().eval()
-    (conv1, conv2), (linear1, linear2) = layers(ours, nn.Conv2d), layers(ours, nn.Linear)
     published = nn.Sequential(
         nn.Conv2d(1, 32, 3, padding=1),
         nn.ReLU(),
@@ -111,12 +101,12 @@ def test_exchange_of_pooling_and_relu_changes_no_value():
         nn.Linear(128, 10),
         nn.LogSoftmax(dim=1),
     ).eval()
-    for theirs, own in zip(
-        layers(published, nn.Conv2d | nn.Linear), (conv1, conv2, linear1, linear2), strict=True
-    ):
+    learned = nn.Conv2d | nn.Linear
+    for theirs, own in zip(layers(published, learned), layers(ours, learned), strict=True):
         theirs.load_state_dict(own.state_dict())
     # Ours flattens rows, columns, channels; theirs channels, rows, columns.
-    columns = linear1.weight.detach().view(128, 4, 4, 64).permute(0, 3, 1, 2).reshape(128, 1024)
+    flat = layers(ours, nn.Linear)[0].weight.detach()
+    columns = flat.view(128, 4, 4, 64).permute(0, 3, 1, 2).reshape(128, 1024)
     layers(published, nn.Linear)[0].weight.data = columns
     x = images(64)
     torch.testing.assert_close(ours(x), published(x), rtol=1e-5, atol=1e-5)

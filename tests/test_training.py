@@ -5,7 +5,8 @@ import threading
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import log_loss
+from torch.nn import functional as F
 
 import digitlib
 from digitlib.training import _refit_head, one_thread
@@ -19,11 +20,16 @@ def rows():
 
 @pytest.fixture
 def two_threads():
-    """Two intra-op threads, whatever the machine has, so that one not restored shows."""
+    """Two intra-op threads, whatever the machine has: a number that is not restored shows."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+def fit(X, y, epochs=1, eval_set=None, on_epoch=None, **options):
+    classifier = digitlib.DigitClassifier(epochs=epochs, **{"random_state": 0, **options})
+    return classifier.fit(X, y, eval_set=eval_set, on_epoch=on_epoch)
 
 
 def weights(classifier):
@@ -37,16 +43,7 @@ def equal(first, second):
 # ---- threads -------------------------------------------------------------------------------------
 
 
-def test_one_thread_restores_the_number_before_also_after_an_error(two_threads):
-    with one_thread():
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == 2
-    with pytest.raises(ZeroDivisionError), one_thread():
-        1 / 0  # noqa: B018 (what is raised inside is the point)
-    assert torch.get_num_threads() == 2
-
-
-def test_one_thread_inside_one_thread_lasts_to_the_outer_end(two_threads):
+def test_one_thread_lasts_to_the_outer_end_and_restores_the_number_before(two_threads):
     with one_thread():
         with one_thread():
             assert torch.get_num_threads() == 1
@@ -54,11 +51,15 @@ def test_one_thread_inside_one_thread_lasts_to_the_outer_end(two_threads):
     assert torch.get_num_threads() == 2
 
 
+def test_one_thread_restores_the_number_after_an_error_too(two_threads):
+    with pytest.raises(ZeroDivisionError), one_thread():
+        1 / 0  # noqa: B018 (what is raised inside is the point)
+    assert torch.get_num_threads() == 2
+
+
 @pytest.mark.parametrize("first_out", ["first_in", "last_in"])
 def test_one_thread_restores_every_thread_that_used_it(two_threads, first_out):
-    """Two folds side by side: whoever leaves first gets its threads back, and takes none from the
-    one still inside.
-    """
+    """Whoever leaves first gets its threads back, and takes none from the one still inside."""
     seen, inside, gone = {}, threading.Barrier(2, timeout=20), threading.Event()
 
     def fold(name):
@@ -82,7 +83,7 @@ def test_one_thread_restores_every_thread_that_used_it(two_threads, first_out):
 
 
 def test_fit_and_predict_restore_the_threads(two_threads, rows):
-    classifier = digitlib.DigitClassifier(epochs=1, random_state=0).fit(*rows)
+    classifier = fit(*rows)
     assert torch.get_num_threads() == 2
     classifier.predict_proba(rows[0])
     assert torch.get_num_threads() == 2
@@ -90,9 +91,9 @@ def test_fit_and_predict_restore_the_threads(two_threads, rows):
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_weights_do_not_depend_on_the_threads_of_the_process(two_threads, rows, number):
-    expected = weights(digitlib.DigitClassifier(epochs=1, random_state=0).fit(*rows))
+    expected = weights(fit(*rows))
     torch.set_num_threads(number)
-    assert equal(weights(digitlib.DigitClassifier(epochs=1, random_state=0).fit(*rows)), expected)
+    assert equal(weights(fit(*rows)), expected)
 
 
 # ---- what training may see -----------------------------------------------------------------------
@@ -100,11 +101,9 @@ def test_weights_do_not_depend_on_the_threads_of_the_process(two_threads, rows, 
 
 def test_held_out_data_never_influences_the_weights(rows):
     X, y = rows
-    plain = digitlib.DigitClassifier(epochs=2, random_state=0).fit(X[:200], y[:200])
+    plain = fit(X[:200], y[:200], epochs=2)
     for eval_set in ((X[200:], y[200:]), (X[200:] * 0, y[200:][::-1])):
-        measured = digitlib.DigitClassifier(epochs=2, random_state=0).fit(
-            X[:200], y[:200], eval_set=eval_set
-        )
+        measured = fit(X[:200], y[:200], epochs=2, eval_set=eval_set)
         assert equal(weights(measured), weights(plain))
         assert [r["loss"] for r in measured.history_] == [r["loss"] for r in plain.history_]
         assert "held_out_loss" in measured.history_[0]
@@ -112,18 +111,14 @@ def test_held_out_data_never_influences_the_weights(rows):
 
 
 def test_callback_that_predicts_changes_no_weight(rows):
-    X, y = rows
-    plain = digitlib.DigitClassifier(epochs=2, random_state=0).fit(X, y)
-    other = digitlib.DigitClassifier(epochs=1, random_state=1).fit(X, y)
-    watched = digitlib.DigitClassifier(epochs=2, random_state=0).fit(
-        X, y, on_epoch=lambda record: other.predict(X)
-    )
-    assert equal(weights(watched), weights(plain))
+    other = fit(*rows, random_state=1)
+    watched = fit(*rows, epochs=2, on_epoch=lambda record: other.predict(rows[0]))
+    assert equal(weights(watched), weights(fit(*rows, epochs=2)))
 
 
 def test_the_generator_of_the_process_is_left_alone(rows):
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    digitlib.DigitClassifier(epochs=1, random_state=0).fit(*rows).predict(rows[0])
+    fit(*rows).predict(rows[0])
     assert torch.equal(torch.get_rng_state(), torch_before)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)
 
@@ -132,25 +127,20 @@ def test_the_generator_of_the_process_is_left_alone(rows):
 
 
 def test_history_has_loss_learning_rate_and_held_out_figures_of_each_epoch(rows):
-    X, y = rows
-    seen = []
-    classifier = digitlib.DigitClassifier(epochs=4, random_state=0)
-    classifier.fit(X[:200], y[:200], eval_set=(X[200:], y[200:]), on_epoch=seen.append)
+    (X, y), seen = rows, []
+    held_out = X[200:], y[200:]
+    classifier = fit(X[:200], y[:200], epochs=4, eval_set=held_out, on_epoch=seen.append)
     history = classifier.history_
     assert seen == history
     assert [record["epoch"] for record in history] == [1, 2, 3, 4]
-    np.testing.assert_allclose(
-        [record["learning_rate"] for record in history], 1e-3 * 0.7 ** np.arange(4)
-    )
+    rates = [record["learning_rate"] for record in history]
+    np.testing.assert_allclose(rates, 1e-3 * 0.7 ** np.arange(4))
     losses = [record["loss"] for record in history]
     assert losses == sorted(losses, reverse=True)
     # The last record measures the network as it was left.
-    assert history[-1]["held_out_loss"] == pytest.approx(
-        log_loss(y[200:], classifier.predict_proba(X[200:])), rel=1e-5
-    )
-    assert history[-1]["held_out_accuracy"] == pytest.approx(
-        accuracy_score(y[200:], classifier.predict(X[200:]))
-    )
+    loss = log_loss(y[200:], classifier.predict_proba(X[200:]))
+    assert history[-1]["held_out_loss"] == pytest.approx(loss, rel=1e-5)
+    assert history[-1]["held_out_accuracy"] == pytest.approx(classifier.score(*held_out))
 
 
 def test_what_the_callback_raises_ends_the_training(rows):
@@ -162,60 +152,37 @@ def test_what_the_callback_raises_ends_the_training(rows):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        digitlib.DigitClassifier(epochs=9, random_state=0).fit(*rows, on_epoch=stop)
+        fit(*rows, epochs=9, on_epoch=stop)
     assert epochs == [1, 2]
 
 
 def test_every_row_is_trained_on(rows):
-    """One batch that holds all rows: the first loss is the mean over all of them, dropout aside,
-    whatever their order.
-    """
-    X, y = rows
-    whole, reordered = (
-        digitlib.DigitClassifier(epochs=1, random_state=0, batch_size=size)
-        .fit(X, y)
-        .history_[0]["loss"]
-        for size in (300, 10_000)
-    )
-    assert whole == reordered
-    assert (
-        digitlib.DigitClassifier(epochs=1, random_state=0, batch_size=7)
-        .fit(X, y)
-        .history_[0]["loss"]
-        < whole
-    )
+    """With one batch, the first loss is the mean over all rows, whatever their order."""
+    sizes = (300, 10_000, 7)
+    losses = [fit(*rows, batch_size=size).history_[0]["loss"] for size in sizes]
+    assert losses[0] == losses[1] > losses[2]
 
 
 @pytest.mark.parametrize(
     ("times", "size", "penalty"), [(1, 12, 2.0), (3, 12, 2.0), (1, 90, 0.01), (3, 90, 0.1)]
 )
 def test_left_out_loss_of_the_head_is_that_of_real_refits(times, size, penalty):
-    """Without a row and its copies, a ridge regression fitted anew gives the residuals that the
-    formula gives.
-    """
-    features, y = (
-        torch.randn(60, size, generator=torch.Generator().manual_seed(0)),
-        torch.arange(60) % 3,
-    )
+    generator, y = torch.Generator().manual_seed(0), torch.arange(60) % 3
+    features = torch.randn(60, size, generator=generator)
     x = torch.cat([features + 0.1 * k * features.flip(1) for k in range(times)])
     head = torch.nn.Linear(size, 3)
-    loss = _refit_head(
-        torch.nn.Sequential(torch.nn.Identity(), head, torch.nn.LogSoftmax(1)), x, y, penalty
-    )
+    network = torch.nn.Sequential(torch.nn.Identity(), head, torch.nn.LogSoftmax(1))
+    loss = _refit_head(network, x, y, penalty)
     left_out = torch.stack([_without(i, x.double(), y, times, penalty) for i in range(60)])
-    best = min(
-        torch.nn.functional.cross_entropy(scale * left_out, y).item()
-        for scale in torch.logspace(0, 2, 16)
-    )
+    scales = torch.logspace(0, 2, 16)
+    best = min(F.cross_entropy(scale * left_out, y).item() for scale in scales)
     assert loss == pytest.approx(best, rel=0.01)
 
 
 def _without(i, x, y, times, penalty):
-    """Prediction for row i of a ridge regression, with an intercept that is not penalised, that has
-    not seen it.
-    """
+    """Prediction for row i of a ridge regression, its intercept not penalised, without that row."""
     kept = torch.arange(len(x)) % len(y) != i
-    targets = torch.nn.functional.one_hot(y, 3).double().repeat(times, 1)
+    targets = F.one_hot(y, 3).double().repeat(times, 1)
     ones = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1)[kept]
     gram = ones.T @ ones + penalty * torch.diag(torch.tensor([1.0] * x.shape[1] + [0.0])).double()
     weights = torch.linalg.solve(gram, ones.T @ targets[kept])
