@@ -139,6 +139,19 @@ def test_a_network_that_cannot_work_gets_one_line(digits, build, says):
     assert "\n" not in str(caught.value)
 
 
+def test_a_parameter_that_the_network_does_not_use_is_left_alone(digits):
+    class Spare(nn.Module):
+        def __init__(self, side, n_classes):
+            super().__init__()
+            self.used, self.spare = flat(side, n_classes), nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.used(x)
+
+    classifier = DigitClassifier("coursework", 0, network=Spare, epochs=1)
+    assert len(classifier.fit(digits.data[:200], digits.target[:200]).history_) == 1
+
+
 def test_a_loss_that_is_no_number_any_more_is_told(digits):
     class Exploding(nn.Module):
         def __init__(self, side, n_classes):
