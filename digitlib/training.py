@@ -231,7 +231,9 @@ class _AdamW:
     @torch.no_grad()
     def step(self):
         """One step along the gradients, which are cleared."""
-        gradients, recipe = [p.grad for p in self.weights], self.recipe
+        # What a network of the user's does not use has no gradient.
+        gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in self.weights]
+        recipe = self.recipe
         now = {"lr": self.learning_rate(), "weight_decay": recipe.weight_decay, **ADAMW}
         adamw(self.weights, gradients, *self.moments, [], self.counts, fused=True, **now)
         for weight in self.weights:
