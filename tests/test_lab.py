@@ -19,7 +19,7 @@ NOTEBOOKS = sorted(path.name for path in kernels.notebook_folder().glob("*.ipynb
 SMALL = {"source": '"sklearn"', "epochs": "3", "splits": "2"}
 # Places on the sheet, of 280 by 280: the strokes of a seven.
 SEVEN = [[(70, 60), (130, 58), (205, 52), (170, 140), (125, 235)], [(105, 148), (200, 138)]]
-pytestmark = [needs_browser, pytest.mark.xdist_group("browser")]
+pytestmark = needs_browser
 
 
 def copy_with_small_parameters(folder):

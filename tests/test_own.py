@@ -278,7 +278,6 @@ WORDS = {
 }
 
 
-@pytest.mark.xdist_group("own")
 def test_every_page_says_what_was_run(report):
     kind, folder = report
     pages = sorted((folder / "reports" / "mine").glob("*.html"))
@@ -287,7 +286,6 @@ def test_every_page_says_what_was_run(report):
     assert WORDS[kind] in (folder / "reports" / "index.html").read_text()
 
 
-@pytest.mark.xdist_group("own")
 def test_the_command_on_the_page_makes_the_same_predictions(report, digitlib_command):
     _, folder = report
     page = (folder / "reports" / "mine" / "index.html").read_text()
@@ -299,7 +297,6 @@ def test_the_command_on_the_page_makes_the_same_predictions(report, digitlib_com
     assert (folder / "reports" / "mine" / "predictions.csv").read_bytes() == before
 
 
-@pytest.mark.xdist_group("own")
 def test_the_verdict_says_what_can_be_checked(report, tmp_path):
     kind, folder = report
     reports = folder / "reports"

@@ -12,7 +12,6 @@ from digitlib.reporting import index, kernels, pdf, render
 
 AXE = Path(__file__).with_name("browser") / "node_modules/axe-core/axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-pytestmark = pytest.mark.xdist_group("browser")
 needs_axe = pytest.mark.skipif(
     not AXE.is_file(), reason="axe-core is not installed: npm ci --prefix tests/browser"
 )
