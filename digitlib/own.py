@@ -12,7 +12,6 @@ import traceback
 from pathlib import Path
 
 import pandas as pd
-import skops.io
 from IPython import get_ipython
 
 from digitlib import model
@@ -135,6 +134,13 @@ def _needed(defined, node, known):
 # ---- fitted classifiers on disk ------------------------------------------------------------------
 
 
+def _skops():
+    # Takes over half a second to import, and only classifiers of other libraries need it.
+    import skops.io
+
+    return skops.io
+
+
 def keep(estimator, path):
     """Write a fitted classifier of any library as ``path`` with the ending skops.
 
@@ -145,8 +151,8 @@ def keep(estimator, path):
     """
     path = Path(path).with_suffix(".skops")
     try:
-        skops.io.dump(estimator, path)
-        skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path))
+        _skops().dump(estimator, path)
+        _skops().load(path, trusted=_skops().get_untrusted_types(file=path))
     except Exception as error:
         path.unlink(missing_ok=True)
         return f"{type(error).__name__}: {[*str(error).splitlines(), ''][0][:200]}"
@@ -181,12 +187,12 @@ def load_fold(folder, number, seed, kind, run_code=False):
     if kind == "network":
         return DigitClassifier.load(path, network=made_by(folder, seed, run_code).network)
     try:
-        types = skops.io.get_untrusted_types(file=path)
+        types = _skops().get_untrusted_types(file=path)
         if any(not name.startswith(TRUSTED) for name in types):
             if not run_code:
                 raise _refused(folder)
             _module(folder / "model.py")
-        return skops.io.load(path, trusted=types)
+        return _skops().load(path, trusted=types)
     except RunError:
         raise
     except Exception as error:
