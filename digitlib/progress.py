@@ -5,8 +5,6 @@ import sys
 import threading
 import time
 
-from tqdm.auto import tqdm
-
 from digitlib.errors import ParameterError
 
 MODES = ("auto", "bar", "log", "off")
@@ -75,6 +73,9 @@ class Progress:
             done, now = sum(self._done.values()), time.monotonic()
             if self.mode == "bar":
                 if self._bar is None:
+                    # Brings the widgets of notebooks, which a log does without.
+                    from tqdm.auto import tqdm
+
                     form = "{l_bar}{bar}| {elapsed} gone, {remaining} left{postfix}"
                     self._bar = tqdm(total=100, bar_format=form)
                 self._bar.set_postfix_str(text, refresh=False)

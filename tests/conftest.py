@@ -24,14 +24,6 @@ TOGETHER = {
     "test_the_command_on_the_page": "own",
     "test_the_verdict_says": "own",
 }
-# Tests that share what is slow to make, a browser or a report: part of their name -> their group.
-TOGETHER = {
-    "test_lab.py": "browser",
-    "test_pages.py": "browser",
-    "test_every_page_says_what_was_run": "own",
-    "test_the_command_on_the_page": "own",
-    "test_the_verdict_says": "own",
-}
 ROOT = Path(__file__).parents[1]
 BROWSER = next((found for name in pdf.BROWSERS if (found := shutil.which(name))), None)
 needs_browser = pytest.mark.skipif(
@@ -46,16 +38,6 @@ QUIET = (
 )
 # 1,797 rows, one epoch: seconds, not half a minute.
 SMALL = ("--source", "sklearn", "--epochs", "1", "--seed", "3")
-
-
-def pytest_xdist_make_scheduler(config, log):
-    """Each group of `TOGETHER` runs in one process, in order; all else goes where there is time."""
-
-    class Grouped(LoadScopeScheduling):
-        def _split_scope(self, nodeid):
-            return next((group for name, group in TOGETHER.items() if name in nodeid), nodeid)
-
-    return Grouped(config, log)
 
 
 def pytest_xdist_make_scheduler(config, log):
