@@ -268,7 +268,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         try:
             with safe_open(path, "pt") as file:
                 header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dictionary)
+                # It has keys, and is no dictionary all the same.
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             classifier = cls(recipe=from_dict(header["recipe"]), network=network)
             classifier._restore(header, tensors)
         except Exception as error:
