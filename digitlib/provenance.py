@@ -23,7 +23,11 @@ LIBRARIES = (
     *("matplotlib", "seaborn", "papermill", "nbconvert"),
 )
 FUNCTION = "model"  # that a file of the user's is expected to have
-YOURS = {"parameters", "model"}  # tags of notebook cells whose change is recorded in another way
+YOURS = {
+    "parameters",
+    "injected-parameters",
+    "model",
+}  # tags of notebook cells whose change is recorded in another way
 
 
 def provenance():
@@ -94,6 +98,13 @@ def notebook_code(text):
     cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
     cells = [cell for cell in cells if YOURS.isdisjoint(cell["metadata"].get("tags", ()))]
     return "\n\n# ---- cell\n".join("".join(cell["source"]) for cell in cells) + "\n"
+
+
+def ran_other_code(notebooks):
+    """Which executed notebooks (name -> text) ran other code than those of the same name here."""
+    ours = sources()
+    known = {name: text for name, text in notebooks.items() if f"notebooks/{name}" in ours}
+    return sorted(n for n, text in known.items() if notebook_code(text) != ours[f"notebooks/{n}"])
 
 
 @cache

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from digitlib.errors import ParameterError, RunError
-from digitlib.handin import submission
+from digitlib.handin import submission, verify
 
 TITLE_PAGE = {
     "authors": "Ada <script>alert(1)</script> & O'Neil",
@@ -150,6 +150,24 @@ def test_code_that_a_grader_does_not_know(reports, code, said):
         _pack(reports)
     _, notes = _pack(reports, any_code=True)
     assert any(said in note for note in notes)
+
+
+def test_a_notebook_that_ran_other_code_than_is_here(reports):
+    """Changed, run, and put back: the pages still show what the other code gave."""
+
+    def change(book):
+        code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+        code[-1]["source"] = "print('99.87 %')"
+
+    # The run itself is unchanged, whatever this checkout is.
+    _rewrite(reports / "mine" / "run.json", lambda info: info["code"].update(changed=[]))
+    _rewrite(reports / "mine" / "3_evaluate.ipynb", change)
+    with pytest.raises(RunError, match=r"3_evaluate.ipynb ran other code than the notebooks"):
+        _pack(reports)
+    packed, _ = _pack(reports, any_code=True)
+    lines = {line["claim"]: line for line in verify.verify(packed)["claims"]}
+    assert lines["code"]["verdict"] == "cannot be checked"
+    assert "3_evaluate.ipynb" in lines["code"]["why"]
 
 
 @pytest.mark.parametrize("authors", ["", "  ", "a\nb", "x" * 201, "\x1b[31mred"])

@@ -87,6 +87,13 @@ def code(evidence):
     if changed := evidence.changed_code:
         raise CannotBeChecked(f"changed, see the differences: {', '.join(changed)}")
     _same("SHA-256 of the sources", recorded, provenance.code_hash())
+    try:
+        books = {n: c.decode() for n, c in evidence.files.items() if n.endswith(".ipynb")}
+        other = provenance.ran_other_code(books)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Unreadable("a notebook", f"cannot be read ({type(error).__name__})") from error
+    if other:
+        raise CannotBeChecked(f"cells of the student's own or changed ones: {', '.join(other)}")
     return "the same as here"
 
 

@@ -186,7 +186,7 @@ def notebook_faults(content, name):
 
 def _notes_on_code(run, any_code):
     """What a grader will not be able to check; code that changed is refused unless `any_code`."""
-    notes, fault = [], code_fault(run.info)
+    notes, fault = [], code_fault(run.info, run.path)
     if fault and not any_code:
         remedy = "commit and make the report again (or --any-code, which notes it in the manifest)"
         raise RunError(f"{run.path}: {fault}; {remedy}")
@@ -201,7 +201,7 @@ def _notes_on_code(run, any_code):
     return notes
 
 
-def code_fault(info):
+def code_fault(info, folder):
     """Why the code of a run, from its ``run.json``, is not known to a grader; None if it is."""
     code = info.get("code")
     if code is None:
@@ -213,6 +213,9 @@ def code_fault(info):
     if code["changed"]:
         files = ", ".join(code["changed"])
         return f"the run was made with changes that are not committed or released: {files}"
+    books = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.ipynb")}
+    if other := provenance.ran_other_code(books):
+        return f"{', '.join(other)} ran other code than the notebooks that are here now"
     return None
 
 
