@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 import digitlib
-from digitlib.errors import DigitlibError, NotebookFailed
+from digitlib.errors import DigitlibError, NotebookFailed, ParameterError
 from digitlib.recipes import RECIPES
 
 
@@ -121,9 +121,22 @@ def pdf(name, browser, code):
 )
 @_option("--labels", "FILE", "its labels")
 @_run_code
-def predict(pictures, **options):
-    """Print what was read."""
-    _room("reading").predict(pictures, **options)
+def predict(pictures, images, labels, **options):
+    """Print what was read. What cannot be read is told before torch is loaded."""
+    handwriting, labelled = _room("handwriting"), images is not None or labels is not None
+    if labelled and (images is None or labels is None or pictures):
+        raise ParameterError(
+            "--images and --labels go together, and without pictures; give both, or pictures alone"
+        )
+    if not labelled and not pictures:
+        raise ParameterError(
+            "no picture given; try `digitlib predict photo.jpg`, or --images and --labels for a"
+            " labelled set"
+        )
+    found = [(path, handwriting.find_digits(path)) for path in pictures]
+    if labelled:
+        images, labels = handwriting.read_labelled(images, labels)
+    _room("reading").predict(found, images=images, labels=labels, **options)
 
 
 @commands.command(help="Write notebooks that carry digitlib with them: Colab, Kaggle, any Jupyter.")

@@ -1,8 +1,6 @@
 """Comparison: recipes and competitors on the same rows, tested in pairs, and a learning curve."""
 
-import logging
 import pickle
-import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,8 +29,9 @@ from digitlib.crossval import FOLDS, cross_validate
 from digitlib.errors import ParameterError
 from digitlib.recipes import RECIPES, get_recipe
 from digitlib.runs import code_hash
-from digitlib.sources import cache_folder
+from digitlib.sources import remember
 
+NOT_IN_KEY = ("classifier", "digits")  # what decides of them stands in `facts`, from `decisive`
 BUDGET = 10.0  # seconds; a recipe expected to take longer is compared only when asked for by name
 SHARES = (0.125, 0.25, 0.5)  # of the training rows; the whole is what a run has measured
 
@@ -74,10 +73,6 @@ def competitors():
     }
 
 
-# joblib computes a damaged entry anew, and would print a traceback about it.
-logging.getLogger("joblib").setLevel(logging.ERROR)
-
-
 # ---- measured once -------------------------------------------------------------------------------
 
 
@@ -109,27 +104,6 @@ class Measured:
     def right(self, y):
         """Whether each row was predicted as its label in `y`, those of the whole data."""
         return self.predicted == y[self.rows]
-
-
-def remembered(compute, facts, classifier, digits):
-    """What ``compute(facts, classifier, digits)`` gives, from the user's cache if it is there.
-
-    Parameters
-    ----------
-    compute : callable
-        A function of a module; when its code changes, what it computed is forgotten.
-    facts : dict
-        From :func:`decisive`. A fact left out there is a wrong result later.
-    classifier, digits
-        Not part of the key.
-    """
-    try:
-        memory = joblib.Memory(str(cache_folder()), verbose=0)
-        return memory.cache(compute, ignore=["classifier", "digits"])(facts, classifier, digits)
-    except OSError as error:  # costs only the cache
-        where = cache_folder()
-        print(f"digitlib: the result could not be cached in {where} ({error})", file=sys.stderr)
-        return compute(facts, classifier, digits)
 
 
 def decisive(classifier, digits, **split):
@@ -170,13 +144,13 @@ def measure(classifier, digits, protocol="folds", n_splits=4, random_state=30, f
     if protocol == "folds":
         split |= {"n_splits": n_splits, "random_state": random_state}
         split |= {"folds": folds} if folds != "kfold" else {}
-    if _has_own_code(classifier):
-        return _measure(decisive(classifier, digits, **split), classifier, digits)
-    return remembered(_measure, decisive(classifier, digits, **split), classifier, digits)
+    # A memory could not tell one code of the user's from another.
+    compute = _measure if _has_own_code(classifier) else remember(_measure, NOT_IN_KEY)
+    return compute(decisive(classifier, digits, **split), classifier, digits)
 
 
 def _has_own_code(classifier):
-    """Whether code of the user's decides the result, which a memory could not tell from another."""
+    """Whether code of the user's decides the result."""
     parts = [classifier, *classifier.get_params().values()]
     known = ("sklearn.", "digitlib.", "numpy", "builtins")
     return any(callable(p) or not type(p).__module__.startswith(known) for p in parts)
@@ -455,7 +429,7 @@ def learning_curve(
     if shares:
         split = {"shares": shares, "n_splits": n_splits, "random_state": random_state}
         facts = decisive(classifier, digits, **split)
-        folds |= remembered(_curve, facts, classifier, digits)
+        folds |= remember(_curve, NOT_IN_KEY)(facts, classifier, digits)
     rows = [(n, k, a) for n, accuracies in folds.items() for k, a in enumerate(accuracies, 1)]
     table = pd.DataFrame(rows, columns=["images", "fold", "accuracy"])
     return table.sort_values(["images", "fold"], ignore_index=True)

@@ -12,8 +12,10 @@ References
    (thresholding with hysteresis).
 """
 
+import gzip
 import io
 import warnings
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,12 +27,13 @@ from skimage.measure import label, regionprops
 from skimage.transform import resize
 
 from digitlib import normalisation
-from digitlib.errors import ImageError
+from digitlib.errors import DigitlibError, ImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 MOST_MEGAPIXELS = 64  # a phone's largest photos have 50; more is refused before a pixel is unpacked
 TOO_LARGE = f"takes at most {MOST_MEGAPIXELS} megapixels; crop it or save it smaller"
 MOST_BYTES = 100_000_000
+MOST_IDX_BYTES = 500_000_000  # unpacked; MNIST's 60,000 training images have 47 million
 WORKING_SIDES = (160, 1400)  # of the longer side: smooth edges, bounded work
 FAINTEST = 0.08  # ink must differ from its paper by this share of the range from black to white
 MOST_DIGITS = 100
@@ -384,3 +387,80 @@ def _beside(group, piece, distance):
     """Whether the piece lies beside the group, within `distance` and its height."""
     gap = max(group[1], piece[1]) - min(group[3], piece[3])
     return gap < distance and piece[0] < group[2] and piece[2] > group[0]
+
+
+# ---- a labelled set -----------------------------------------------------------------------------
+
+
+def read_labelled(images, labels):
+    """Images (n, rows, columns) and labels (n,), uint8, from two files that :func:`read_idx` takes.
+
+    Raises
+    ------
+    ImageError
+        A file cannot be read, or the two do not belong together.
+    """
+    X, y = read_idx(images, 3), read_idx(labels, 1)
+    if len(X) != len(y):
+        raise ImageError(
+            f"{len(X):,} images but {len(y):,} labels; give files that belong together"
+        )
+    return X, y
+
+
+def read_idx(path, dimensions):
+    """An array from a file in the IDX format of MNIST, packed with gzip or not.
+
+    Parameters
+    ----------
+    path : str or path-like
+    dimensions : {1, 3}
+        1: labels; 3: images, rows, columns.
+
+    Returns
+    -------
+    ndarray of uint8
+
+    Raises
+    ------
+    ImageError
+        The file is missing, damaged, too large or of another kind.
+
+    Notes
+    -----
+    Y. LeCun, C. Cortes, C. Burges: The MNIST database, "File formats": magic number 0, 0, 8
+    (unsigned byte), number of dimensions; their sizes as big-endian 32-bit integers; the data in C
+    order.
+    """
+    path = Path(path)
+    try:
+        with (
+            open(path, "rb") as raw,
+            gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw as file,
+        ):
+            magic = file.read(4)
+            if magic != bytes([0, 0, 8, dimensions]):
+                raise ImageError(
+                    f"{path}: not an IDX file of {dimensions} dimension(s) (begins"
+                    f" {magic.hex() or 'with nothing'}); see MNIST's"
+                )
+            shape = np.frombuffer(file.read(4 * dimensions), ">u4").astype(int)
+            size = int(np.prod(shape, dtype=float))
+            if not 0 < size <= MOST_IDX_BYTES:
+                raise ImageError(
+                    f"{path}: says it holds {size:,} bytes; takes 1 to {MOST_IDX_BYTES:,}"
+                )
+            data = file.read(size + 1)
+    except DigitlibError:
+        raise
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ImageError(
+            f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); give an IDX"
+            " file such as t10k-images-idx3-ubyte.gz"
+        ) from None
+    if len(data) != size:
+        raise ImageError(
+            f"{path}: says it holds {size:,} bytes but holds"
+            f" {'more' if len(data) > size else f'{len(data):,}'}; download it again"
+        )
+    return np.frombuffer(data, np.uint8).reshape(shape)

@@ -1,21 +1,22 @@
 """Reading: a picture in, each digit in it and the reasons out."""
 
-import gzip
 import json
 import sys
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+import torch
+from sklearn.neighbors import NearestNeighbors
 
+from digitlib import metrics, runs
 from digitlib.data import load_digits
-from digitlib.errors import DataError, DigitlibError, ImageError, ParameterError
-from digitlib.handwriting import Digit, find_digits
+from digitlib.errors import DataError, ImageError
+from digitlib.handwriting import Digit, find_digits, read_idx
+
+__all__ = ["Limits", "Reader", "Reading", "describe", "predict", "read_idx"]
 
 DOUBT = 0.01  # share of the run's own held-out digits that a limit may wrongly call doubtful
 MOST_PROBES = 1500  # held-out rows on which distances are calibrated: enough for a 99th percentile
-MOST_BYTES = 500_000_000  # unpacked; MNIST's 60,000 training images have 47 million
 
 
 @dataclass
@@ -109,9 +110,6 @@ class Reader:
     """
 
     def __init__(self, run=None, run_code=False):
-        # Not at the top, as all that takes a second to load: a bad picture is told before that.
-        from digitlib import runs
-
         found = runs.load(runs.newest_run() if run is None else run, run_code=run_code)
         self.run, self.model, self.label = found.path, found.ensemble(), runs.label(found.info)
         self.source = found.info["data"]["source"]
@@ -188,8 +186,7 @@ class Reader:
         M. D. Zeiler and R. Fergus (2014). Visualizing and understanding convolutional networks.
         ECCV, section 2.2 (occlusion).
         """
-        import torch
-        from captum.attr import Occlusion
+        from captum.attr import Occlusion  # takes a second to load; drawing does without
 
         first = self.model.classes_.tolist().index(reading.classes[0])
 
@@ -203,8 +200,6 @@ class Reader:
 
 
 def _neighbours(rows, count, algorithm):
-    from sklearn.neighbors import NearestNeighbors  # not at the top, as `runs` in Reader
-
     return NearestNeighbors(n_neighbors=min(count, len(rows)), algorithm=algorithm).fit(rows)
 
 
@@ -258,41 +253,30 @@ def predict(pictures, run=None, as_json=False, images=None, labels=None, run_cod
 
     Parameters
     ----------
-    pictures : list of str
-        Paths; empty for a labelled set.
+    pictures : list of (str, list of Digit)
+        The name of each to print, and what was found in it; empty for a labelled set.
     run : str, path-like or None
         None: the newest under ``reports``.
     as_json : bool, default=False
-    images, labels : str or None
-        Files in the format of MNIST, see :func:`read_idx`.
+    images, labels : ndarray or None
+        A labelled set, from :func:`digitlib.handwriting.read_idx`.
     run_code : bool, default=False
         As for :class:`Reader`.
 
     Raises
     ------
-    ParameterError, ImageError, RunError
-        The options do not go together, a picture is none, or there is no such run.
+    RunError
+        There is no such run.
     """
-    labelled = images is not None or labels is not None
-    if labelled and (images is None or labels is None or pictures):
-        raise ParameterError(
-            "--images and --labels go together, and without pictures; give both, or pictures alone"
-        )
-    if not labelled and not pictures:
-        raise ParameterError(
-            "no picture given; try `digitlib predict photo.jpg`, or --images and --labels for a"
-            " labelled set"
-        )
-    if labelled:
-        _predict_labelled(images, labels, run, as_json, run_code)
-    else:
-        _predict_pictures(pictures, run, as_json, run_code)
-
-
-def _predict_pictures(pictures, run, as_json, run_code):
-    found = [find_digits(path) for path in pictures]
     reader = Reader(run, run_code)
-    read = list(zip(pictures, map(reader.classify, found), strict=True))
+    if images is None:
+        _predict_pictures(pictures, reader, as_json)
+    else:
+        _predict_labelled(images, labels, reader, as_json)
+
+
+def _predict_pictures(pictures, reader, as_json):
+    read = [(name, reader.classify(found)) for name, found in pictures]
     if as_json:
         answers = [{"file": path, "digits": [r.as_dict() for r in each]} for path, each in read]
         print(json.dumps({"run": str(reader.run), "pictures": answers}))
@@ -302,15 +286,7 @@ def _predict_pictures(pictures, run, as_json, run_code):
         print("\n".join(describe(path, each)))
 
 
-def _predict_labelled(images, labels, run, as_json, run_code):
-    images, labels = read_idx(images, 3), read_idx(labels, 1)
-    if len(images) != len(labels):
-        raise ParameterError(
-            f"{len(images):,} images but {len(labels):,} labels; give files that belong together"
-        )
-    from digitlib import metrics  # not at the top, as `runs` in Reader
-
-    reader = Reader(run, run_code)
+def _predict_labelled(images, labels, reader, as_json):
     X, readable = np.zeros((len(images), 64), np.uint8), np.ones(len(images), bool)
     for i, image in enumerate(images):
         try:
@@ -331,59 +307,3 @@ def _predict_labelled(images, labels, run, as_json, run_code):
         f" {answer['blank']} blank ({reader.run})"
     )
     print(table.to_string())
-
-
-def read_idx(path, dimensions):
-    """An array from a file in the IDX format of MNIST, packed with gzip or not.
-
-    Parameters
-    ----------
-    path : str or path-like
-    dimensions : {1, 3}
-        1: labels; 3: images, rows, columns.
-
-    Returns
-    -------
-    ndarray of uint8
-
-    Raises
-    ------
-    ImageError
-        The file is missing, damaged, too large or of another kind.
-
-    Notes
-    -----
-    Y. LeCun, C. Cortes, C. Burges: The MNIST database, "File formats": magic number 0, 0, 8
-    (unsigned byte), number of dimensions; their sizes as big-endian 32-bit integers; the data in C
-    order.
-    """
-    path = Path(path)
-    try:
-        with (
-            open(path, "rb") as raw,
-            gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw as file,
-        ):
-            magic = file.read(4)
-            if magic != bytes([0, 0, 8, dimensions]):
-                raise ImageError(
-                    f"{path}: not an IDX file of {dimensions} dimension(s) (begins"
-                    f" {magic.hex() or 'with nothing'}); see MNIST's"
-                )
-            shape = np.frombuffer(file.read(4 * dimensions), ">u4").astype(int)
-            size = int(np.prod(shape, dtype=float))
-            if not 0 < size <= MOST_BYTES:
-                raise ImageError(f"{path}: says it holds {size:,} bytes; takes 1 to {MOST_BYTES:,}")
-            data = file.read(size + 1)
-    except DigitlibError:
-        raise
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ImageError(
-            f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); give an IDX"
-            " file such as t10k-images-idx3-ubyte.gz"
-        ) from None
-    if len(data) != size:
-        raise ImageError(
-            f"{path}: says it holds {size:,} bytes but holds"
-            f" {'more' if len(data) > size else f'{len(data):,}'}; download it again"
-        )
-    return np.frombuffer(data, np.uint8).reshape(shape)

@@ -134,27 +134,6 @@ def test_seed_settings_code_and_torch_decide_what_a_recipe_learns(digits, monkey
     assert facts() != plain
 
 
-@pytest.mark.parametrize("damage", [b"", b"no pickle", None], ids=["empty", "garbage", "cut_off"])
-def test_a_damaged_entry_is_computed_anew(digits, trainings, damage, tmp_path, capfd):
-    first = compare.measure(NEIGHBOUR, digits, "writers")
-    (path,) = (tmp_path / "cache").rglob("output.pkl")
-    path.write_bytes(path.read_bytes()[:-40] if damage is None else damage)
-    again = [compare.measure(NEIGHBOUR, digits, "writers") for _ in range(2)]
-    assert len(trainings) == 2
-    assert all((one.predicted == first.predicted).all() for one in again)
-    assert capfd.readouterr().err == ""
-
-
-def test_a_folder_that_cannot_be_made_costs_only_the_cache(
-    digits, trainings, tmp_path, monkeypatch, capsys
-):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("DIGITLIB_CACHE", str(tmp_path / "file" / "cache"))
-    assert len(compare.measure(NEIGHBOUR, digits, "writers").predicted) == 1797
-    assert len(trainings) == 1
-    assert "could not be cached" in capsys.readouterr().err
-
-
 # ---- which recipes -------------------------------------------------------------------------------
 
 
