@@ -2,4 +2,5 @@
 
 from digitlib.cli import main
 
-main()
+if __name__ == "__main__":  # a kernel's process imports this module under another name
+    main()

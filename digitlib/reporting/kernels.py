@@ -15,11 +15,16 @@ from papermill.exceptions import PapermillExecutionError
 
 from digitlib.errors import NotebookFailed
 from digitlib.provenance import notebook_folder
+from digitlib.reporting import forks
 
 __all__ = ["kill_all", "notebook_folder", "prepare_environment", "run"]
 
 # What a kernel of a batch run finds in its environment, beside what prepare_environment sets.
-ENVIRONMENT = {"DIGITLIB_PROGRESS": "log", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+ENVIRONMENT = {
+    "DIGITLIB_PROGRESS": "log",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+}
 
 
 class _ThisPython(AsyncKernelManager):
@@ -31,6 +36,8 @@ class _ThisPython(AsyncKernelManager):
         # No network socket, not even on this machine. The path of a socket must be short.
         socket = f"{os.environ['IPYTHONDIR']}/{uuid.uuid4().hex[:8]}"
         super().__init__(transport="ipc", ip=socket, **options)
+        if forks.AVAILABLE:
+            self.provisioner = forks.Forked(kernel_spec=self.kernel_spec, parent=self)
 
     @property
     def kernel_spec(self):
@@ -111,3 +118,5 @@ def prepare_environment(scratch):
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
     folders = dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"), str(scratch))
     os.environ.update(ENVIRONMENT | folders | {"PYTHONPATH": path})
+    if forks.AVAILABLE:
+        forks.start()

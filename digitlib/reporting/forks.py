@@ -1,0 +1,72 @@
+"""Kernels that start at once: forks of a process that has imported what notebooks need.
+
+Each kernel would import the same libraries anew, for seconds. Here one process of its own, which
+does nothing else, imports them once; every kernel begins as a copy of it.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+
+from ipykernel.kernelapp import launch_new_instance
+from jupyter_client.provisioning import LocalProvisioner
+
+# Elsewhere a kernel is started as ever: macOS does not allow forks after its own libraries were
+# used, Windows has none.
+AVAILABLE = sys.platform == "linux"
+PRELOAD = ["digitlib.reporting.forks", "digitlib.own", "digitlib.plots", "digitlib.compare"]
+
+
+class Forked(LocalProvisioner):
+    """What jupyter_client asks to start, watch and end a kernel's process."""
+
+    async def launch_kernel(self, cmd, **options):
+        """Start the kernel; the command line `cmd` would start another interpreter."""
+        file, folder = self.parent.connection_file, options.get("cwd") or os.getcwd()
+        self.process = _Kernel(target=_kernel, args=(file, folder, options["env"]))
+        self.process.start()
+        self.pid = self.process.pid
+        return self.connection_info
+
+
+def start():
+    """Begin to import, in that other process; returns at once."""
+    multiprocessing.set_forkserver_preload(PRELOAD)
+    multiprocessing.forkserver.ensure_running()
+
+
+class _Kernel(multiprocessing.get_context("forkserver").Process):
+    """A process with the methods of :class:`subprocess.Popen` that a provisioner calls."""
+
+    stdin = stdout = stderr = None
+
+    def poll(self):
+        """The exit code, None while it runs."""
+        return self.exitcode
+
+    def wait(self):
+        """The exit code, when it has ended."""
+        self.join()
+        return self.exitcode
+
+    def send_signal(self, number):
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+
+def _kernel(connection_file, folder, environment):
+    os.setsid()  # Ctrl-C in the terminal is for the parent, which then ends its kernels
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # ipykernel would watch the process it was forked from, which outlives the one it works for.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update({**environment, "JPY_PARENT_PID": "0"})
+    launch_new_instance(["--log-level=50", "-f", connection_file])
+
+
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
