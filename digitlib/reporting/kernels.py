@@ -24,6 +24,8 @@ ENVIRONMENT = {
     "DIGITLIB_PROGRESS": "log",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    # Python says so when it removes what a killed kernel left; nobody need read that.
+    "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
 }
 
 
