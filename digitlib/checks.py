@@ -7,15 +7,20 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.neighbors import KNeighborsClassifier
 
 from digitlib import crossval, metrics, model, runs
-from digitlib.classifier import DigitClassifier
+from digitlib.classifier import DigitClassifier, read_header
 from digitlib.data import SHA256, SOURCES, load_digits
 from digitlib.errors import DataError, RunError
+from digitlib.recipes import RECIPES, from_dict
 from digitlib.scaling import PixelScaler
+
+# Another processor or torch rounds differently: seen up to 1e-6. Another run differs by 0.1.
+SAME_PROBABILITY = 1e-4
 
 
 @dataclass
@@ -55,7 +60,7 @@ class Check:
         """The :class:`Result`; a check that cannot be completed has not passed."""
         try:
             passed, detail = self.judge(*arguments)
-        except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, OSError, RuntimeError) as error:
             passed, detail = False, f"could not be completed: {type(error).__name__}: {error}"
         return Result(self.code, self.title, bool(passed), detail)
 
@@ -101,11 +106,15 @@ def check_folder(folder, everything=False, run_code=False):
         if not (Path(folder) / "run.json").is_file():
             raise
         return [Result("DL000", CHECKS["DL000"].title, False, str(error))]
-    digits = load_digits(run.info["data"]["source"]) if everything else None
+    return check_run(run, load_digits(run.info["data"]["source"]) if everything else None)
+
+
+def check_run(run, digits=None, leave=()):
+    """Results of all checks but those in `leave`; without `digits`, of those that need none."""
     return [
         entry.result(run, digits) if entry.needs_data else entry.result(run)
-        for _, entry in sorted(CHECKS.items())
-        if everything or not entry.needs_data
+        for code, entry in sorted(CHECKS.items())
+        if code not in leave and (digits is not None or not entry.needs_data)
     ]
 
 
@@ -192,6 +201,67 @@ def score_recomputed(run):
     )
 
 
+@check("DL012", "the settings are those of the recipe, but for the changes that are named")
+def settings_named(run):
+    """What ``run.json`` calls the model is what its settings are."""
+    if run.kind == "estimator":
+        return True, "no recipe of digitlib's"
+    ours, stated = from_dict(run.info["recipe"]), run.info["model"]["changed"]
+    name, changed = ours.name, {key: list(pair) for key, pair in ours.changes().items()}
+    if ours.epochs != run.info["parameters"].get("epochs"):
+        return False, f"{name} has epochs={ours.epochs}, the run {run.info['parameters']['epochs']}"
+    if name not in RECIPES or ours.summary != RECIPES[name].summary:
+        return False, f"{name} is no recipe of this digitlib, or has another summary"
+    if wrong := sorted(k for k in changed.keys() | stated if changed.get(k) != stated.get(k)):
+        is_now, said = getattr(ours, wrong[0], None), stated.get(wrong[0], "no change")
+        return False, f"{name}: {wrong[0]} is {is_now!r}, the run says {said!r}"
+    return True, runs.label({**run.info, "code": {}})
+
+
+@check("DL013", "the kept models are those of this run")
+def models_of_this_run(run):
+    """Each fold's file was made with the recipe, seed, split and data of ``run.json``."""
+    if run.kind == "estimator" or run.info["model"].get("kept"):
+        return True, "the files of a classifier that is not digitlib's record nothing"
+    info = run.info
+    stated = {"recipe": info["recipe"], "data": info["data"]["sha256"]}
+    stated |= {key: info["parameters"][key] for key in ("seed", "split_seed")}
+    for number in range(1, info["parameters"]["splits"] + 1):
+        found = read_header(run.path / f"fold-{number}.safetensors")
+        for key, value in {**stated, "fold": number}.items():
+            if found.get(key) != value:
+                made = f"fold-{number}.safetensors was made with {key} {str(found.get(key))[:60]}"
+                return False, f"{made}, the run says {str(value)[:60]}"
+    return True, f"{info['parameters']['splits']} files"
+
+
+@check("DL014", "history.csv is what the models recorded")
+def history_recorded(run):
+    """Each record of each fold, in order."""
+    if run.kind == "estimator" or run.info["model"].get("kept"):
+        return True, "a classifier that is not digitlib's records nothing"
+    splits, names = run.info["parameters"]["splits"], run.history.columns
+    kept = [
+        {**record, "fold": number}
+        for number in range(1, splits + 1)
+        for record in read_header(run.path / f"fold-{number}.safetensors").get("history") or []
+    ]
+    kept = pd.DataFrame(kept, columns=names).astype(float)
+    told = run.history.astype(float)
+    epochs = run.info["parameters"].get("epochs")
+    same = kept.shape == told.shape and np.allclose(kept, told, rtol=1e-7, equal_nan=True)
+    whole = not epochs or len(kept) == splits * epochs
+    return same and whole, f"{len(told)} lines; the models recorded {len(kept)}"
+
+
+@check("DL016", "the confusion matrix in run.json is that of predictions.csv")
+def confusion_recomputed(run):
+    """All cells."""
+    counts = metrics.confusion_counts(run.y, run.predicted).to_numpy()
+    errors = counts.sum() - counts.trace()
+    return run.info["scores"]["confusion"] == counts.tolist(), f"predictions.csv: {errors:,} errors"
+
+
 # ---- what needs the data and a little training ---------------------------------------------------
 
 
@@ -260,6 +330,32 @@ def blind_scaler(run, digits):
     seen = "; it has seen held-out rows (scaling='all' asks for that)" if off > 1e-6 else ""
     detail = f"differs from one fitted on training rows alone by at most {off:.1g}{seen}"
     return off <= 1e-6, detail
+
+
+@check("DL011", "labels are those of the data", needs_data=True)
+def published_labels(run, digits):
+    """``predictions.csv`` scores against the labels that the data has."""
+    wrong = np.flatnonzero(run.y != digits.target[run.row])
+    first = f", first row {run.row[wrong[0]]}" if len(wrong) else ""
+    return not len(wrong), f"{len(wrong):,} labels are other ones{first}"
+
+
+@check("DL015", "the kept models give the predictions", needs_data=True)
+def models_give_predictions(run, digits):
+    """Each fold's model, on the rows it held out, gives the stored probabilities."""
+    if run.info["model"].get("kept"):
+        return True, f"not kept: {run.info['model']['kept']}"
+    worst = 0.0
+    for number in np.unique(run.folds):
+        rows = np.flatnonzero(run.folds == number)
+        given = run.fitted(int(number)).predict_proba(digits.data[run.row[rows]])
+        off = np.abs(given - run.probabilities[rows]).max(axis=1)
+        if wrong := int((~(off <= SAME_PROBABILITY)).sum()):  # NaN is wrong as well
+            many = f"{wrong:,} of {len(rows):,} rows differ by up to {off.max():.3g}"
+            first = run.row[rows[~(off <= SAME_PROBABILITY)][0]]
+            return False, f"fold {number}: {many}, first row {first}"
+        worst = max(worst, off.max())
+    return True, f"the same for {len(run.y):,} rows, to {worst:.1g}"
 
 
 @check("DL007", "better than 1-nearest-neighbour", needs_data=True)

@@ -266,8 +266,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             The file is missing, damaged, or not from :meth:`save`.
         """
         try:
+            header = _header(path)
             with safe_open(path, "pt") as file:
-                header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
                 # It has keys, and is no dictionary all the same.
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             classifier = cls(recipe=from_dict(header["recipe"]), network=network)
@@ -292,3 +292,22 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         self.network_.load_state_dict(weights)
         if self.network is None:
             self.network_.to(memory_format=torch.channels_last)
+
+
+def read_header(path):
+    """What :meth:`DigitClassifier.save` wrote beside the numbers: recipe, classes, history, facts.
+
+    Raises
+    ------
+    RunError
+        As for :meth:`DigitClassifier.load`.
+    """
+    try:
+        return _header(path)
+    except Exception as error:
+        raise RunError(f"{path}: not a digitlib weights file ({error}); train again") from error
+
+
+def _header(path):
+    with safe_open(path, "np") as file:
+        return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}

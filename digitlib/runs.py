@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -23,6 +24,8 @@ from digitlib.recipes import from_dict
 __all__ = ["FoldEnsemble", "FoldStore", "Run", "code_hash", "label", "load", "load_model"]
 __all__ += ["newest_run", "provenance", "replacing", "save", "summary", "where_am_i", "write_text"]
 
+# What `run.json` may hold: types, ranges, no text that a page could take for more.
+SCHEMA = json.loads(Path(__file__).with_name("run.schema.json").read_text(encoding="utf-8"))
 NO_HISTORY = ["fold", "epoch", "learning_rate", "loss"]  # of a classifier without epochs
 TRAINING = ".training"  # a file with this name says that a run is still being made in its folder
 
@@ -265,8 +268,8 @@ def load(folder, consistent=True, run_code=False):
         run = _read(folder)
         run.run_code = run_code
         wrong = _disagreement(run) if consistent else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise RunError(f"{folder}: damaged run folder ({said}); make the run again") from error
     if wrong:
         raise RunError(f"{folder}: predictions.csv {wrong}; make the run again")
@@ -274,19 +277,36 @@ def load(folder, consistent=True, run_code=False):
 
 
 def _read(folder):
-    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    # Runs of version 0.1 had recipes alone.
+    info = read_info((folder / "run.json").read_bytes())
+    table = pd.read_csv(folder / "predictions.csv")
+    probabilities = table.filter(regex=r"^p\d+$").to_numpy(float)
+    whole = table[["row", "fold", "label", "predicted"]].to_numpy(float)
+    if not (whole == whole.round()).all():  # neither is NaN
+        raise ValueError("predictions.csv: a row, fold or digit is no integer")
+    history = pd.read_csv(folder / "history.csv")
+    if len(history) and len(history.select_dtypes("number").columns) < len(history.columns):
+        raise ValueError("history.csv: holds what is no number")
+    return Run(folder, info, *whole.astype(np.int64).T, probabilities, history)
+
+
+def read_info(content):
+    """What ``run.json`` says, given its bytes; ValueError for what ``run.schema.json`` refuses.
+
+    Runs of version 0.1, which had recipes alone, get a ``model``.
+    """
+    info = json.loads(content, parse_constant=_no_number)
+    errors = jsonschema.Draft202012Validator(SCHEMA).iter_errors(info)
+    if error := jsonschema.exceptions.best_match(errors):
+        where = ".".join(map(str, error.absolute_path)) or "run.json"
+        raise ValueError(f"{where}: {error.message[:120]}")
     changed = from_dict(info["recipe"]).changes() if "model" not in info else {}
     before = {"kind": "settings" if changed else "recipe", "name": info["recipe"]["name"]}
     info.setdefault("model", {**before, "changed": changed, "source": None, "sha256": None})
-    table = pd.read_csv(folder / "predictions.csv")
-    probabilities = table.filter(regex=r"^p\d+$").to_numpy(float)
-    columns = (table[name].to_numpy(np.int64) for name in ("row", "fold", "label", "predicted"))
-    run = Run(folder, info, *columns, probabilities, pd.read_csv(folder / "history.csv"))
-    for part, number in (("data", "rows"), ("scores", "correct"), ("parameters", "splits")):
-        if not isinstance(info[part][number], int):
-            raise TypeError(f"{part}: {number} is no integer")
-    return run
+    return info
+
+
+def _no_number(name):
+    raise ValueError(f"{name} is no number")
 
 
 def _disagreement(run):

@@ -22,34 +22,46 @@ PRELOAD = ["digitlib.reporting.forks", "digitlib.own", "digitlib.plots", "digitl
 class Forked(LocalProvisioner):
     """What jupyter_client asks to start, watch and end a kernel's process."""
 
+    method = "forkserver"
+
     async def launch_kernel(self, cmd, **options):
         """Start the kernel; the command line `cmd` would start another interpreter."""
         file, folder = self.parent.connection_file, options.get("cwd") or os.getcwd()
-        self.process = _Kernel(target=_kernel, args=(file, folder, options["env"]))
-        self.process.start()
+        fork = multiprocessing.get_context(self.method).Process
+        self.process = _Popen(fork(target=_kernel, args=(file, folder, options["env"])))
         self.pid = self.process.pid
         return self.connection_info
 
 
-def start():
-    """Begin to import, in that other process; returns at once."""
-    multiprocessing.set_forkserver_preload(PRELOAD)
-    multiprocessing.forkserver.ensure_running()
+def start(method="forkserver"):
+    """Begin to import, in that other process; returns at once.
+
+    With ``"fork"``, kernels are copies of this process, which must not have used torch in threads.
+    """
+    Forked.method = method
+    if method == "forkserver":
+        multiprocessing.set_forkserver_preload(PRELOAD)
+        multiprocessing.forkserver.ensure_running()
 
 
-class _Kernel(multiprocessing.get_context("forkserver").Process):
+class _Popen:
     """A process with the methods of :class:`subprocess.Popen` that a provisioner calls."""
 
     stdin = stdout = stderr = None
 
+    def __init__(self, process):
+        process.start()
+        self.process, self.pid = process, process.pid
+        self.kill, self.terminate = process.kill, process.terminate
+
     def poll(self):
         """The exit code, None while it runs."""
-        return self.exitcode
+        return self.process.exitcode
 
     def wait(self):
         """The exit code, when it has ended."""
-        self.join()
-        return self.exitcode
+        self.process.join()
+        return self.process.exitcode
 
     def send_signal(self, number):
         """Send it a signal."""

@@ -111,14 +111,15 @@ def run(notebook, output, parameters, folder):
     nbformat.write(executed, output)
 
 
-def prepare_environment(scratch):
+def prepare_environment(scratch, fork="forkserver"):
     """Set what kernels inherit: the digitlib that runs now, and no settings of the user.
 
-    `scratch` is an empty folder; IPython's start-up files of a user must not change a report.
+    `scratch` is an empty folder: IPython's start-up files of a user must not change a report.
+    `fork` as for :func:`digitlib.reporting.forks.start`.
     """
     home = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
     folders = dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"), str(scratch))
     os.environ.update(ENVIRONMENT | folders | {"PYTHONPATH": path})
     if forks.AVAILABLE:
-        forks.start()
+        forks.start(fork)
