@@ -25,23 +25,14 @@ from digitlib.runs import FoldStore
 
 SPLIT = KFold(4, shuffle=True, random_state=30)  # the published one, see DESIGN.md
 OURS = DigitClassifier(epochs=1, random_state=0)
+CLASSIFIER = DigitClassifier(epochs=2, random_state=0)
 NEIGHBOUR = KNeighborsClassifier(1)
+X, Y = ROWS = tuple(part[:320] for part in digitlib.load_digits("sklearn", return_X_y=True))
 
 
 @pytest.fixture(scope="module")
-def rows():
-    X, y = digitlib.load_digits("sklearn", return_X_y=True)
-    return X[:320], y[:320]
-
-
-@pytest.fixture(scope="module")
-def classifier():
-    return DigitClassifier(epochs=2, random_state=0)
-
-
-@pytest.fixture(scope="module")
-def result(classifier, rows):
-    return cross_validate(classifier, *rows, n_jobs=1)
+def result():
+    return cross_validate(CLASSIFIER, *ROWS, n_jobs=1)
 
 
 def same_bits(first, second):
@@ -56,16 +47,16 @@ def same_bits(first, second):
 # ---- the result ----------------------------------------------------------------------------------
 
 
-def test_each_row_is_held_out_once_by_the_published_split(result, classifier, rows):
-    for number, (train, test) in enumerate(SPLIT.split(rows[0]), 1):
+def test_each_row_is_held_out_once_by_the_published_split(result):
+    for number, (train, test) in enumerate(SPLIT.split(X), 1):
         np.testing.assert_array_equal(np.flatnonzero(result.folds == number), test)
         scaler = result.estimators[number - 1].scaler_
-        np.testing.assert_array_equal(scaler.mean_, rows[0][train].mean(axis=0))
-    assert not hasattr(classifier, "classes_")  # the one given is never fitted
+        np.testing.assert_array_equal(scaler.mean_, X[train].mean(axis=0))
+    assert not hasattr(CLASSIFIER, "classes_")  # the one given is never fitted
 
 
-def test_accuracy_history_and_seconds(result, rows):
-    assert result.accuracy == accuracy_score(rows[1], result.probabilities.argmax(axis=1))
+def test_accuracy_history_and_seconds(result):
+    assert result.accuracy == accuracy_score(Y, result.probabilities.argmax(axis=1))
     assert result.fold_accuracies.mean() == pytest.approx(result.accuracy)  # folds of one size
     columns = "fold epoch learning_rate loss held_out_loss held_out_accuracy"
     assert list(result.history) == columns.split()
@@ -76,9 +67,9 @@ def test_accuracy_history_and_seconds(result, rows):
     assert all(0 < seconds < result.seconds for seconds in result.fold_seconds)
 
 
-def test_random_state_decides_the_folds_alone(rows):
-    other = cross_validate(NEIGHBOUR, *rows, n_splits=2, random_state=1)
-    _, test = next(KFold(2, shuffle=True, random_state=1).split(rows[0]))
+def test_random_state_decides_the_folds_alone():
+    other = cross_validate(NEIGHBOUR, *ROWS, n_splits=2, random_state=1)
+    _, test = next(KFold(2, shuffle=True, random_state=1).split(X))
     np.testing.assert_array_equal(np.flatnonzero(other.folds == 1), test)
 
 
@@ -89,16 +80,16 @@ def test_random_state_decides_the_folds_alone(rows):
     ("recipe", "changes"),
     [("coursework", {"epochs": 1}), ("wide", {}), ("handwriting", {"epochs": 1, "drawn": 5})],
 )
-def test_folds_at_once_threads_and_processes_change_no_bit(recipe, changes, rows):
+def test_folds_at_once_threads_and_processes_change_no_bit(recipe, changes):
     classifier = DigitClassifier(recipe, random_state=0, changes=changes)
-    alone = cross_validate(classifier, *rows, n_jobs=1)
+    alone = cross_validate(classifier, *ROWS, n_jobs=1)
     for n_jobs in (2, 4, None):
-        same_bits(cross_validate(classifier, *rows, n_jobs=n_jobs), alone)
+        same_bits(cross_validate(classifier, *ROWS, n_jobs=n_jobs), alone)
     with joblib.parallel_config(backend="loky", n_jobs=2):
-        same_bits(cross_validate(classifier, *rows), alone)
+        same_bits(cross_validate(classifier, *ROWS), alone)
 
 
-def test_folds_on_a_dask_cluster_have_the_same_bits(result, classifier, rows):
+def test_folds_on_a_dask_cluster_have_the_same_bits(result):
     distributed = pytest.importorskip("distributed", reason="it is a development dependency")
     with (
         distributed.LocalCluster(
@@ -107,7 +98,7 @@ def test_folds_on_a_dask_cluster_have_the_same_bits(result, classifier, rows):
         distributed.Client(cluster) as client,
         joblib.parallel_config(backend="dask"),
     ):
-        there = cross_validate(classifier, *rows)
+        there = cross_validate(CLASSIFIER, *ROWS)
         counts = client.run(lambda dask_worker: dask_worker.state.executed_count).values()
     assert sum(counts) >= 4 and all(counts), "the folds ran on both workers of the cluster"
     same_bits(there, result)
@@ -126,7 +117,7 @@ def test_cuda_agrees_with_the_cpu(recipe):
     assert abs(cpu.accuracy - cuda.accuracy) < 0.01
 
 
-def test_surrounding_configuration_sets_the_number_of_folds_at_once(rows):
+def test_surrounding_configuration_sets_the_number_of_folds_at_once():
     threads = set()
 
     class Noting(KNeighborsClassifier):
@@ -135,7 +126,7 @@ def test_surrounding_configuration_sets_the_number_of_folds_at_once(rows):
             return super().fit(X, y)
 
     with joblib.parallel_config(backend="threading", n_jobs=1):
-        cross_validate(Noting(), *rows)
+        cross_validate(Noting(), *ROWS)
     assert threads == {threading.current_thread()}
 
 
@@ -146,14 +137,14 @@ PIPELINE = make_pipeline(StandardScaler(), LogisticRegression(C=0.01))
 
 
 @pytest.mark.parametrize("other", [OURS, PIPELINE, NEIGHBOUR], ids=["ours", "pipeline", "other"])
-def test_any_classifier_gets_the_probabilities_of_cross_val_predict(other, rows):
-    result = cross_validate(other, *rows, n_jobs=2)
-    expected = cross_val_predict(other, *rows, cv=SPLIT, method="predict_proba")
+def test_any_classifier_gets_the_probabilities_of_cross_val_predict(other):
+    result = cross_validate(other, *ROWS, n_jobs=2)
+    expected = cross_val_predict(other, *ROWS, cv=SPLIT, method="predict_proba")
     np.testing.assert_array_equal(result.probabilities, expected)
     assert result.history.empty == (other is not OURS)
 
 
-def test_eval_set_of_another_library_is_left_alone(rows):
+def test_eval_set_of_another_library_is_left_alone():
     """The fit of gradient boosting libraries takes a list of pairs under the same name."""
 
     class Boosting(KNeighborsClassifier):
@@ -162,19 +153,18 @@ def test_eval_set_of_another_library_is_left_alone(rows):
                 assert len(X_held_out) == len(y_held_out)
             return super().fit(X, y)
 
-    assert cross_validate(Boosting(1), *rows).accuracy > 0.9
+    assert cross_validate(Boosting(1), *ROWS).accuracy > 0.9
 
 
-def test_labels_of_text(rows):
-    names = np.where(rows[1] % 2, "odd", "even")
-    result = cross_validate(DigitClassifier(epochs=2, random_state=0), rows[0], names)
+def test_labels_of_text():
+    names = np.where(Y % 2, "odd", "even")
+    result = cross_validate(CLASSIFIER, X, names)
     assert result.classes.tolist() == ["even", "odd"]
     assert result.accuracy == (result.predicted == names).mean() > 0.6
 
 
-def test_class_whose_rows_are_all_held_out_has_probability_0(rows):
-    X, y = rows[0], rows[1] % 3
-    held_out = next(SPLIT.split(X))[1][:4]
+def test_class_whose_rows_are_all_held_out_has_probability_0():
+    held_out, y = next(SPLIT.split(X))[1][:4], Y % 3
     y[held_out] = 3
     result = cross_validate(OURS, X, y)
     assert not result.probabilities[held_out, 3].any()
@@ -205,15 +195,14 @@ def test_class_whose_rows_are_all_held_out_has_probability_0(rows):
         ({"protocol": "writers"}, r"needs rows of training and of test writers"),
     ],
 )
-def test_wrong_argument_gets_one_line(change, said, rows):
+def test_wrong_argument_gets_one_line(change, said):
     with pytest.raises(DigitlibError, match=said) as caught:
-        cross_validate(**{"classifier": OURS, "X": rows[0], "y": rows[1], **change})
+        cross_validate(**{"classifier": OURS, "X": X, "y": Y, **change})
     assert "\n" not in str(caught.value)
 
 
-def test_scaling_on_all_rows_is_the_published_leak(result, classifier, rows):
-    X, y = rows
-    leaky = cross_validate(classifier, X, y, scaling="all")
+def test_scaling_on_all_rows_is_the_published_leak(result):
+    leaky = cross_validate(CLASSIFIER, X, Y, scaling="all")
     assert not np.array_equal(leaky.probabilities, result.probabilities)
     for estimator in leaky.estimators:
         np.testing.assert_array_equal(estimator.scaler_.mean_, X.mean(axis=0))
@@ -242,9 +231,9 @@ class StopsOneFold(DigitClassifier):
             raise
 
 
-def test_interruption_of_one_fold_stops_the_others(rows):
+def test_interruption_of_one_fold_stops_the_others():
     with pytest.raises(KeyboardInterrupt):
-        cross_validate(StopsOneFold(epochs=100_000, random_state=0), *rows, n_splits=2, n_jobs=2)
+        cross_validate(StopsOneFold(epochs=100_000, random_state=0), *ROWS, n_splits=2, n_jobs=2)
     assert StopsOneFold.other_stopped.wait(30)
 
 
@@ -264,38 +253,37 @@ def fits(monkeypatch):
     return calls
 
 
-def store_for(tmp_path, classifier, rows, **decisive):
-    return FoldStore(tmp_path / "kept", classifier, *rows, **{"n_splits": 4, **decisive})
+def store_for(folder, classifier=CLASSIFIER, X=X, y=Y, **decisive):
+    return FoldStore(folder / "kept", classifier, X, y, **{"n_splits": 4, **decisive})
 
 
-def test_next_attempt_picks_up_finished_folds(tmp_path, fits, result, classifier, rows, capfd):
-    store = store_for(tmp_path, classifier, rows)
+def test_next_attempt_picks_up_finished_folds(tmp_path, fits, result, capfd):
+    store = store_for(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        cross_validate(classifier, *rows, n_jobs=1, store=store, progress="off")
-    new = store_for(tmp_path, classifier, rows)
-    same_bits(cross_validate(classifier, *rows, n_jobs=2, store=new, progress="log"), result)
+        cross_validate(CLASSIFIER, *ROWS, n_jobs=1, store=store, progress="off")
+    new = store_for(tmp_path)
+    same_bits(cross_validate(CLASSIFIER, *ROWS, n_jobs=2, store=new, progress="log"), result)
     assert len(fits) == 3 + 2
     lines = capfd.readouterr().err.splitlines()
     assert sorted(line.split(":")[0] for line in lines) == [f"fold {k}/4" for k in (1, 2, 3, 4)]
     assert all(" %, " in line for line in lines)
     assert sum(line.endswith(" s (kept from an earlier attempt)") for line in lines) == 2
-    same_bits(cross_validate(classifier, *rows, store=store), result)
+    same_bits(cross_validate(CLASSIFIER, *ROWS, store=store), result)
     assert len(fits) == 3 + 2
     store.clear()
     assert not (tmp_path / "kept").exists()
 
 
 @pytest.fixture
-def full_store(tmp_path, result, classifier, rows):
+def full_store(tmp_path, result):
     """Holds all folds of `result`."""
-    store = store_for(tmp_path, classifier, rows)
-    for number, (_, test) in enumerate(SPLIT.split(rows[0]), 1):
+    store = store_for(tmp_path)
+    for number, (_, test) in enumerate(SPLIT.split(X), 1):
         store.put(Fold(number, test, result.probabilities[test], result.estimators[number - 1]))
     return store
 
 
-def test_fold_of_another_run_is_not_picked_up(tmp_path, full_store, classifier, rows):
-    X, y = rows
+def test_fold_of_another_run_is_not_picked_up(tmp_path, full_store):
     test = next(SPLIT.split(X))[1]
     assert full_store.get(1, test) is not None
     assert full_store.get(1, test[::-1]) is None
@@ -304,29 +292,27 @@ def test_fold_of_another_run_is_not_picked_up(tmp_path, full_store, classifier, 
     brighter[0, 20] += 1
     changes = ({"epochs": 3}, {"random_state": 1}, {"learning_rate": 0.01})
     others = [
-        *(store_for(tmp_path, clone(classifier).set_params(**c), rows) for c in changes),
-        store_for(tmp_path, classifier, (brighter, y)),
-        store_for(tmp_path, classifier, (X, y[::-1])),
-        store_for(tmp_path, classifier, rows, scaling="all"),
+        *(store_for(tmp_path, clone(CLASSIFIER).set_params(**change)) for change in changes),
+        store_for(tmp_path, X=brighter),
+        store_for(tmp_path, y=Y[::-1]),
+        store_for(tmp_path, scaling="all"),
     ]
     assert [other.get(1, test) for other in others] == [None] * len(others)
 
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
-def test_truncated_fold_is_trained_anew(
-    suffix, tmp_path, full_store, fits, result, classifier, rows
-):
+def test_truncated_fold_is_trained_anew(suffix, tmp_path, full_store, fits, result):
     file = tmp_path / "kept" / f"2.{suffix}"
-    whole, test = file.read_bytes(), list(SPLIT.split(rows[0]))[1][1]
+    whole, test = file.read_bytes(), list(SPLIT.split(X))[1][1]
     for kept in (0, 50, -100):
         file.write_bytes(whole[:kept])
         assert full_store.get(2, test) is None
-    again = cross_validate(classifier, *rows, store=full_store)
+    again = cross_validate(CLASSIFIER, *ROWS, store=full_store)
     np.testing.assert_array_equal(again.probabilities, result.probabilities)
     assert len(fits) == 1
 
 
-def test_nothing_is_kept_of_a_run_that_cannot_be_repeated(tmp_path, rows):
+def test_nothing_is_kept_of_a_run_that_cannot_be_repeated(tmp_path):
     unseeded = DigitClassifier(epochs=1)
-    cross_validate(unseeded, *rows, n_splits=2, store=store_for(tmp_path, unseeded, rows))
+    cross_validate(unseeded, *ROWS, n_splits=2, store=store_for(tmp_path, unseeded))
     assert not (tmp_path / "kept").exists()

@@ -9,7 +9,6 @@ from PIL import Image
 
 from digitlib import find_digits, load_digits, normalisation, prepare_image
 from digitlib.errors import ImageError
-from digitlib.handwriting import read_picture
 
 HERE = Path(__file__).parent
 DRAWINGS = HERE.parent / "digitlib" / "drawings"
@@ -93,32 +92,29 @@ def test_a_bar_above_its_five_belongs_to_it():
 
 
 NOISE = np.random.default_rng(0).normal(200, 8, (300, 300)).clip(0, 255).astype(np.uint8)
-FRAMES = [Image.new("L", (40, 40), grey) for grey in (0, 50, 200)]
 BAD = {
-    "not an image": b"just words",
-    "zero bytes": b"",
-    "PDF": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj",
-    "damaged": packed(Image.new("L", (64, 64)), format="PNG")[:50],
-    "bomb": packed(Image.new("1", (10_400, 10_400)), format="PNG"),
-    "animated": packed(FRAMES[0], format="GIF", save_all=True, append_images=FRAMES[1:]),
-    "no ink": packed(Image.new("L", (200, 200), 240), format="PNG"),
-    "only noise": packed(Image.fromarray(NOISE), format="PNG"),
-    "tiny": packed(Image.new("L", (3, 3)), format="PNG"),
+    "not an image": (b"just words", "not a picture; takes"),
+    "zero bytes": (b"", "the file is empty"),
+    "PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj", "not a picture; takes"),
+    "damaged": (packed(GREY, format="PNG")[:50], "damaged picture"),
+    "bomb": (packed(Image.new("1", (10_400, 10_400)), format="PNG"), "megapixels"),
+    "animated": (packed(GREY, format="GIF", save_all=True, append_images=[INK]), "of 2 frames"),
+    "no ink": (np.full((200, 200), 240, np.uint8), "no ink"),
+    "only noise": (NOISE, "no ink"),
+    "tiny": (np.zeros((3, 3)), "too small"),
+    "one axis": (np.zeros(8), "not a picture"),
+    "two channels": (np.zeros((8, 8, 2)), "not a picture"),
+    "no rows": (np.zeros((0, 9)), "not a picture"),
+    "four axes": (np.zeros((4, 30, 30, 3)), "not a picture"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_picture_is_refused_in_one_line(name):
-    with pytest.raises(ImageError) as caught:
-        prepare_image(BAD[name])
-    assert "\n" not in str(caught.value)
+    picture, said = BAD[name]
+    with pytest.raises(ImageError, match=rf"(?i)^.*{said}.*$") as caught:
+        prepare_image(picture)
     assert len(str(caught.value)) < 200
-
-
-@pytest.mark.parametrize("shape", [(8,), (8, 8, 2), (0, 9), (4, 30, 30, 3)])
-def test_an_array_that_is_no_picture_is_refused(shape):
-    with pytest.raises(ImageError, match="not a picture"):
-        read_picture(np.zeros(shape))
 
 
 def test_normalisation_evens_weight_and_straightens_as_nist_does():
