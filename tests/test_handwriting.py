@@ -9,16 +9,13 @@ from PIL import Image
 
 from digitlib import find_digits, load_digits, normalisation, prepare_image
 from digitlib.errors import ImageError
-from digitlib.handwriting import read_picture
 
 HERE = Path(__file__).parent
 DRAWINGS = HERE.parent / "digitlib" / "drawings"
 
 
-@pytest.fixture(scope="module")
-def seven():
-    """Dark ink on light, shaded paper: uint8 (150, 130)."""
-    return np.asarray(Image.open(DRAWINGS / "seven.png"))
+# Dark ink on light, shaded paper: uint8 (150, 130).
+SEVEN = np.asarray(Image.open(DRAWINGS / "seven.png"))
 
 
 def packed(picture, **options):
@@ -27,46 +24,42 @@ def packed(picture, **options):
     return stream.getvalue()
 
 
-def kinds(seven):
-    """The same digit in every kind of picture."""
-    grey = Image.fromarray(seven)
-    ink = Image.fromarray(np.where(seven < 100, 255, 0).astype(np.uint8))
-    black, white = (Image.new("L", grey.size, value) for value in (0, 255))
-    on_its_side = Image.Exif()
-    on_its_side[0x0112] = 6  # turn by 90 degrees when shown
-    turned = grey.rotate(90, expand=True)
-    return {
-        "reverse": 255 - seven,
-        "colour": grey.convert("RGB"),
-        "black on nothing": Image.merge("RGBA", [black] * 3 + [ink]),
-        "white on nothing": Image.merge("RGBA", [white] * 3 + [ink]),
-        "16 bit": packed(Image.fromarray(seven.astype(np.uint16) * 257), format="PNG"),
-        "float": seven / 255,
-        "exif": packed(turned, format="JPEG", exif=on_its_side, quality=95),
-        "jpeg": packed(grey, format="JPEG", quality=60),
-        "large": grey.resize((2600, 3000), Image.Resampling.BICUBIC),
-        "small": grey.resize((43, 50), Image.Resampling.BOX),
-        "bool": seven < 100,
-    }
-
-
-KINDS = kinds(np.asarray(Image.open(DRAWINGS / "seven.png")))
+GREY = Image.fromarray(SEVEN)
+INK = Image.fromarray(np.where(SEVEN < 100, 255, 0).astype(np.uint8))
+BLACK, WHITE = (Image.new("L", GREY.size, value) for value in (0, 255))
+ON_ITS_SIDE = Image.Exif()
+ON_ITS_SIDE[0x0112] = 6  # turn by 90 degrees when shown
+TURNED = GREY.rotate(90, expand=True)
+# The same digit in every kind of picture.
+KINDS = {
+    "reverse": 255 - SEVEN,
+    "colour": GREY.convert("RGB"),
+    "black on nothing": Image.merge("RGBA", [BLACK] * 3 + [INK]),
+    "white on nothing": Image.merge("RGBA", [WHITE] * 3 + [INK]),
+    "16 bit": packed(Image.fromarray(SEVEN.astype(np.uint16) * 257), format="PNG"),
+    "float": SEVEN / 255,
+    "exif": packed(TURNED, format="JPEG", exif=ON_ITS_SIDE, quality=95),
+    "jpeg": packed(GREY, format="JPEG", quality=60),
+    "large": GREY.resize((2600, 3000), Image.Resampling.BICUBIC),
+    "small": GREY.resize((43, 50), Image.Resampling.BOX),
+    "bool": SEVEN < 100,
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_digit_gives_the_same_pixels_in_every_kind_of_picture(seven, kind):
-    pixels, expected = prepare_image(KINDS[kind]), prepare_image(seven)
+def test_one_digit_gives_the_same_pixels_in_every_kind_of_picture(kind):
+    pixels, expected = prepare_image(KINDS[kind]), prepare_image(SEVEN)
     assert pixels.shape == (64,)
     assert pixels.dtype == np.uint8
-    apart = np.sqrt(((pixels.astype(float) - expected) ** 2).sum())
+    apart = np.linalg.norm(pixels.astype(float) - expected)
     assert apart < 12, np.stack([pixels, expected]).reshape(2, 8, 8)
 
 
 def test_prepared_digits_have_the_ink_and_the_place_of_the_data():
     sheet = np.asarray(Image.open(HERE / "handwriting.jpg"))
     X, _ = load_digits(return_X_y=True)
-    corners = [(y, x) for y in range(0, 640, 128) for x in range(0, 1280, 64)]
-    prepared = [find_digits(sheet[y : y + 64, x : x + 64])[0].pixels for y, x in corners]
+    cells = sheet.reshape(10, 64, 20, 64).swapaxes(1, 2)[::2].reshape(-1, 64, 64)
+    prepared = [find_digits(cell)[0].pixels for cell in cells]
     ours, theirs = (np.reshape(images, (-1, 8, 8)).mean(axis=0) for images in (prepared, X))
     assert abs(ours.mean() - theirs.mean()) < 0.3
     for axis in (0, 1):
@@ -83,8 +76,8 @@ def test_a_line_of_digits_is_found_from_left_to_right():
         prepare_image(DRAWINGS / "line.png")
 
 
-def test_dashes_specks_and_the_edge_of_the_table_are_no_digits(seven):
-    line = np.hstack([seven, seven[:, ::-1]])  # mirrored, so that the light has no step
+def test_dashes_specks_and_the_edge_of_the_table_are_no_digits():
+    line = np.hstack([SEVEN, SEVEN[:, ::-1]])  # mirrored, so that the light has no step
     line[70:76, 120:140] = 40  # a dash between
     line[20:22, 132:134] = 40  # a speck
     line[:, :6] = 20  # the dark table beside the paper
@@ -99,32 +92,29 @@ def test_a_bar_above_its_five_belongs_to_it():
 
 
 NOISE = np.random.default_rng(0).normal(200, 8, (300, 300)).clip(0, 255).astype(np.uint8)
-FRAMES = [Image.new("L", (40, 40), grey) for grey in (0, 50, 200)]
 BAD = {
-    "not an image": b"just words",
-    "zero bytes": b"",
-    "PDF": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj",
-    "damaged": packed(Image.new("L", (64, 64)), format="PNG")[:50],
-    "bomb": packed(Image.new("1", (10_400, 10_400)), format="PNG"),
-    "animated": packed(FRAMES[0], format="GIF", save_all=True, append_images=FRAMES[1:]),
-    "no ink": packed(Image.new("L", (200, 200), 240), format="PNG"),
-    "only noise": packed(Image.fromarray(NOISE), format="PNG"),
-    "tiny": packed(Image.new("L", (3, 3)), format="PNG"),
+    "not an image": (b"just words", "not a picture; takes"),
+    "zero bytes": (b"", "the file is empty"),
+    "PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj", "not a picture; takes"),
+    "damaged": (packed(GREY, format="PNG")[:50], "damaged picture"),
+    "bomb": (packed(Image.new("1", (10_400, 10_400)), format="PNG"), "megapixels"),
+    "animated": (packed(GREY, format="GIF", save_all=True, append_images=[INK]), "of 2 frames"),
+    "no ink": (np.full((200, 200), 240, np.uint8), "no ink"),
+    "only noise": (NOISE, "no ink"),
+    "tiny": (np.zeros((3, 3)), "too small"),
+    "one axis": (np.zeros(8), "not a picture"),
+    "two channels": (np.zeros((8, 8, 2)), "not a picture"),
+    "no rows": (np.zeros((0, 9)), "not a picture"),
+    "four axes": (np.zeros((4, 30, 30, 3)), "not a picture"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_picture_is_refused_in_one_line(name):
-    with pytest.raises(ImageError) as caught:
-        prepare_image(BAD[name])
-    assert "\n" not in str(caught.value)
+    picture, said = BAD[name]
+    with pytest.raises(ImageError, match=rf"(?i)^.*{said}.*$") as caught:
+        prepare_image(picture)
     assert len(str(caught.value)) < 200
-
-
-@pytest.mark.parametrize("shape", [(8,), (8, 8, 2), (0, 9), (4, 30, 30, 3)])
-def test_an_array_that_is_no_picture_is_refused(shape):
-    with pytest.raises(ImageError, match="not a picture"):
-        read_picture(np.zeros(shape))
 
 
 def test_normalisation_evens_weight_and_straightens_as_nist_does():

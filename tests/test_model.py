@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from digitlib import model
 from digitlib.recipes import RECIPES, get_recipe
-
-N_PARAMETERS = 151_306
 
 
 def generator(seed=0):
@@ -28,28 +27,23 @@ def layers(network, kind):
 
 
 def test_reference_network_has_151306_parameters():
-    network = reference()
-    assert sum(p.numel() for p in network.parameters()) == N_PARAMETERS
-    shapes = [tuple(layer.weight.shape) for layer in layers(network, nn.Conv2d | nn.Linear)]
-    assert shapes == [(32, 1, 3, 3), (64, 32, 3, 3), (128, 1024), (10, 128)]
-
-
-def test_parameter_table_adds_up():
     table = model.parameter_table(reference())
+    assert sum(p.numel() for p in reference().parameters()) == 151_306
     assert [p for line in table if (p := line["parameters"])] == [320, 18_496, 131_200, 1_290]
-    assert sum(line["parameters"] for line in table) == N_PARAMETERS
+    assert sum(line["parameters"] for line in table) == 151_306
     assert [table[i]["output"] for i in (0, 2, 6, 11)] == ["32 x 8 x 8", "64 x 8 x 8", "1024", "10"]
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_outputs_are_log_probabilities(recipe, training):
-    network = model.build(get_recipe(recipe), 8, 10, generator()).train(training)
-    out = network(images())
+def test_outputs_are_log_probabilities_and_the_process_generator_is_left_alone(recipe, training):
+    before = torch.get_rng_state()
+    out = model.build(get_recipe(recipe), 8, 10, generator()).train(training)(images())
     assert out.shape == (32, 10)
-    assert out.dtype == torch.float32
     assert (out <= 0).all()
     torch.testing.assert_close(out.exp().sum(dim=1), torch.ones(32))
+    out.sum().backward()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(("side", "n_classes"), [(2, 2), (3, 4), (8, 3), (9, 10), (28, 10)])
@@ -76,40 +70,15 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others():
     assert not any(torch.equal(first[name], other[name]) for name in first)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_the_generator_of_the_process_is_left_alone(recipe):
-    before = torch.get_rng_state()
-    network = model.build(get_recipe(recipe), 8, 10, generator()).train()
-    network(images()).sum().backward()
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def test_exchange_of_pooling_and_relu_changes_no_value():
     """The published order, ReLU before pooling and plain flattening, gives the same values."""
-    ours = reference().eval()
-    published = nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(32, 64, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Dropout(0.5),
-        nn.Flatten(),
-        nn.Linear(1024, 128),
-        nn.ReLU(),
-        nn.Dropout(0.5),
-        nn.Linear(128, 10),
-        nn.LogSoftmax(dim=1),
-    ).eval()
-    learned = nn.Conv2d | nn.Linear
-    for theirs, own in zip(layers(published, learned), layers(ours, learned), strict=True):
-        theirs.load_state_dict(own.state_dict())
+    ours, x = reference().eval(), images(64)
+    first, second, third, fourth = layers(ours, nn.Conv2d | nn.Linear)
+    hidden = F.max_pool2d(F.relu(second(F.relu(first(x)))), 2).flatten(1)
     # Ours flattens rows, columns, channels; theirs channels, rows, columns.
-    flat = layers(ours, nn.Linear)[0].weight.detach()
-    columns = flat.view(128, 4, 4, 64).permute(0, 3, 1, 2).reshape(128, 1024)
-    layers(published, nn.Linear)[0].weight.data = columns
-    x = images(64)
-    torch.testing.assert_close(ours(x), published(x), rtol=1e-5, atol=1e-5)
+    columns = third.weight.view(128, 4, 4, 64).permute(0, 3, 1, 2).reshape(128, 1024)
+    published = fourth(F.relu(F.linear(hidden, columns, third.bias))).log_softmax(dim=1)
+    torch.testing.assert_close(ours(x), published, rtol=1e-5, atol=1e-5)
 
 
 # ---- dropout -------------------------------------------------------------------------------------
@@ -118,7 +87,7 @@ def test_exchange_of_pooling_and_relu_changes_no_value():
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_dropout_drops_its_share_and_keeps_the_mean(p):
     n = 1_000_003  # no multiple of the four numbers cut out of one draw
-    out = model.Dropout(p, generator()).train()(torch.ones(n))
+    out = model.Dropout(p, generator())(torch.ones(n))
     assert set(out.unique().tolist()) == {0.0, torch.ones(1).div(1 - p).item()}
     deviation = (p * (1 - p) / n) ** 0.5
     assert abs((out == 0).float().mean().item() - p) < 5 * deviation
@@ -127,23 +96,17 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p):
     assert abs(pairs.float().mean().item() - p * p) < 5 * (p * p / n) ** 0.5
 
 
-def test_dropout_drops_the_same_for_the_same_seed_only():
+def test_dropout_drops_the_same_for_the_same_seed_only_and_nothing_in_evaluation():
     x = images(16)
-    first, again, other = (model.Dropout(0.5, generator(seed)).train()(x) for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    layer = model.Dropout(0.5, generator()).train()
-    assert not torch.equal(layer(x), layer(x))
-
-
-def test_dropout_does_nothing_in_evaluation_or_with_share_0():
-    x = images(4)
-    assert torch.equal(model.Dropout(0.5).eval()(x), x)
-    assert torch.equal(model.Dropout(0.0).train()(x), x)
+    first, again, other = (model.Dropout(0.5, generator(seed)) for seed in (0, 0, 1))
+    dropped = first(x)
+    assert torch.equal(dropped, again(x))
+    assert not torch.equal(dropped, other(x)) and not torch.equal(dropped, first(x))
+    assert torch.equal(first.eval()(x), x) and torch.equal(model.Dropout(0.0)(x), x)
 
 
 def test_gradient_flows_through_kept_activations_only():
     x = torch.ones(1000, requires_grad=True)
-    out = model.Dropout(0.25, generator()).train()(x)
+    out = model.Dropout(0.25, generator())(x)
     out.sum().backward()
     np.testing.assert_array_equal(x.grad, out.detach())

@@ -17,12 +17,8 @@ def watch(progress):
     progress.close()
 
 
-@pytest.fixture(autouse=True)
-def no_setting(monkeypatch):
+def test_log_file_has_plain_lines_that_say_all(capfd, monkeypatch):
     monkeypatch.delenv("DIGITLIB_PROGRESS", raising=False)
-
-
-def test_log_file_has_plain_lines_that_say_all(capfd):
     watch(Progress(2, every=0))
     out, said = capfd.readouterr()
     assert out == ""
@@ -35,9 +31,16 @@ def test_log_file_has_plain_lines_that_say_all(capfd):
     assert lines[2] == "fold 1/2: accuracy 98.76 %, 1.2 s"
 
 
-def test_log_lines_of_running_folds_keep_their_distance(capfd):
-    watch(Progress(2, "log", every=60))
-    assert len(capfd.readouterr().err.splitlines()) == 2  # the ends of the folds, and no epoch
+@pytest.mark.parametrize(
+    ("setting", "mode", "n_lines"),
+    [("bar", "log", 2), ("auto", "auto", 2), ("off", "auto", 0), ("log", "off", 0)],
+)
+def test_few_lines_or_none_as_the_mode_or_the_environment_says(
+    setting, mode, n_lines, capfd, monkeypatch
+):
+    monkeypatch.setenv("DIGITLIB_PROGRESS", setting)
+    watch(Progress(2, mode, every=60))
+    assert capfd.readouterr().err.count("\n") == n_lines  # the ends of the folds, and no epoch
 
 
 def test_bar_shows_fold_epoch_loss_and_time_left(capfd):
@@ -49,27 +52,12 @@ def test_bar_shows_fold_epoch_loss_and_time_left(capfd):
     assert "100%" in said.split("\r")[-1]
 
 
-def test_off_says_nothing(capfd):
-    watch(Progress(2, "off"))
-    assert capfd.readouterr() == ("", "")
-
-
-def test_environment_decides_where_auto_is_asked_for(capfd, monkeypatch):
-    monkeypatch.setenv("DIGITLIB_PROGRESS", "off")
-    watch(Progress(2))
-    assert capfd.readouterr().err == ""
-    watch(Progress(2, "log"))
-    assert capfd.readouterr().err != ""
-
-
-def test_unknown_mode_is_refused(monkeypatch):
-    with pytest.raises(
-        ParameterError, match=r"^progress='loud': takes one of auto, bar, log, off$"
-    ):
-        Progress(2, "loud")
-    monkeypatch.setenv("DIGITLIB_PROGRESS", "silent")
-    with pytest.raises(ParameterError, match=r"^progress='silent'"):
-        Progress(2)
+@pytest.mark.parametrize(("setting", "mode"), [("log", "loud"), ("loud", "auto")])
+def test_unknown_mode_is_refused(setting, mode, monkeypatch):
+    monkeypatch.setenv("DIGITLIB_PROGRESS", setting)
+    said = r"^progress='loud': takes one of auto, bar, log, off$"
+    with pytest.raises(ParameterError, match=said):
+        Progress(2, mode)
 
 
 def test_training_that_goes_on_after_the_end_is_stopped():
