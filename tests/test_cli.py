@@ -20,9 +20,7 @@ def run(*words):
     return end.value.code
 
 
-@pytest.mark.parametrize(
-    "words", [[], ["--help"], ["report", "--help"], ["report", "--seed", "x"], ["report", "--x"]]
-)
+@pytest.mark.parametrize("words", [["report", "--help"], ["report", "--seed", "x"]])
 def test_help_and_bad_input_take_half_a_second_and_load_nothing_heavy(words):
     code = (
         "import atexit, sys\n"
@@ -40,13 +38,15 @@ def test_help_and_bad_input_take_half_a_second_and_load_nothing_heavy(words):
     assert min(seconds) < 0.5
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands.commands))
-def test_every_command_explains_itself(name, capsys):
-    assert run(name, "--help") == 0
-    said = capsys.readouterr().out
-    options = [option for option in cli.commands.commands[name].params if option.opts[0][0] == "-"]
-    assert all(option.opts[0] in said and option.help for option in options)
-    assert name in (run("--help"), capsys.readouterr().out)[1]
+def test_every_command_explains_itself(capsys):
+    assert run("--help") == 0
+    listed = capsys.readouterr().out
+    for name, command in cli.commands.commands.items():
+        assert name in listed
+        assert run(name, "--help") == 0
+        said = capsys.readouterr().out
+        options = [option for option in command.params if option.opts[0][0] == "-"]
+        assert all(option.opts[0] in said and option.help for option in options), name
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,6 @@ def test_every_command_explains_itself(name, capsys):
         ),
         (["report", "--scaling", "some"], r"scaling='some': takes train or all"),
         (["report", "--name", "../x"], r"name='\.\./x': takes one plain folder name.*"),
-        (["report", "--name", "/x"], r"name='/x': takes one plain folder name.*"),
         (["report", "--name", ""], r"name='': takes one plain folder name.*"),
         (["report", "--name", ".."], r"name='\.\.': takes one plain folder name.*"),
         (["report", "--name", "a\nb"], r"name='a\\nb': takes one plain folder name.*"),
