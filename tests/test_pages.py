@@ -2,7 +2,9 @@
 
 import re
 import shutil
+from itertools import product
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from conftest import BROWSER, needs_browser
@@ -12,6 +14,11 @@ from digitlib.reporting import index, kernels, pdf, render
 
 AXE = Path(__file__).with_name("browser") / "node_modules/axe-core/axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+# What passes is counted in the page: all of it would take long to carry over.
+JUDGE = """async (tags) => {
+  const found = await axe.run({ runOnly: tags, resultTypes: ["violations"] });
+  return { passes: found.passes.length, violations: found.violations };
+}"""
 needs_axe = pytest.mark.skipif(
     not AXE.is_file(), reason="axe-core is not installed: npm ci --prefix tests/browser"
 )
@@ -73,9 +80,10 @@ def pages_of(reports):
 
 
 def faults_that_axe_finds(page):
-    page.add_script_tag(path=AXE)
-    found = page.evaluate("(tags) => axe.run({runOnly: tags})", RULES)
-    assert len(found["passes"]) > 20
+    if page.evaluate("typeof axe === 'undefined'"):
+        page.add_script_tag(path=AXE)
+    found = page.evaluate(JUDGE, RULES)
+    assert found["passes"] > 20
     return [
         (fault["id"], node["html"][:150], node["failureSummary"])
         for fault in found["violations"]
@@ -85,20 +93,18 @@ def faults_that_axe_finds(page):
 
 @needs_browser
 @needs_axe
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1440])
-def test_no_page_has_a_fault_that_axe_can_find_nor_asks_anyone_for_anything(
-    reports, visit, width, scheme
-):
+def test_no_page_has_a_fault_that_axe_can_find_nor_asks_anyone_for_anything(reports, visit):
     for path in pages_of(reports):
-        page = visit(path, width, scheme)
+        page = visit(path)
         page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        for width, scheme in product((360, 1440), ("light", "dark")):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme)
+            seen = f"{path.name} at {width}, {scheme}"
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), seen
+            assert faults_that_axe_finds(page) == [], seen
         assert [url for url in page.asked if not url.startswith(("data:", path.as_uri()))] == []
         assert page.complaints == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
-            f"{path.name} scrolls sideways at {width}"
-        )
-        assert faults_that_axe_finds(page) == [], f"{path.name} at {width}, {scheme}"
 
 
 @needs_browser
@@ -127,16 +133,13 @@ def test_figures_and_tables_are_numbered_for_those_who_listen_too(reports, visit
 def test_every_link_leads_somewhere(reports, visit):
     for path in pages_of(reports):
         page = visit(path)
-        for address in page.eval_on_selector_all(
-            "a", "(all) => all.map((a) => a.getAttribute('href'))"
-        ):
+        places = page.eval_on_selector_all("[id]", "(all) => all.map((one) => one.id)")
+        links = page.eval_on_selector_all("a", "(all) => all.map((a) => a.getAttribute('href'))")
+        for address in links:
             file, _, place = address.partition("#")
             target = path.parent / file if file else path
             assert target.is_file(), f"{path}: {address}"
-            if place:
-                assert page.evaluate(
-                    "(id) => document.getElementById(decodeURIComponent(id)) !== null", place
-                ), f"{path}: {address}"
+            assert not place or unquote(place) in places, f"{path}: {address}"
 
 
 @needs_browser
