@@ -1,7 +1,7 @@
 """What test files share: a small real report, the command line as a person runs it, a browser.
 
-With pytest-xdist, tests that need the browser form one group, so that there is one browser; the
-small report is made by the first process that needs it.
+With pytest-xdist, the tests of a file that share something slow to make stay in one process, and
+the slowest start first; the small report is made by the first process that needs it.
 """
 
 import fcntl
@@ -16,14 +16,21 @@ from xdist.scheduler import LoadScopeScheduling
 
 from digitlib.reporting import pdf
 
-# Tests that share what is slow to make, a browser or a report: part of their name -> their group.
-TOGETHER = {
-    "test_lab.py": "browser",
-    "test_pages.py": "browser",
-    "test_every_page_says_what_was_run": "own",
-    "test_the_command_on_the_page": "own",
-    "test_the_verdict_says": "own",
-}
+# Files whose tests share what is slow to make, in the order in which they start. Of `test_own.py`,
+# the tests of one parameter stay together: each parameter is a report of its own.
+TOGETHER = (
+    "test_pages.py",
+    "test_lab.py",
+    "test_own.py",
+    "test_reading.py",
+    "test_verify.py",
+    "test_submission.py",
+    "test_compare.py",
+    "test_checks.py",
+    "test_runs.py",
+)
+# Tests that take long on their own; they start next.
+LONG = ("test_report.py::test_killed", "test_colab.py", "test_classifier.py", "test_crossval.py")
 ROOT = Path(__file__).parents[1]
 BROWSER = next((found for name in pdf.BROWSERS if (found := shutil.which(name))), None)
 needs_browser = pytest.mark.skipif(
@@ -40,13 +47,23 @@ QUIET = (
 SMALL = ("--source", "sklearn", "--epochs", "1", "--seed", "3")
 
 
+def pytest_collection_modifyitems(items):
+    """What takes longest comes first: it would keep one process busy when all others are done."""
+    order = (*TOGETHER, *LONG, "")
+    items.sort(key=lambda item: next(n for n, part in enumerate(order) if part in item.nodeid))
+
+
 def pytest_xdist_make_scheduler(config, log):
     """Each group of `TOGETHER` runs in one process, in order; all else goes where there is time."""
 
     class Grouped(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return next((group for name, group in TOGETHER.items() if name in nodeid), nodeid)
+            file = nodeid.split("::")[0]
+            if not file.endswith(TOGETHER):
+                return nodeid
+            return file + nodeid.partition("[")[2] if file.endswith("test_own.py") else file
 
+    config.option.loadscopereorder = False  # it would put the group with the most tests first
     return Grouped(config, log)
 
 
@@ -128,7 +145,7 @@ def small_report(shared_folder, digitlib_command, hostile_environment):
 
 @pytest.fixture(scope="session")
 def chromium():
-    """A real browser, for the group "browser"; playwright allows no second one beside it."""
+    """A real browser, one for each process: playwright allows no second one beside it."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is a development dependency"
     )

@@ -93,6 +93,9 @@ def address_of(server, folder, seconds=120):
     pytest.fail(f"JupyterLab did not start: {(folder / 'log.txt').read_text()[-2000:]}")
 
 
+OPEN = """async (path) => {
+  await window.jupyterapp.commands.execute("docmanager:open", { path });
+}"""
 READY = """(name) => {
   const panel = window.jupyterapp?.shell.currentWidget;
   const idle = panel?.sessionContext?.session?.kernel?.status === "idle";
@@ -122,11 +125,20 @@ SCROLL = """async (text) => {
 }"""
 
 
+@pytest.fixture(scope="module")
+def page(lab, chromium):
+    """JupyterLab in the browser: loaded once, all notebooks are opened in it."""
+    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
+    page.goto(f"{lab}lab?token=t&reset")
+    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget", timeout=120_000)
+    yield page
+    page.close()
+
+
 # In the order in which a person runs them: 3 and later read what 2 has written.
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_run_all_in_jupyterlab(lab, chromium, name):
-    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
-    page.goto(f"{lab}lab/tree/notebooks/{name}?token=t&reset")
+def test_run_all_in_jupyterlab(page, name):
+    page.evaluate(OPEN, f"notebooks/{name}")
     page.wait_for_function(READY, arg=name, timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -140,7 +152,6 @@ def test_run_all_in_jupyterlab(lab, chromium, name):
         the_progress_bar_has_moved(page)
     if name.startswith("5_"):
         a_seven_drawn_with_the_mouse_is_read(page)
-    page.close()
 
 
 def the_progress_bar_has_moved(page):
