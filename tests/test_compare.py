@@ -49,18 +49,15 @@ def test_writers_are_never_on_both_sides(digits):
     assert result.fold_accuracies.tolist() == [result.accuracy]
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "says"),
-    [
+def test_a_protocol_that_cannot_be(digits):
+    for options, error, says in (
         ({"protocol": "writers"}, DataError, "use source bundled or uci"),
         ({"protocol": "writers", "writers": np.full(5620, "unknown")}, DataError, "here 0 and 0"),
         ({"protocol": "people"}, ParameterError, "takes 'folds' or 'writers'"),
         ({"writers": np.full(5620, "train")}, ParameterError, "no effect"),
-    ],
-)
-def test_a_protocol_that_cannot_be(digits, options, error, says):
-    with pytest.raises(error, match=says):
-        cross_validate(NEIGHBOUR, digits.data, digits.target, progress="off", **options)
+    ):
+        with pytest.raises(error, match=says):
+            cross_validate(NEIGHBOUR, digits.data, digits.target, progress="off", **options)
 
 
 # ---- measured once -------------------------------------------------------------------------------
@@ -301,20 +298,16 @@ def test_more_data_is_promised_only_where_errors_fall_steadily():
     assert "do not show" in words([0.95, 0.96, 0.95, 0.96], [0.96, 0.95, 0.955, 0.96])
 
 
-@pytest.mark.parametrize(
-    ("losses", "says"),
-    [
+def test_more_epochs_where_held_out_loss_still_falls():
+    for losses, says in (
         (np.linspace(1, 0.1, 10), "more epochs would help"),
         ([1, 0.5, 0.3, 0.2, 0.15, 0.12, 0.101, 0.1005, 0.1, 0.1], "levelled out"),
         ([1, 0.5, 0.2, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.22], "fewer epochs would do"),
         ([], "no curve over epochs"),
-    ],
-    ids=["still_falling", "flat", "over_fitted", "no_epochs"],
-)
-def test_more_epochs_where_held_out_loss_still_falls(losses, says):
-    rows = [
-        {"fold": fold, "epoch": e, "learning_rate": 0.7**e, "held_out_loss": x + 0.001 * fold}
-        for fold in (1, 2, 3)
-        for e, x in enumerate(losses, 1)
-    ]
-    assert says in compare.more_epochs(pd.DataFrame(rows))
+    ):
+        rows = [
+            {"fold": fold, "epoch": e, "learning_rate": 0.7**e, "held_out_loss": x + 0.001 * fold}
+            for fold in (1, 2, 3)
+            for e, x in enumerate(losses, 1)
+        ]
+        assert says in compare.more_epochs(pd.DataFrame(rows))

@@ -48,7 +48,6 @@ def _closed():
 
 
 FIGURES = {
-    "confusion": lambda images, y, p: plots.confusion(y, p.argmax(1)),
     "percent": lambda images, y, p: plots.confusion(y, p.argmax(1), percent=True),
     "folds": lambda images, y, p: plots.fold_confusions(y, p.argmax(1), FOLDS),
     "recall": lambda images, y, p: plots.recall_by_class(y, p.argmax(1)),
