@@ -160,14 +160,11 @@ def test_recipes_are_chosen_by_budget(digits):
         compare.choose_recipes("coursework,none-such", 0, digits)
 
 
-def test_fewer_rows_and_folds_take_less(digits):
+def test_rows_folds_and_the_machine_decide_how_long_a_recipe_takes(digits, run):
     whole = compare.expected_seconds(digits)
     assert whole == {name: recipe.seconds for name, recipe in RECIPES.items()}
     part = compare.expected_seconds(load_digits("sklearn"), n_splits=2)
     assert part["best"] == pytest.approx(whole["best"] * 1797 / 5620 / 3)
-
-
-def test_a_runs_own_time_tells_how_fast_the_machine_is(digits, run):
     run.info["seconds"]["cross_validation"] = 2 * RECIPES["coursework"].seconds / 10
     expected = compare.expected_seconds(digits, 3, run)  # twice as slow, with a tenth of the epochs
     assert expected["best"] == pytest.approx(2 * RECIPES["best"].seconds)
@@ -235,15 +232,12 @@ def test_conclusions_follow_the_tests():
     assert "equally often" in d
 
 
-def test_other_data_than_the_runs_is_refused(run):
-    with pytest.raises(ParameterError, match="other data"):
-        compare.compare(load_digits("sklearn"), run)
-
-
-def test_data_that_tells_no_writers_apart(monkeypatch):
+def test_data_that_tells_no_writers_apart_and_is_not_the_runs(monkeypatch, run):
     monkeypatch.setattr(compare, "competitors", lambda: {"1-nearest-neighbour": NEIGHBOUR})
     monkeypatch.setattr(compare, "choose_recipes", lambda *_: (["instant"], {}))
     digits = load_digits("sklearn")
+    with pytest.raises(ParameterError, match="other data"):
+        compare.compare(digits, run)
     comparison = compare.compare(digits)
     assert comparison.table["writers"].isna().all()
     assert comparison.pairs["writers McNemar p, Holm"].isna().all()
