@@ -18,30 +18,14 @@ from digitlib.reporting import pdf
 
 # Files whose tests share what is slow to make, in the order in which they start. Of `test_own.py`,
 # the tests of one parameter stay together: each parameter is a report of its own.
-TOGETHER = (
-    "test_pages.py",
-    "test_lab.py",
-    "test_own.py",
-    "test_reading.py",
-    "test_verify.py",
-    "test_submission.py",
-    "test_compare.py",
-    "test_checks.py",
-    "test_runs.py",
-)
+SHARING = ("pages", "lab", "own", "reading", "verify", "submission", "compare", "checks", "runs")
+TOGETHER = tuple(f"test_{name}.py" for name in SHARING)
 # Tests that take long on their own; they start next.
 LONG = ("test_report.py::test_killed", "test_colab.py", "test_classifier.py", "test_crossval.py")
 ROOT = Path(__file__).parents[1]
 BROWSER = next((found for name in pdf.BROWSERS if (found := shutil.which(name))), None)
 needs_browser = pytest.mark.skipif(
     BROWSER is None, reason="no Chromium or Chrome on PATH (apt install chromium)"
-)
-QUIET = (
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
 )
 # 1,797 rows, one epoch: seconds, not half a minute.
 SMALL = ("--source", "sklearn", "--epochs", "1", "--seed", "3")
@@ -109,10 +93,9 @@ def hostile_environment(shared_folder):
     All connections are written to a file.
     """
     folder = shared_folder / "user"
+    kernel = '{"argv": ["/bin/false"], "display_name": "broken", "language": "python"}'
     files = {
-        "jupyter/kernels/python3/kernel.json": (
-            '{"argv": ["/bin/false"], "display_name": "broken", "language": "python"}'
-        ),
+        "jupyter/kernels/python3/kernel.json": kernel,
         "ipython/profile_default/startup/00-break.py": "raise SystemExit('of the user')\n",
         "audit/sitecustomize.py": WATCH,
     }
@@ -150,8 +133,7 @@ def chromium():
         "playwright.sync_api", reason="playwright is a development dependency"
     )
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu", *QUIET]
-        )
+        quiet = [switch for switch in pdf.SWITCHES if "pdf" not in switch]
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", *quiet])
         yield browser
         browser.close()

@@ -32,20 +32,16 @@ def test_folder_holds_every_part_of_a_run(small_report):
     assert beside == ["index.html", "small"], "something is left beside the report and the list"
 
 
-def test_run_json_records_what_was_asked_for(small_report):
+def test_run_json_records_what_was_asked_for_and_the_score_of_the_predictions(small_report):
     info = json.loads((small_report / "run.json").read_text())
     asked = {"seed": 3, "splits": 4, "epochs": 1, "split_seed": 30}
     assert info["parameters"] | asked == info["parameters"]
     assert (info["recipe"]["name"], info["data"]["source"]) == ("coursework", "sklearn")
     assert info["data"]["rows"] == 1797 and info["versions"]["torch"]
-
-
-def test_each_row_is_predicted_once_and_the_score_is_theirs(small_report):
     table = pd.read_csv(small_report / "predictions.csv")
     assert list(table) == ["row", "fold", "label", "predicted", *(f"p{k}" for k in range(10))]
     assert table["row"].tolist() == list(range(1797))
-    scores = json.loads((small_report / "run.json").read_text())["scores"]
-    assert scores["correct"] == (table["label"] == table["predicted"]).sum()
+    assert info["scores"]["correct"] == (table["label"] == table["predicted"]).sum()
     assert (table.filter(regex="^p[0-9]").to_numpy().argmax(axis=1) == table["predicted"]).all()
 
 
@@ -157,9 +153,8 @@ def start(tmp_path):
     processes = []
 
     def start_one():
-        words = ["report", "--name", "cut", *SMALL]
         process = subprocess.Popen(
-            [sys.executable, "-m", "digitlib", *words],
+            [sys.executable, "-m", "digitlib", "report", "--name", "cut", *SMALL],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT), "JOBLIB_CPU_COUNT": "1"},
             stdout=subprocess.DEVNULL,
