@@ -53,14 +53,15 @@ def test_first_call_sets_up_and_later_ones_only_add_what_has_changed(checkout):
     assert make(checkout, "report")[1] == ["python -m digitlib report"]
     assert time.monotonic() - start < 1
     assert modules(make(checkout, "test")[1]) == ["pip", "pytest"]
-    os.utime(checkout / "requirements.lock", (time.time() + 5, time.time() + 5))
-    _, calls = make(checkout, "report")
-    assert modules(calls) == ["pip", "digitlib"]
-    assert "-c requirements.lock" in calls[0]
     # A Python that was upgraded away.
     (checkout / ".venv" / "bin" / "python").unlink()
     _, calls = make(checkout, "report")
     assert calls[0].startswith("python -m venv --clear")
+    # A lock that is newer than the installation; last, since it stays newer.
+    os.utime(checkout / "requirements.lock", (time.time() + 5, time.time() + 5))
+    _, calls = make(checkout, "report")
+    assert modules(calls) == ["pip", "digitlib"]
+    assert "-c requirements.lock" in calls[0]
 
 
 def test_tests_on_a_fresh_machine_install_once_and_reports_need_nothing_more(checkout):
