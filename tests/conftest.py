@@ -1,7 +1,7 @@
 """What test files share: a small real report, the command line as a person runs it, a browser.
 
-With pytest-xdist, tests that need the browser form one group, so that there is one browser; the
-small report is made by the first process that needs it.
+With pytest-xdist, the tests of a file that share something slow to make stay in one process, and
+the slowest start first; the small report is made by the first process that needs it.
 """
 
 import fcntl
@@ -16,28 +16,25 @@ from xdist.scheduler import LoadScopeScheduling
 
 from digitlib.reporting import pdf
 
-# Tests that share what is slow to make, a browser or a report: part of their name -> their group.
-TOGETHER = {
-    "test_lab.py": "browser",
-    "test_pages.py": "browser",
-    "test_every_page_says_what_was_run": "own",
-    "test_the_command_on_the_page": "own",
-    "test_the_verdict_says": "own",
-}
+# Files whose tests share what is slow to make, in the order in which they start. Of `test_own.py`,
+# the tests of one parameter stay together: each parameter is a report of its own.
+SHARING = ("pages", "lab", "own", "reading", "verify", "submission", "compare", "checks", "runs")
+TOGETHER = tuple(f"test_{name}.py" for name in SHARING)
+# Tests that take long on their own; they start next.
+LONG = ("test_report.py::test_killed", "test_colab.py", "test_classifier.py", "test_crossval.py")
 ROOT = Path(__file__).parents[1]
 BROWSER = next((found for name in pdf.BROWSERS if (found := shutil.which(name))), None)
 needs_browser = pytest.mark.skipif(
     BROWSER is None, reason="no Chromium or Chrome on PATH (apt install chromium)"
 )
-QUIET = (
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 # 1,797 rows, one epoch: seconds, not half a minute.
 SMALL = ("--source", "sklearn", "--epochs", "1", "--seed", "3")
+
+
+def pytest_collection_modifyitems(items):
+    """What takes longest comes first: it would keep one process busy when all others are done."""
+    order = (*TOGETHER, *LONG, "")
+    items.sort(key=lambda item: next(n for n, part in enumerate(order) if part in item.nodeid))
 
 
 def pytest_xdist_make_scheduler(config, log):
@@ -45,8 +42,12 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Grouped(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return next((group for name, group in TOGETHER.items() if name in nodeid), nodeid)
+            file = nodeid.split("::")[0]
+            if not file.endswith(TOGETHER):
+                return nodeid
+            return file + nodeid.partition("[")[2] if file.endswith("test_own.py") else file
 
+    config.option.loadscopereorder = False  # it would put the group with the most tests first
     return Grouped(config, log)
 
 
@@ -92,10 +93,9 @@ def hostile_environment(shared_folder):
     All connections are written to a file.
     """
     folder = shared_folder / "user"
+    kernel = '{"argv": ["/bin/false"], "display_name": "broken", "language": "python"}'
     files = {
-        "jupyter/kernels/python3/kernel.json": (
-            '{"argv": ["/bin/false"], "display_name": "broken", "language": "python"}'
-        ),
+        "jupyter/kernels/python3/kernel.json": kernel,
         "ipython/profile_default/startup/00-break.py": "raise SystemExit('of the user')\n",
         "audit/sitecustomize.py": WATCH,
     }
@@ -128,13 +128,12 @@ def small_report(shared_folder, digitlib_command, hostile_environment):
 
 @pytest.fixture(scope="session")
 def chromium():
-    """A real browser, for the group "browser"; playwright allows no second one beside it."""
+    """A real browser, one for each process: playwright allows no second one beside it."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is a development dependency"
     )
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu", *QUIET]
-        )
+        quiet = [switch for switch in pdf.SWITCHES if "pdf" not in switch]
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", *quiet])
         yield browser
         browser.close()

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,6 @@ from sklearn.model_selection import KFold
 
 from digitlib import DigitClassifier, checks, crossval, load_digits, model, runs
 from digitlib.cli import main
-from digitlib.errors import RunError
 
 
 @pytest.fixture(scope="session")
@@ -40,111 +40,78 @@ def verdicts(folder, **options):
     return {result.code: result for result in checks.check_folder(folder, **options)}
 
 
-def change_predictions(folder, change):
-    table = pd.read_csv(folder / "predictions.csv")
-    change(table).to_csv(folder / "predictions.csv", index=False)
-
-
 def change_info(folder, part, **facts):
     info = json.loads((folder / "run.json").read_text())
     info[part].update(facts)
     (folder / "run.json").write_text(json.dumps(info))
 
 
-# ---- nothing wrong -------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 
-def test_a_sound_run_fails_only_where_it_is_weak(sound, digits):
-    found = verdicts(sound, everything=True)
-    assert list(found) == sorted(checks.CHECKS)
-    # One epoch does not beat 1-nearest-neighbour.
-    assert {code for code, result in found.items() if not result.passed} <= {"DL007"}
+def test_the_command_reruns_the_folders_checks_and_fails_with_one(spoilt, tmp_path, capsys):
+    def check(folder):
+        with pytest.raises(SystemExit) as end:
+            main(["check", str(folder)])
+        return end.value.code, capsys.readouterr()
 
-
-def test_the_command_reruns_the_folders_checks(sound, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["check", str(sound)])
-    assert end.value.code == 0
-    codes = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    code, said = check(spoilt)
+    assert code == 0
+    codes = [line.split()[0] for line in said.out.splitlines()]
     assert codes == ["DL000", "DL004", "DL005", "DL006", "DL008", "DL010"]
-    assert not (sound / "checks.json").exists()  # a finished report is not changed
-
-
-def test_the_command_fails_with_a_check(spoilt, capsys):
+    assert not (spoilt / "checks.json").exists()  # a finished report is not changed
     change_info(spoilt, "scores", correct=5600, accuracy=5600 / 5620)
-    with pytest.raises(SystemExit) as end:
-        main(["check", str(spoilt)])
-    assert end.value.code == 1
-    assert "DL010 FAILED" in capsys.readouterr().out
-
-
-def test_no_run_at_all_is_bad_input(tmp_path, capsys):
-    with pytest.raises(RunError, match=r"no run\.json"):
-        checks.check_folder(tmp_path)
-    with pytest.raises(SystemExit) as end:
-        main(["check", str(tmp_path)])
-    assert end.value.code == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_what_is_written(sound, tmp_path):
-    results = checks.check_folder(sound)
-    checks.write(tmp_path, results)
-    entries = json.loads((tmp_path / "checks.json").read_text())
-    assert [set(entry) for entry in entries] == [{"code", "title", "passed", "detail"}] * len(
-        results
-    )
+    code, said = check(spoilt)
+    assert code == 1
+    assert "DL010 FAILED" in said.out
+    code, said = check(tmp_path)  # no run at all
+    assert code == 2
+    (line,) = said.err.splitlines()
+    assert "no run.json" in line
 
 
 # ---- spoilt folders ------------------------------------------------------------------------------
 
 
-def test_dl000_a_file_that_is_cut_off(spoilt):
-    (spoilt / "run.json").write_text((spoilt / "run.json").read_text()[:200])
-    (result,) = checks.check_folder(spoilt)
-    assert (result.code, result.passed) == ("DL000", False)
+def predictions(change):
+    def spoil(folder):
+        table = pd.read_csv(folder / "predictions.csv")
+        change(table).to_csv(folder / "predictions.csv", index=False)
+
+    return spoil
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda table: table[:-5],
-        lambda table: table.assign(row=table["row"].replace(7, 8)),
-        lambda table: table.assign(fold=table["fold"].where(table["row"] != 7, 3)),
-    ],
-    ids=["rows_missing", "row_twice", "fold_that_does_not_exist"],
-)
-def test_dl004_rows_not_predicted_once(spoilt, change):
-    change_predictions(spoilt, change)
-    assert not verdicts(spoilt)["DL004"].passed
+def info(part, **facts):
+    return partial(change_info, part=part, **facts)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda table: table.assign(**(table.filter(regex=r"^p\d$") * 2)),
-        lambda table: table.assign(predicted=table["predicted"].where(table["row"] != 7, -1)),
-    ],
-    ids=["logits_for_probabilities", "prediction_not_the_most_probable"],
-)
-def test_dl005_probabilities_that_are_none(spoilt, change):
-    change_predictions(spoilt, change)
-    assert not verdicts(spoilt)["DL005"].passed
+def cut_off(folder):
+    (folder / "run.json").write_text((folder / "run.json").read_text()[:200])
 
 
-def test_dl006_always_the_same_answer(spoilt):
-    change_predictions(spoilt, lambda table: table.assign(predicted=3))
-    assert not verdicts(spoilt)["DL006"].passed
+SPOILT = {
+    "DL000 cut off": cut_off,
+    "DL004 rows missing": predictions(lambda table: table[:-5]),
+    "DL004 row twice": predictions(lambda table: table.assign(row=table["row"].replace(7, 8))),
+    "DL004 no such fold": predictions(
+        lambda table: table.assign(fold=table["fold"].where(table["row"] != 7, 3))
+    ),
+    "DL005 logits": predictions(lambda table: table.assign(**(table.filter(regex=r"^p\d$") * 2))),
+    "DL005 not the most probable": predictions(
+        lambda table: table.assign(predicted=table["predicted"].where(table["row"] != 7, -1))
+    ),
+    "DL006 always the same answer": predictions(lambda table: table.assign(predicted=3)),
+    "DL008 hash of other data": info("data", sha256="0" * 64),
+    "DL008 own file that is gone": info("data", source="/nowhere/digits.csv"),
+    "DL010 total touched up": info("scores", correct=5600, accuracy=5600 / 5620),
+    "DL010 one fold touched up": info("scores", fold_accuracies=[0.999, 0.9]),
+}
 
 
-@pytest.mark.parametrize(
-    "facts",
-    [{"sha256": "0" * 64}, {"source": "/nowhere/digits.csv"}],
-    ids=["hash_of_other_data", "own_file_that_is_gone"],
-)
-def test_dl008_data_that_is_not_known(spoilt, facts):
-    change_info(spoilt, "data", **facts)
-    assert not verdicts(spoilt)["DL008"].passed
+@pytest.mark.parametrize("fault", SPOILT)
+def test_a_spoilt_folder_fails_the_check_that_is_there_for_it(fault, spoilt):
+    SPOILT[fault](spoilt)
+    assert not verdicts(spoilt)[fault[:5]].passed
 
 
 def test_dl008_an_own_file_is_known_while_it_is_the_same(spoilt, digits, tmp_path):
@@ -177,20 +144,11 @@ class _OverlappingFolds(KFold):
             yield np.arange(len(X)), test
 
 
-@pytest.fixture
-def held_out_rows_are_trained_on(monkeypatch):
+def test_dl001_and_dl002_betray_held_out_rows_that_are_trained_on(sound, digits, monkeypatch):
     monkeypatch.setitem(crossval.FOLDS, "kfold", _OverlappingFolds)
-
-
-@pytest.mark.usefixtures("held_out_rows_are_trained_on")
-def test_dl001_shuffled_labels_betray_an_overlap(sound, digits):
     passed, detail = checks.shuffled_labels(runs.load(sound), digits)
     assert not passed
     assert "1-nearest-neighbour 100.0 %" in detail
-
-
-@pytest.mark.usefixtures("held_out_rows_are_trained_on")
-def test_dl002_rows_on_both_sides(sound, digits):
     passed, detail = checks.disjoint_rows(runs.load(sound), digits)
     assert not passed
     assert detail.startswith("5620 rows")
@@ -219,10 +177,10 @@ def test_dl007_worse_than_a_neighbour(sound, digits):
 
 
 def test_dl009_first_weights_that_ignore_the_seed(sound, digits, monkeypatch):
-    build = model.build
-    monkeypatch.setattr(
-        model, "build", lambda *settings: build(*settings[:-1], torch.Generator().manual_seed(0))
-    )
+    def deaf(*settings, build=model.build):
+        return build(*settings[:-1], torch.Generator().manual_seed(0))
+
+    monkeypatch.setattr(model, "build", deaf)
     passed, detail = checks.seeds_reach(runs.load(sound), digits)
     assert not passed
     assert "first weights: NOT" in detail
@@ -230,9 +188,7 @@ def test_dl009_first_weights_that_ignore_the_seed(sound, digits, monkeypatch):
 
 @pytest.mark.parametrize("seed", [0, None], ids=["always_the_same_order", "an_order_of_no_seed"])
 def test_dl009_an_order_that_ignores_the_seed(sound, digits, monkeypatch, seed):
-    randperm = torch.randperm
-
-    def deaf(n, generator=None):
+    def deaf(n, generator=None, randperm=torch.randperm):
         own = None if seed is None else torch.Generator().manual_seed(seed)
         return randperm(n, generator=own)
 
@@ -253,9 +209,9 @@ def test_a_check_that_breaks_has_not_passed(spoilt):
 
 
 def test_a_report_carries_its_checks(small_report):
-    entries = {
-        entry["code"]: entry for entry in json.loads((small_report / "checks.json").read_text())
-    }
-    assert list(entries) == sorted(checks.CHECKS)
-    assert {code for code, entry in entries.items() if not entry["passed"]} <= {"DL007"}
-    assert all(entry["detail"] for entry in entries.values())
+    entries = json.loads((small_report / "checks.json").read_text())
+    assert [entry["code"] for entry in entries] == sorted(checks.CHECKS)
+    for entry in entries:
+        assert list(entry) == ["code", "title", "passed", "detail"]
+        assert entry["passed"] or entry["code"] == "DL007"
+        assert entry["detail"]

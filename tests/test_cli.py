@@ -11,7 +11,6 @@ from conftest import ROOT
 from digitlib import cli
 
 HEAVY = ("torch", "pandas", "sklearn", "papermill", "nbconvert")
-TITLE_PAGE = ["--authors", "A", "--course", "C", "--title", "T"]
 
 
 def run(*words):
@@ -20,9 +19,7 @@ def run(*words):
     return end.value.code
 
 
-@pytest.mark.parametrize(
-    "words", [[], ["--help"], ["report", "--help"], ["report", "--seed", "x"], ["report", "--x"]]
-)
+@pytest.mark.parametrize("words", [["report", "--help"], ["report", "--seed", "x"]])
 def test_help_and_bad_input_take_half_a_second_and_load_nothing_heavy(words):
     code = (
         "import atexit, sys\n"
@@ -40,55 +37,48 @@ def test_help_and_bad_input_take_half_a_second_and_load_nothing_heavy(words):
     assert min(seconds) < 0.5
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands.commands))
-def test_every_command_explains_itself(name, capsys):
-    assert run(name, "--help") == 0
-    said = capsys.readouterr().out
-    options = [option for option in cli.commands.commands[name].params if option.opts[0][0] == "-"]
-    assert all(option.opts[0] in said and option.help for option in options)
-    assert name in (run("--help"), capsys.readouterr().out)[1]
+def test_every_command_explains_itself(capsys):
+    assert run("--help") == 0
+    listed = capsys.readouterr().out
+    for name, command in cli.commands.commands.items():
+        assert name in listed
+        assert run(name, "--help") == 0
+        said = capsys.readouterr().out
+        options = [option for option in command.params if option.opts[0][0] == "-"]
+        assert all(option.opts[0] in said and option.help for option in options), name
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ([], r"missing command \(see digitlib --help\)"),
-        (["frobnicate"], r"no such command 'frobnicate' \(see digitlib --help\)"),
-        (
-            ["report", "--colour", "red"],
-            r"no such option '?--colour'?.*\(see digitlib report --help\)",
-        ),
-        (["report", "--colour=a\nb"], r"no such option '?--colour'?.*"),
-        (["report", "--see", "1"], r"no such option '?--see'?.*"),
-        (
-            ["report", "--seed"],
-            r"option '--seed' requires an argument \(see digitlib report --help\)",
-        ),
-        (["report", "more"], r"got unexpected extra argument \(more\).*"),
-        (["check"], r"missing argument 'FOLDER'.*"),
-        (["pdf"], r"missing option '--name'.*"),
-        (["submission", "--name", "a", *TITLE_PAGE[2:]], r"missing option '--authors'.*"),
-        (["verify"], r"missing argument 'FILE.zip...'.*"),
-        (["verify", "a.zip", "--jobs", "many"], r"invalid value for '--jobs'.*'many'.*"),
-        (["report", "--recipe", "nope"], r"recipe 'nope' is unknown; choose one of: coursework.*"),
-        (["report", "--seed", "x"], r"seed='x': takes an integer 0\.\..*"),
-        (["report", "--seed", "-1"], r"seed=-1: out of range.*"),
-        (["report", "--splits", "1"], r"splits=1: out of range, takes an integer 2\.\..*"),
-        (["report", "--splits", "900"], r"class \d has \d+ row\(s\), fewer than the 900 folds.*"),
-        (["report", "--epochs", "0"], r"epochs=0: out of range, takes an integer 1\.\..*"),
-        (["report", "--epochs", "2.5"], r"epochs='2.5': takes an integer.*"),
-        (
-            ["report", "--source", "no/such.csv"],
-            r".*no/such\.csv: no such file; source takes bundled.*",
-        ),
-        (["report", "--scaling", "some"], r"scaling='some': takes train or all"),
-        (["report", "--name", "../x"], r"name='\.\./x': takes one plain folder name.*"),
-        (["report", "--name", "/x"], r"name='/x': takes one plain folder name.*"),
-        (["report", "--name", ""], r"name='': takes one plain folder name.*"),
-        (["report", "--name", ".."], r"name='\.\.': takes one plain folder name.*"),
-        (["report", "--name", "a\nb"], r"name='a\\nb': takes one plain folder name.*"),
-    ],
-)
+SEE = r" \(see digitlib report --help\)"
+NAME = ": takes one plain folder name.*"
+BAD = [
+    ([], r"missing command \(see digitlib --help\)"),
+    (["frobnicate"], r"no such command 'frobnicate' \(see digitlib --help\)"),
+    (["report", "--colour=a\nb"], rf"no such option '?--colour'?.*{SEE}"),
+    (["report", "--see", "1"], r"no such option '?--see'?.*"),
+    (["report", "--seed"], rf"option '--seed' requires an argument{SEE}"),
+    (["report", "more"], r"got unexpected extra argument \(more\).*"),
+    (["check"], r"missing argument 'FOLDER'.*"),
+    (["pdf"], r"missing option '--name'.*"),
+    (["submission", "--name", "a", "--course", "C"], r"missing option '--authors'.*"),
+    (["verify"], r"missing argument 'FILE.zip...'.*"),
+    (["verify", "a.zip", "--jobs", "many"], r"invalid value for '--jobs'.*'many'.*"),
+    (["report", "--recipe", "nope"], r"recipe 'nope' is unknown; choose one of: coursework.*"),
+    (["report", "--seed", "x"], r"seed='x': takes an integer 0\.\..*"),
+    (["report", "--seed", "-1"], r"seed=-1: out of range.*"),
+    (["report", "--splits", "1"], r"splits=1: out of range, takes an integer 2\.\..*"),
+    (["report", "--splits", "900"], r"class \d has \d+ row\(s\), fewer than the 900 folds.*"),
+    (["report", "--epochs", "0"], r"epochs=0: out of range, takes an integer 1\.\..*"),
+    (["report", "--epochs", "2.5"], r"epochs='2.5': takes an integer.*"),
+    (["report", "--source", "a.csv"], r".*a\.csv: no such file; source takes bundled.*"),
+    (["report", "--scaling", "some"], r"scaling='some': takes train or all"),
+    (["report", "--name", "../x"], rf"name='\.\./x'{NAME}"),
+    (["report", "--name", ""], rf"name=''{NAME}"),
+    (["report", "--name", ".."], rf"name='\.\.'{NAME}"),
+    (["report", "--name", "a\nb"], rf"name='a\\nb'{NAME}"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), BAD)
 def test_bad_input_is_one_line_and_exit_code_2(words, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(*words) == 2

@@ -31,25 +31,19 @@ def test_every_requirement_is_locked_within_its_range():
         assert allowed.specifier.contains(version, prereleases=True), f"{version} is locked"
 
 
-def test_lock_has_one_exact_version_each_and_no_local_suffix():
+def test_lock_has_one_exact_version_each_no_local_suffix_and_the_torch_that_was_measured():
     for name, requirement in LOCK.items():
         assert re.fullmatch(r"==[0-9][0-9A-Za-z.!]*", str(requirement.specifier)), name
         assert requirement.url is None
-
-
-def test_torch_is_locked_at_the_version_that_was_measured():
     assert str(LOCK["torch"].specifier) == "==2.13.0"
 
 
-def test_conda_file_names_the_packages_and_ranges_of_all_that_users_install():
+def test_conda_file_names_what_users_install_with_the_same_ranges_and_a_reason_each():
     conda = yaml.safe_load(CONDA)["dependencies"]
     conda.remove("python" + PROJECT["requires-python"])
     conda.remove("pip")
     users = parsed(PROJECT["dependencies"], EXTRAS["report"], EXTRAS["picture"])
     expected = [f"{CONDA_NAMES.get(name, name)}{one.specifier}" for name, one in users.items()]
     assert sorted(conda) == sorted(expected)
-
-
-def test_conda_file_gives_a_reason_beside_each_package():
     packages = re.findall(r"^ +- (?!conda-forge)(.*)", CONDA, re.MULTILINE)
-    assert [line for line in packages if not re.search(r"  # \w+", line)] == []
+    assert [line for line in packages if not re.search(r"  # \w+", line)] == [], "without a reason"

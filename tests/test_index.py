@@ -26,6 +26,12 @@ def command(text):
     return shlex.split(html.unescape(re.search(r'class="command"><code>(.*?)</code>', text)[1]))
 
 
+def change_info(folder, part, **values):
+    info = json.loads((folder / "run.json").read_text())
+    info[part] |= values
+    (folder / "run.json").write_text(json.dumps(info))
+
+
 def test_the_command_shown_is_one_that_the_command_line_takes(folder):
     words = command(page(folder))
     assert words[:4] == ["python", "-m", "digitlib", "report"]
@@ -33,22 +39,12 @@ def test_the_command_shown_is_one_that_the_command_line_takes(folder):
     asked = {"name": "mine", "recipe": "coursework", "seed": "3", "epochs": "1"}
     asked |= {"source": "sklearn", "compare": False}
     assert given | asked == given
-
-
-def change_info(folder, part, **values):
-    info = json.loads((folder / "run.json").read_text())
-    info[part] |= values
-    (folder / "run.json").write_text(json.dumps(info))
-
-
-def test_a_recipe_without_epochs_is_not_asked_for_some(folder):
+    # Without epochs of one's own, with a comparison.
     change_info(folder, "parameters", epochs=None)
-    assert "--epochs" not in command(page(folder))
-
-
-def test_a_report_with_a_comparison_is_made_again_with_one(folder):
     shutil.copy(folder / "3_evaluate.ipynb", folder / "4_compare.ipynb")
-    assert command(page(folder))[-1] == "--compare"
+    words = command(page(folder))
+    assert "--epochs" not in words
+    assert words[-1] == "--compare"
 
 
 def test_the_recipe_says_what_it_is(folder):

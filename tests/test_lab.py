@@ -41,19 +41,11 @@ def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     (folder / "notebooks").mkdir()
     copy_with_small_parameters(folder / "notebooks")
-    own = {
-        "JUPYTER_CONFIG_DIR": "config",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-        "JUPYTERLAB_SETTINGS_DIR": "settings",
-        "IPYTHONDIR": "ipython",
-    }
-    own = {name: str(folder / place) for name, place in own.items()}
+    places = ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_WORKSPACES_DIR", "JUPYTERLAB_SETTINGS_DIR")
+    places = (*places, "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    own = {name: str(folder / name) for name in places}
     options = [
-        "--no-browser",
-        "--allow-root",
-        "--ip=127.0.0.1",
-        "--port=0",
+        *("--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"),
         "--IdentityProvider.token=t",
         "--LabApp.expose_app_in_browser=True",
         "--LabApp.news_url=None",
@@ -82,7 +74,7 @@ def lab(tmp_path_factory):
 def address_of(server, folder, seconds=120):
     end = time.monotonic() + seconds
     while time.monotonic() < end and server.poll() is None:
-        for path in (folder / "runtime").glob("jpserver-*.json"):
+        for path in (folder / "JUPYTER_RUNTIME_DIR").glob("jpserver-*.json"):
             try:
                 address = json.loads(path.read_text())["url"]
                 urllib.request.urlopen(f"{address}api?token=t", timeout=5).close()
@@ -93,6 +85,9 @@ def address_of(server, folder, seconds=120):
     pytest.fail(f"JupyterLab did not start: {(folder / 'log.txt').read_text()[-2000:]}")
 
 
+OPEN = """async (path) => {
+  await window.jupyterapp.commands.execute("docmanager:open", { path });
+}"""
 READY = """(name) => {
   const panel = window.jupyterapp?.shell.currentWidget;
   const idle = panel?.sessionContext?.session?.kernel?.status === "idle";
@@ -122,11 +117,20 @@ SCROLL = """async (text) => {
 }"""
 
 
+@pytest.fixture(scope="module")
+def page(lab, chromium):
+    """JupyterLab in the browser: loaded once, all notebooks are opened in it."""
+    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
+    page.goto(f"{lab}lab?token=t&reset")
+    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget", timeout=120_000)
+    yield page
+    page.close()
+
+
 # In the order in which a person runs them: 3 and later read what 2 has written.
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_run_all_in_jupyterlab(lab, chromium, name):
-    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
-    page.goto(f"{lab}lab/tree/notebooks/{name}?token=t&reset")
+def test_run_all_in_jupyterlab(page, name):
+    page.evaluate(OPEN, f"notebooks/{name}")
     page.wait_for_function(READY, arg=name, timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -140,7 +144,6 @@ def test_run_all_in_jupyterlab(lab, chromium, name):
         the_progress_bar_has_moved(page)
     if name.startswith("5_"):
         a_seven_drawn_with_the_mouse_is_read(page)
-    page.close()
 
 
 def the_progress_bar_has_moved(page):
@@ -167,7 +170,5 @@ def a_seven_drawn_with_the_mouse_is_read(page):
     page.get_by_text(re.compile(r"I read: 7 \(")).wait_for(timeout=30_000)
     shown = page.locator(".jp-OutputArea .widget-image").last
     shown.wait_for(state="visible", timeout=30_000)
-    if "SCREENSHOT" in os.environ:
-        page.screenshot(path=os.environ["SCREENSHOT"])
     page.get_by_role("button", name="Clean sheet").click()
     shown.wait_for(state="hidden", timeout=30_000)

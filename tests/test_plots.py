@@ -1,4 +1,5 @@
 import io
+import re
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -15,14 +16,12 @@ mpl.use("Agg")
 
 
 TABLE = pd.DataFrame(
-    {
-        "accuracy": [0.99, 0.98, 0.1],
-        "low": [0.985, 0.97, 0.09],
-        "high": [0.995, 0.985, 0.11],
-        "seconds": [1.0, 20.0, 0.01],
-        "ours": [False, True, False],
-        "writers": [0.98, 0.97, 0.1],
-    },
+    [
+        [0.99, 0.985, 0.995, 1.0, False, 0.98],
+        [0.98, 0.97, 0.985, 20.0, True, 0.97],
+        [0.1, 0.09, 0.11, 0.01, False, 0.1],
+    ],
+    columns=["accuracy", "low", "high", "seconds", "ours", "writers"],
     index=["SVC", "network", "majority"],
 )
 CURVE = pd.DataFrame(
@@ -48,7 +47,6 @@ def _closed():
 
 
 FIGURES = {
-    "confusion": lambda images, y, p: plots.confusion(y, p.argmax(1)),
     "percent": lambda images, y, p: plots.confusion(y, p.argmax(1), percent=True),
     "folds": lambda images, y, p: plots.fold_confusions(y, p.argmax(1), FOLDS),
     "recall": lambda images, y, p: plots.recall_by_class(y, p.argmax(1)),
@@ -66,8 +64,7 @@ def test_each_figure_has_axes_words_and_numbers(name, judged):
     axes = FIGURES[name](*judged)
     assert all(isinstance(ax, mpl.axes.Axes) for ax in np.ravel(axes))
     words = plots.alt_text(axes)
-    assert words.endswith(".")
-    assert any(character.isdigit() for character in words)
+    assert re.fullmatch(r".*\d.*\.", words)
     assert "nan" not in words
     assert len(plots.numbers(axes)) > 0
 
@@ -84,26 +81,23 @@ def test_confusion_shows_what_scikit_learn_counts_and_colours_errors_alone(judge
     assert (np.ma.getmaskarray(mesh) == np.eye(10, dtype=bool)).all()
 
 
-def test_all_right_is_drawn_without_errors():
+def test_all_right_is_drawn_without_errors_and_pairs_count_both_directions():
     y = np.array([0, 1, 2, 0, 1, 2])
     assert plots.alt_text(plots.confusion(y, y)) == "Confusion matrix: 6 of 6 correct."
     plots.fold_confusions(y, y, np.array([1, 1, 1, 2, 2, 2])).flat[0].figure.canvas.draw()
+    y, predicted = np.array([4, 4, 9, 1, 1]), np.array([9, 9, 4, 7, 1])
+    table = plots.numbers(plots.confused_images(np.full((5, 8, 8), 5), y, predicted, pairs=1))
+    assert table.to_dict("list") == {"true": [4, 9], "predicted": [9, 4], "count": [2, 1]}
 
 
 def test_gallery_shows_every_image_where_its_title_is(judged):
     images, _, _ = judged
     ax = plots.gallery(images[:7], [str(i) for i in range(7)], columns=3)
     canvas = ax.images[0].get_array()
+    assert len(ax.texts) == 7
     for title in ax.texts:
         left, top = int(title.get_position()[0]), round(title.get_position()[1] + 0.4)
         assert (canvas[top : top + 8, left : left + 8] == images[int(title.get_text())]).all()
-    assert len(ax.texts) == 7
-
-
-def test_pairs_count_both_directions():
-    y, predicted = np.array([4, 4, 9, 1, 1]), np.array([9, 9, 4, 7, 1])
-    table = plots.numbers(plots.confused_images(np.full((5, 8, 8), 5), y, predicted, pairs=1))
-    assert table.to_dict("list") == {"true": [4, 9], "predicted": [9, 4], "count": [2, 1]}
 
 
 def test_who_is_far_below_is_named_and_not_drawn():

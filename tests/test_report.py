@@ -3,11 +3,11 @@
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import psutil
 import pytest
 from conftest import ROOT, SMALL
 
-from digitlib.errors import NotebookFailed
+from digitlib.errors import NotebookFailed, ParameterError
 from digitlib.reporting import kernels, report
 
 FILES = {"index.html", "run.json", "predictions.csv", "history.csv", "checks.json"}
@@ -32,35 +32,29 @@ def test_folder_holds_every_part_of_a_run(small_report):
     assert beside == ["index.html", "small"], "something is left beside the report and the list"
 
 
-def test_run_json_records_what_was_asked_for(small_report):
+def test_run_json_records_what_was_asked_for_and_the_score_of_the_predictions(small_report):
     info = json.loads((small_report / "run.json").read_text())
     asked = {"seed": 3, "splits": 4, "epochs": 1, "split_seed": 30}
     assert info["parameters"] | asked == info["parameters"]
     assert (info["recipe"]["name"], info["data"]["source"]) == ("coursework", "sklearn")
     assert info["data"]["rows"] == 1797 and info["versions"]["torch"]
-
-
-def test_each_row_is_predicted_once_and_the_score_is_theirs(small_report):
     table = pd.read_csv(small_report / "predictions.csv")
     assert list(table) == ["row", "fold", "label", "predicted", *(f"p{k}" for k in range(10))]
     assert table["row"].tolist() == list(range(1797))
-    scores = json.loads((small_report / "run.json").read_text())["scores"]
-    assert scores["correct"] == (table["label"] == table["predicted"]).sum()
+    assert info["scores"]["correct"] == (table["label"] == table["predicted"]).sum()
     assert (table.filter(regex="^p[0-9]").to_numpy().argmax(axis=1) == table["predicted"]).all()
 
 
-def test_index_links_to_every_page_and_shows_the_headline(small_report):
-    html = (small_report / "index.html").read_text()
-    linked = set(re.findall(r'href="([^"#]+)"', html))
-    assert {f"{stem}.html" for stem in STEMS} <= linked
+def test_the_headline_is_in_the_index_and_a_part_of_the_data_is_called_a_part_on_each_page(
+    small_report,
+):
     accuracy = json.loads((small_report / "run.json").read_text())["scores"]["accuracy"]
-    assert f"{100 * accuracy:.2f}" in html
-
-
-def test_a_part_of_the_data_is_called_a_part_on_each_page(small_report):
+    text = (small_report / "index.html").read_text()
+    assert f"{100 * accuracy:.2f}" in text
     for stem in STEMS:
-        text = (small_report / f"{stem}.html").read_text()
-        assert "1,797 rows of the 13 test writers" in text, stem
+        assert f'href="{stem}.html' in text
+        page = (small_report / f"{stem}.html").read_text()
+        assert "1,797 rows of the 13 test writers" in page, stem
 
 
 def test_notebooks_ran_in_order_without_errors_and_name_no_folder_of_this_machine(small_report):
@@ -71,12 +65,12 @@ def test_notebooks_ran_in_order_without_errors_and_name_no_folder_of_this_machin
         assert str(small_report.parent.parent) not in path.read_text()
 
 
-def test_no_connection_leaves_the_process_or_its_kernels(small_report, hostile_environment):
+def test_no_connection_leaves_the_process_or_its_kernels(
+    small_report, hostile_environment, tmp_path
+):
     log = Path(hostile_environment["CONNECTIONS"])
     assert not log.exists(), log.read_text()
-
-
-def test_the_watch_on_connections_works(hostile_environment, tmp_path):
+    # The watch works: a connection would have been written down.
     log = tmp_path / "connections.txt"
     code = "import socket; socket.socket().connect_ex(('127.0.0.1', 9))"
     environment = {**os.environ, **hostile_environment, "CONNECTIONS": str(log)}
@@ -84,58 +78,66 @@ def test_the_watch_on_connections_works(hostile_environment, tmp_path):
     assert "127.0.0.1" in log.read_text()
 
 
-def test_same_seed_gives_the_same_predictions_byte_for_byte(
-    small_report, digitlib_command, tmp_path
-):
-    assert digitlib_command("report", "--name", "again", *SMALL, cwd=tmp_path).returncode == 0
-    again = (tmp_path / "reports" / "again" / "predictions.csv").read_bytes()
-    assert again == (small_report / "predictions.csv").read_bytes()
-
-
 # ---- failures ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def notebooks_with_a_bad_cell(tmp_path, monkeypatch):
-    """A function that puts a cell with `source` into a notebook."""
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-
-    def prepare(source, name="1_eda"):
-        folder = tmp_path / "notebooks"
-        shutil.copytree(ROOT / "notebooks", folder)
-        path = folder / f"{name}.ipynb"
-        notebook = nbformat.read(path, 4)
-        notebook.cells.insert(4, nbformat.v4.new_code_cell(source))
-        nbformat.write(notebook, path)
-        monkeypatch.setattr(kernels, "notebook_folder", lambda: folder)
-
-    return prepare
-
-
 def small_parameters():
-    return report.check_parameters(source="sklearn", epochs=1)
+    return report.check_parameters(source="sklearn", epochs=1, seed=3)
 
 
-def test_failing_cell_is_named_and_the_notebook_kept(notebooks_with_a_bad_cell, tmp_path):
-    (tmp_path / "reports" / "mine").mkdir(parents=True)
-    (tmp_path / "reports" / "mine" / "index.html").write_text("the report before")
-    notebooks_with_a_bad_cell("colour = 1 / 0")
-    said = (
-        r"^1_eda\.ipynb, cell \[\d+\]: ZeroDivisionError: division by zero \(kept: .*mine-failed\)$"
-    )
+def wait_until(found, seconds=120):
+    """What `found()` returns as soon as that is true, or when the time is up."""
+    deadline = time.monotonic() + seconds
+    while not (last := found()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return last
+
+
+def kernels_in(folder):
+    """Processes whose working directory lies in `folder`."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cwd().startswith(str(folder)):
+                found.append(process)
+    return found
+
+
+def no_kernels_in(folder):
+    return wait_until(lambda: not kernels_in(folder), 20)
+
+
+def test_failed_training_is_told_before_those_who_wait_for_it_and_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    folder, reports = tmp_path / "notebooks", tmp_path / "reports"
+    shutil.copytree(ROOT / "notebooks", folder)
+    notebook = nbformat.read(folder / "2_train.ipynb", 4)
+    notebook.cells.insert(4, nbformat.v4.new_code_cell("colour = 1 / 0"))
+    nbformat.write(notebook, folder / "2_train.ipynb")
+    monkeypatch.setattr(kernels, "notebook_folder", lambda: folder)
+    (reports / "mine").mkdir(parents=True)
+    (reports / "mine" / "index.html").write_text("the report before")
+    said = r"^2_train\.ipynb, cell \[\d+\]: ZeroDivisionError: division by zero \(kept: .*failed\)$"
     with pytest.raises(NotebookFailed, match=said):
-        report.make_report("mine", small_parameters(), tmp_path / "reports")
-    assert "ZeroDivisionError" in (tmp_path / "reports" / "mine-failed" / "1_eda.ipynb").read_text()
-    assert not list((tmp_path / "reports" / "mine-failed").glob("*.html"))
-    assert (tmp_path / "reports" / "mine" / "index.html").read_text() == "the report before"
+        report.make_report("mine", small_parameters(), reports)
+    assert "ZeroDivisionError" in (reports / "mine-failed" / "2_train.ipynb").read_text()
+    assert not list((reports / "mine-failed").glob("*.html"))
+    assert (reports / "mine" / "index.html").read_text() == "the report before"
+    assert no_kernels_in(reports)
+    assert not (reports / ".mine.partial" / ".training").exists()
 
 
-def test_failed_training_is_told_before_those_who_wait_for_it(notebooks_with_a_bad_cell, tmp_path):
-    notebooks_with_a_bad_cell("colour = 1 / 0", "2_train")
-    with pytest.raises(NotebookFailed, match=r"^2_train\.ipynb, cell .*ZeroDivisionError"):
-        report.make_report("mine", small_parameters(), tmp_path / "reports")
-    assert wait_until_gone(tmp_path / "reports") == []
-    assert not (tmp_path / "reports" / ".mine.partial" / ".training").exists()
+def test_dead_kernel_is_said_to_be_dead(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    dies = nbformat.v4.new_code_cell("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    notebook = nbformat.v4.new_notebook(
+        cells=[dies], metadata={"language_info": {"name": "python"}}
+    )
+    nbformat.write(notebook, tmp_path / "1_eda.ipynb")
+    with tempfile.TemporaryDirectory() as scratch:  # the path of a socket must be short
+        kernels.prepare_environment(scratch)
+        with pytest.raises(NotebookFailed, match=r"^1_eda\.ipynb: its kernel died"):
+            kernels.run(tmp_path / "1_eda.ipynb", tmp_path / "out.ipynb", {}, tmp_path)
 
 
 def test_checks_that_cannot_be_run_are_no_report(tmp_path):
@@ -145,84 +147,60 @@ def test_checks_that_cannot_be_run_are_no_report(tmp_path):
         report._check(staging)
 
 
-def test_dead_kernel_is_said_to_be_dead(notebooks_with_a_bad_cell, tmp_path):
-    notebooks_with_a_bad_cell("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(NotebookFailed, match=r"^1_eda\.ipynb: its kernel died"):
-        report.make_report("mine", small_parameters(), tmp_path / "reports")
-    assert not (tmp_path / "reports" / "mine").exists()
-
-
 @pytest.fixture
-def report_in_training(tmp_path):
-    """A report process whose first fold is finished and whose others are not."""
-    words = ["report", "--name", "cut", "--source", "sklearn", "--epochs", "12"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "digitlib", *words],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "JOBLIB_CPU_COUNT": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    kept = tmp_path / "reports" / ".cut.partial" / ".folds" / "1.safetensors"
-    deadline = time.monotonic() + 120
-    while not kept.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    assert kept.exists(), "the first fold never finished"
-    yield process, words
-    process.kill()
-    process.wait()
+def start(tmp_path):
+    """Start the process that makes the report "cut", of the same run as the small report."""
+    processes = []
+
+    def start_one():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "digitlib", "report", "--name", "cut", *SMALL],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "JOBLIB_CPU_COUNT": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start_one
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
-def wait_until_gone(folder, seconds=20):
-    """Kernel processes whose working directory lies in `folder`, when their time is up."""
-    deadline = time.monotonic() + seconds
-    while True:
-        left = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.cwd().startswith(str(folder)):
-                    left.append(process)
-        if not left or time.monotonic() > deadline:
-            return left
-        time.sleep(0.1)
-
-
-def test_killed_run_leaves_no_report_and_the_next_attempt_goes_on(
-    report_in_training, digitlib_command, tmp_path
+def test_killed_runs_leave_no_report_and_the_next_attempt_goes_on_to_the_same_bytes(
+    start, small_report, tmp_path
 ):
-    process, words = report_in_training
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "reports" / "cut").exists()
-    assert wait_until_gone(tmp_path / "reports") == [], "kernels outlive the process"
-    second = digitlib_command(*words, cwd=tmp_path)
-    assert second.returncode == 0, second.stderr
-    assert "(kept from an earlier attempt)" in second.stderr
-    third = digitlib_command(*[word.replace("cut", "whole") for word in words], cwd=tmp_path)
-    assert "(kept from an earlier attempt)" not in third.stderr
-    cut, whole = (tmp_path / "reports" / name / "predictions.csv" for name in ("cut", "whole"))
+    """Also: the same seed gives the same predictions in another process, however it got there."""
+    reports = tmp_path / "reports"
+    killed = start()
+    first_fold = reports / ".cut.partial" / ".folds" / "1.safetensors"
+    assert wait_until(first_fold.exists), "the first fold never finished"
+    with pytest.raises(ParameterError, match="another process is making this report"):
+        report.make_report("cut", small_parameters(), reports)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (reports / "cut").exists()
+    assert no_kernels_in(reports), "kernels outlive the killed process"
+
+    terminated = start()
+    assert wait_until(lambda: kernels_in(reports)), "no kernel was started"
+    terminated.send_signal(signal.SIGTERM)
+    _, said = terminated.communicate(timeout=30)
+    assert terminated.returncode == 130
+    assert said.splitlines()[-1].startswith("digitlib: interrupted; finished folds are kept")
+    assert no_kernels_in(reports), "kernels outlive the terminated process"
+    assert not (reports / "cut").exists()
+
+    last = start()
+    _, said = last.communicate(timeout=240)
+    assert last.returncode == 0, said
+    assert "(kept from an earlier attempt)" in said
+    cut, whole = (folder / "predictions.csv" for folder in (reports / "cut", small_report))
     assert cut.read_bytes() == whole.read_bytes()
-
-
-def test_terminated_run_says_so_and_takes_its_kernels_along(report_in_training, tmp_path):
-    process, _ = report_in_training
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 130
-    said = process.stderr.read().splitlines()[-1]
-    assert said.startswith("digitlib: interrupted; finished folds are kept")
-    assert wait_until_gone(tmp_path / "reports") == []
-    assert not (tmp_path / "reports" / "cut").exists()
-
-
-def test_second_process_for_the_same_name_is_refused(
-    report_in_training, digitlib_command, tmp_path
-):
-    _, words = report_in_training
-    done = digitlib_command(*words, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "another process is making this report" in done.stderr
 
 
 def test_report_caught_between_two_renames_is_brought_back(tmp_path):
