@@ -1,0 +1,375 @@
+"""What graders' systems give and take: hand-ins in bulk downloads, marks back in their own files.
+
+Moodle, Canvas, Gradescope and nbgrader. No student's file is opened here, only listed.
+"""
+
+import os
+import re
+import stat
+import zipfile
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import yaml
+
+from digitlib.errors import ParameterError
+
+MANIFEST, METADATA, MAX_ENTRIES = "MANIFEST.json", "submission_metadata.yml", 10_000
+# Whose slot a name lies in, one line for each layout. The match ends where the system's own part of
+# the name ends; what follows is the student's choice, so the shortest name of a person is the true.
+LAYOUTS = (
+    r"(?:^|/)(?P<student>[^/]+?)_(?P<id>\d+)(?=_assignsubmission_)",  # Moodle
+    r"(?:^|/)(?P<student>)(?P<id>)submission_\d+(?=/)",  # Gradescope; its metadata has the names
+    r"(?:^|/)submitted/(?P<id>(?P<student>[^/]+))/[^/]+(?=/)",  # nbgrader
+    r"(?:^|/)(?P<student>)anon_(?:LATE_)?(?P<id>[A-Za-z0-9]+)(?:_LATE)?(?=_\d+_[^/]+$)",  # Canvas
+    r"(?:^|/)(?P<student>[^/]+?)(?:_LATE)?_(?P<id>\d+)(?=_(?:\d+_[^/]+|(?:text|link)\.html)$)",
+)
+JUNK = re.compile(rf"(?:^|/)(?:__MACOSX/|\._|(?:\.DS_Store|{METADATA})$)")
+MOODLE_FOLDER = re.compile(r"(?:^|/)([^/]+?_\d+_assignsubmission_(?:[^/]+(?=/)|[a-z]+_?))")
+# A cell of a CSV file as it stands there, and what ends it: `csv` would not keep its quotes.
+CELL = r'(\ufeff?"(?:[^"]|"")*"|[^{0}\r\n]*)({0}|\r\n|\r|\n|\Z)'
+NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
+WORDS = "holds|holds in part|does not hold|unreadable"
+PART = rf"(?:accuracy\s*(>=?)\s*(0?\.\d+|0|1(?:\.0+)?)|({WORDS}))\s*:\s*(\d+(?:\.\d+)?)"
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """One student's slot: where the hand-in is, or why there is none."""
+
+    student: str  # as the system names the person, "" if it does not
+    student_id: str
+    path: str  # for people
+    archive: str  # a zip file or folder
+    inside: str  # entry of the archive, a zip file or a folder; "" if the archive is the hand-in
+    fault: str  # "" if there is a hand-in
+
+
+# ---- what systems give ---------------------------------------------------------------------------
+
+
+def find(paths):
+    """The hand-ins in zip files, folders and bulk downloads.
+
+    Parameters
+    ----------
+    paths : list of str or path-like
+        Each a hand-in, or a download of Moodle, Canvas, Gradescope or nbgrader, packed or not, or
+        anything else that holds hand-ins.
+
+    Returns
+    -------
+    list of Submitted
+        One for each student's slot, in order of path.
+
+    Raises
+    ------
+    ParameterError
+        A path does not exist, is neither file nor folder, is given twice, or holds too much.
+    """
+    rows, seen = [], set()
+    for path in map(Path, paths):
+        if not (path.is_file() or path.is_dir()):
+            what = "neither a file nor a folder" if path.exists() else "no such file"
+            raise ParameterError(f"{path}: {what}; give hand-ins or the download of a whole class")
+        if path.resolve() in seen:
+            raise ParameterError(f"{path}: given twice; give each file or folder once")
+        seen.add(path.resolve())
+        rows += _rows(path)
+    return sorted(rows, key=lambda row: row.path)
+
+
+def _rows(path):
+    entries = _listing(path)
+    names = [name for name in entries if not JUNK.search(name)]
+    homes = {os.path.dirname(name) for name in names if os.path.basename(name) == MANIFEST}
+    hand_ins = {name: _hand_in(name, homes) for name in names}
+    # A folder's own name may be a slot's, as when a shell writes out `download/*`.
+    prefix = f"{path.absolute().name}/" if path.is_dir() else ""
+    bulk = any(hand_ins.values()) or any(_owner(prefix + name)[2] for name in names)
+    if "" in homes or not bulk:
+        return [Submitted(*_owner(path.name)[:2], str(path), str(path), "", "")]
+    people, rows = _people(path, entries), []
+    for (student, number, slot), names in _slots(hand_ins, prefix).items():
+        who = people.get(slot.removeprefix(prefix), (student, number))
+        inside, fault = _pick(names, hand_ins, entries)
+        shown = inside or next((name for name in names if name[-1] != "/"), names[0].rstrip("/"))
+        rows.append(Submitted(*who, f"{path}/{shown}", str(path), inside, fault))
+    return rows
+
+
+def _hand_in(name, homes):
+    """The hand-in that an entry is or lies in: the outermost folder with a manifest, or a zip."""
+    folders = [name[: match.start()] for match in re.finditer("/", name)]
+    otherwise = name if name.lower().endswith(".zip") else ""
+    return next((folder for folder in folders if folder in homes), otherwise)
+
+
+def _owner(name, otherwise=""):
+    """Student, ID and slot that `name` lies in; of no layout, the slot is `otherwise`.
+
+    Of several matches the outermost and first: the further ones are a student's doing.
+    """
+    found = [match for layout in LAYOUTS if (match := re.search(layout, name))]
+    match = min(found, key=lambda match: (match.start(), match.end("id")), default=None)
+    return (match["student"], match["id"], name[: match.end()]) if match else ("", "", otherwise)
+
+
+def _slots(hand_ins, prefix):
+    """Names of each slot's entries, by student, ID and slot."""
+    slots = {}
+    for name, hand_in in sorted(hand_ins.items()):
+        # Within an unpacked hand-in every name is the student's choice.
+        telling = name if hand_in in ("", name) else f"{hand_in}/"
+        slot = hand_in or ("" if name.endswith("/") else os.path.dirname(name) or name)
+        owner = _owner(prefix + telling, slot)
+        if owner[2]:
+            slots.setdefault(owner, []).append(name)
+    return slots
+
+
+def _pick(names, hand_ins, entries):
+    """The hand-in among a slot's entries; if there is none, why."""
+    found = sorted({hand_ins[name] for name in names} - {""})
+    ours = [name for name in found if name.endswith("-submission.zip")]
+    odd = [name for name in names if _is_odd(entries[name])]
+    if not odd and (len(ours) == 1 or len(found) == 1):
+        return (ours or found)[0], ""
+    what = "several hand-ins" if found else "no hand-in zip"
+    what = "a link or special file" if odd else what
+    files = [os.path.basename(name) for name in odd or found or names if name[-1] != "/"]
+    return "", f"{what} among its files: {', '.join(files[:9]) or 'there are none'}"
+
+
+def _is_odd(mode):
+    return stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)  # many zips say nothing, 0
+
+
+def _listing(path):
+    """Mode of each entry of a folder or zip file, by name; a folder's name ends with a slash."""
+    try:
+        entries = dict(islice(_walk(path) if path.is_dir() else _packed(path), MAX_ENTRIES + 1))
+    except Exception:  # a damaged zip file may provoke anything; who judges it says what is wrong
+        return {}
+    if len(entries) > MAX_ENTRIES:
+        raise ParameterError(f"{path}: more than {MAX_ENTRIES:,} entries; give it in parts")
+    return entries
+
+
+def _packed(path):
+    with zipfile.ZipFile(path) as archive:
+        yield from ((entry.filename, entry.external_attr >> 16) for entry in archive.infolist())
+
+
+def _walk(folder):
+    for base, folders, files in os.walk(folder):  # does not follow links
+        for path in (os.path.join(base, name) for name in folders + files):
+            mode = os.lstat(path).st_mode
+            yield os.path.relpath(path, folder) + ("/" if stat.S_ISDIR(mode) else ""), mode
+
+
+def _people(path, entries):
+    """Names and IDs from Gradescope's metadata, by the folder of the submission."""
+    people, root = {}, path if path.is_dir() else zipfile.Path(path)
+    for name, mode in entries.items():
+        # One that lies in a slot is the student's own.
+        if os.path.basename(name) != METADATA or _owner(name)[2] or _is_odd(mode):
+            continue
+        try:
+            for folder, entry in (yaml.safe_load((root / name).read_bytes()) or {}).items():
+                slot = os.path.join(os.path.dirname(name), folder)
+                found = (entry or {}).get(":submitters") or []
+                people[slot] = _joined(found, ":name"), _joined(found, ":sid")
+        except Exception as error:
+            remedy = "export again, or take that file away and go without names"
+            raise ParameterError(f"{path}/{name}: not Gradescope's metadata; {remedy}") from error
+    return people
+
+
+def _joined(submitters, key):
+    return ", ".join(str(one[key]) for one in submitters if one.get(key))
+
+
+# ---- what systems take ---------------------------------------------------------------------------
+
+
+def fill_moodle(worksheet, results, out):
+    """Fill grades and feedback into Moodle's grading worksheet.
+
+    Parameters
+    ----------
+    worksheet : str or path-like
+        As downloaded, in any language.
+    results : list of dict
+        ``student_id``, ``student``, ``points`` (number or None) and ``feedback``.
+    out : str or path-like
+        Folder of ``moodle-worksheet.csv``.
+
+    Returns
+    -------
+    Path, list of str
+        The file, and who has no row in it.
+
+    Raises
+    ------
+    ParameterError
+        The worksheet cannot be read, or has no columns for a grade and the maximum grade.
+    """
+    table, rows = _table(worksheet)
+    columns = [[_plain(row[number]) for row in rows] for number in range(len(table[0]))]
+    # The maximum is the same number in each row; left of it are grades, or nothing. The last such
+    # column: the grades given before may all be the same, too.
+    maximum = 0
+    for number in range(2, len(columns) - 1):
+        graded = all(NUMBER.fullmatch(cell) or cell in ("", "-") for cell in columns[number - 1])
+        if graded and len(set(columns[number])) == 1 and NUMBER.fullmatch(columns[number][0]):
+            maximum = number
+    if not maximum:
+        what = "no grades left of a maximum grade"
+        raise ParameterError(f"{worksheet}: {what}; give the worksheet of an assignment in points")
+    numbers = [re.search(r"\d*$", cell)[0] for cell in columns[0]]
+    places, filled = dict(zip(numbers, rows, strict=True)), {"points": maximum - 1, "feedback": -1}
+    return _fill(table, places, results, filled, Path(out) / "moodle-worksheet.csv")
+
+
+def fill_canvas(gradebook, results, out):
+    """Fill points into the one empty assignment column of Canvas' gradebook.
+
+    Parameters
+    ----------
+    gradebook : str or path-like
+        As exported, in any language.
+    results : list of dict
+        ``student_id``, ``student`` and ``points`` (number or None).
+    out : str or path-like
+        Folder of ``canvas-gradebook.csv``.
+
+    Returns
+    -------
+    Path, list of str
+        The file, and who has no row in it.
+
+    Raises
+    ------
+    ParameterError
+        The gradebook cannot be read, or has not exactly one empty assignment column.
+    """
+    table, rows = _table(gradebook)
+    # Lines without an ID are no student's: points possible, posting policy.
+    students = {_plain(row[1]): row for row in rows if len(row) > 1 and _plain(row[1])}
+    header = [_plain(cell) for cell in table[0]]
+    work = [number for number, name in enumerate(header) if re.search(r"\(\d+\)$", name)]
+    empty = [n for n in work if not any(_plain(row[n]) for row in students.values())]
+    if len(empty) != 1:
+        names = ", ".join(header[number] for number in empty or work) or "none"
+        what = f"{len(empty)} empty assignment columns (of {names})"
+        raise ParameterError(f"{gradebook}: {what}; leave one empty column, the one to fill")
+    path = Path(out) / "canvas-gradebook.csv"
+    return _fill(table, students, results, {"points": empty[0]}, path)
+
+
+def _table(path):
+    """Rows of a CSV file, each a list of cells and what ends them; and those below the header."""
+    try:
+        text = Path(path).read_bytes().decode()
+    except (OSError, ValueError) as error:
+        raise ParameterError(f"{path}: not readable; give the CSV (UTF-8) as it came") from error
+    comma, table = max(",;\t", key=text.split("\n")[0].count), [[]]
+    for cell, end in re.findall(CELL.format(comma), text):
+        table[-1].append([cell, end])
+        if end != comma:
+            table.append([])
+    return table, [row for row in table[1:] if len(row) == len(table[0])]
+
+
+def _plain(cell):
+    return cell[0].strip('\ufeff" ')
+
+
+def _fill(table, rows, results, columns, path):
+    """Write the table with each result in its row; return the file and who has no row."""
+    for result in results:
+        for key, column in columns.items():
+            if result["student_id"] in rows and result[key] not in (None, ""):
+                rows[result["student_id"]][column][0] = _cell(result[key])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("".join(cell + end for row in table for cell, end in row).encode())
+    missing = [result for result in results if result["student_id"] not in rows]
+    return path, [result["student_id"] or result["student"] for result in missing]
+
+
+def _cell(value):
+    """Number or text as a cell; an apostrophe keeps a spreadsheet from running it as a formula."""
+    text = value if isinstance(value, str) else f"{value:.10g}"
+    text = f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return '"' + text.replace('"', '""') + '"'
+
+
+def feedback_zip(results, out):
+    """Pack feedback so that Moodle takes it back ("Upload multiple feedback files in a zip").
+
+    Parameters
+    ----------
+    results : list of dict
+        ``path`` (only those with a folder of Moodle count) and ``feedback``.
+    out : str or path-like
+        Folder of ``moodle-feedback.zip``.
+
+    Returns
+    -------
+    Path
+    """
+    packed = Path(out) / "moodle-feedback.zip"
+    packed.parent.mkdir(parents=True, exist_ok=True)
+    found = [(MOODLE_FOLDER.search(result["path"]), result["feedback"]) for result in results]
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for folder, feedback in {match[1]: feedback for match, feedback in found if match}.items():
+            archive.writestr(f"{folder}/feedback.txt", feedback)
+    return packed
+
+
+# ---- points --------------------------------------------------------------------------------------
+
+
+def points(rule, result):
+    """Points of a result: the sum over the parts of the rule that are true of it.
+
+    Parameters
+    ----------
+    rule : str
+        Such as ``accuracy>=0.98: 5; holds: 3``.
+    result : dict
+        ``accuracy`` (float or None) and ``verdict``.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ParameterError
+        The rule is wrong.
+    """
+    total, accuracy = 0.0, -1 if result["accuracy"] is None else result["accuracy"]
+    for sign, bound, verdict, number in check_points(rule):
+        above = sign and accuracy > float(bound)
+        equal = sign == ">=" and accuracy == float(bound)
+        total += float(number) if above or equal or verdict == result["verdict"] else 0
+    return total
+
+
+def check_points(rule):
+    """The parts of a rule: comparison and bound of the accuracy, or verdict; and points.
+
+    Raises
+    ------
+    ParameterError
+        A part is wrong; the message names it.
+    """
+    parts = [(text.strip(), re.fullmatch(PART, text.strip())) for text in rule.split(";")]
+    if wrong := [text for text, match in parts if not match]:
+        allowed = f"accuracy>=X (X from 0 to 1) or {WORDS.replace('|', ', ')}, each with points"
+        example = "accuracy>=0.98: 5; holds: 3"
+        raise ParameterError(f"points={wrong[0]!r}: takes {allowed}, such as {example!r}")
+    return [match.groups() for _, match in parts]
