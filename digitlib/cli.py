@@ -168,26 +168,31 @@ def submission(name, out, any_code, **title_page):
     print(f"hand in {path}")
 
 
-@commands.command(help="Does what a submission claims hold? For graders.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE.zip...")
+@commands.command(help="Does what a hand-in claims hold? For graders: files, folders, downloads.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--retrain",
     is_flag=True,
     help="train again with our own code and the recorded seeds, and compare",
 )
-@_option("--csv", "MARKS.csv", "write one line per submission")
-@_option("--out", "FOLDER", "where verdict.html and verdict.json go", ".")
-@_option("--jobs", "N", "submissions at once (default: one per core)", type=int)
+@_option("--csv", "MARKS.csv", "write one line per hand-in")
+@_option("--out", "FOLDER", "where verdicts and reports go", ".")
+@_option("--jobs", "N", "hand-ins at once (default: one per core)", type=int)
+@_option("--timeout", "SECONDS", "for one hand-in", 120, type=float)
+@_option("--against", "FOLDER", "earlier hand-ins, to find copies of them")
+@_option("--points", "RULE", "such as 'accuracy>=0.98: 5; holds: 3'")
+@_option("--moodle", "FILE.csv", "Moodle's grading worksheet, to fill a copy of")
+@_option("--canvas", "FILE.csv", "Canvas' gradebook, to fill a copy of")
 @click.option(
     "--run-student-code",
     "run_code",
     is_flag=True,
     help="let a student's own model.py run, with limits on time and memory",
 )
-def verify(files, csv, **options):
-    """Judge each file; the exit code is the judge's."""
+def verify(paths, csv, **options):
+    """Judge each hand-in; the exit code is the judge's."""
     judge = _room("handin.verify")
-    return judge.verify_files(files, marks=csv, **options)
+    return judge.verify_files(paths, marks=csv, **options)
 
 
 def main(arguments=None):

@@ -110,8 +110,13 @@ def ran_other_code(notebooks):
 @cache
 def code_hash():
     """SHA-256 over the sources of the package: any change of code gives another one."""
+    return hash_sources(sources())
+
+
+def hash_sources(texts):
+    """The same over the `texts` of sources, by name."""
     digest = hashlib.sha256()
-    for name, text in sources().items():
+    for name, text in sorted(texts.items()):
         if name.startswith("digitlib/"):
             digest.update(f"{name}\0{text}\0".encode())
     return digest.hexdigest()

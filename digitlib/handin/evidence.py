@@ -1,4 +1,4 @@
-"""A hand-in's files, unpacked with suspicion: plain files under small limits, in a folder of ours."""
+"""A hand-in's files, unpacked with suspicion: plain files under small limits, into our folder."""
 
 import hashlib
 import io
@@ -13,8 +13,13 @@ MAX_FILES = 500
 MAX_TOTAL = 400_000_000
 # Largest size of a file, by its ending; HTML is not read, but it may not fill the disk either.
 LIMITS = {
-    **{".csv": 4_000_000, ".json": 4_000_000, ".ipynb": 16_000_000, ".html": 16_000_000},
-    **{".safetensors": 64_000_000, ".skops": 64_000_000, ".pdf": 64_000_000},
+    ".csv": 4_000_000,
+    ".json": 4_000_000,
+    ".ipynb": 16_000_000,
+    ".html": 16_000_000,
+    ".safetensors": 64_000_000,
+    ".skops": 64_000_000,
+    ".pdf": 64_000_000,
 }
 LIMIT = 1_000_000  # of any other kind
 PIECE = 1 << 20

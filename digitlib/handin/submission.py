@@ -79,7 +79,8 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
         staging.mkdir()
         _copy_parts(folder, staging, title_page)
         _write_sources(staging)
-        _complete_notebook(staging, run.info, Path(scratch))
+        written = complete_notebook(run.info, Path(scratch))
+        shutil.copyfile(written, staging / written.name)
         _lock_file(staging)
         printed = _write_pdf(staging)
         notes += [] if printed["made"] else [f"no PDF: {printed['why']}"]
@@ -252,8 +253,8 @@ def add_title_page(page, title_page):
     return found
 
 
-def _complete_notebook(staging, info, scratch):
-    """The notebook that carries the package and repeats this run."""
+def complete_notebook(info, scratch):
+    """Write the notebook that carries the package and repeats this run; return its path."""
     names = ("seed", "splits", "folds", "scaling", "epochs")
     values = {name: info["parameters"].get(name) for name in names}
     values = {name: value for name, value in values.items() if value is not None}
@@ -263,8 +264,7 @@ def _complete_notebook(staging, info, scratch):
     else:
         changed = {name: value for name, (value, _) in info["model"]["changed"].items()}
         values |= {"recipe": info["recipe"]["name"], "changes": changed}
-    written = colab.build(scratch / "colab", values=values)[-1]
-    shutil.copyfile(written, staging / written.name)
+    return colab.build(scratch / "colab", values=values)[-1]
 
 
 def _lock_file(staging):

@@ -1,277 +1,376 @@
-"""Verdicts on submissions, one line per claim: nothing in a file is trusted, nothing is run.
+"""Verdicts for a whole class: one process for each hand-in, near copies, marks, feedback.
 
-For one file or for a whole class.
+A hand-in that is hostile or broken costs its own verdict alone: its process has limits on time and
+memory. What was judged is written at once.
 """
 
 import csv
-import functools
-import hashlib
-import itertools
 import json
 import multiprocessing
 import os
-import time
-from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
+import re
+import shutil
+import signal
+import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+import numpy as np
+from tqdm import tqdm
 
-import digitlib
-from digitlib import provenance
 from digitlib.errors import ParameterError
-from digitlib.handin.submission import TITLE_PAGE
+from digitlib.handin import systems
 
-# A whole submission is judged by the worst of its claims: the word for it.
-VERDICTS = {
-    "holds": "holds",
-    "cannot be checked": "holds in part",
-    "does not hold": "does not hold",
-}
-
-
-def verify_files(paths, retrain=False, marks=None, out=".", jobs=None, run_code=False):
-    """Check submissions, print the verdicts, write ``verdict.html`` and ``verdict.json``.
-
-    Parameters
-    ----------
-    paths : list of str or path-like
-    retrain : bool
-        Train again, with this package's code and the recorded recipe and seeds.
-    marks : str or path-like or None
-        CSV file to write, one line per submission.
-    out : str or path-like
-        For one submission, the folder of the two files; for several, the folder of a folder for
-        each.
-    jobs : int or None
-        Submissions at once; None: one per core.
-    run_code : bool, default=False
-        Let a student's own ``model.py`` run, in a process with limits on time and memory.
-
-    Returns
-    -------
-    int
-        0 if every claim of every submission holds, else 1.
-
-    Raises
-    ------
-    ParameterError
-        A file is not there, is given twice, `jobs` is not positive, or there is no place for what
-        is written.
-    """
-    paths, out = [Path(path) for path in paths], Path(out)
-    _check_arguments(paths, marks, out, jobs)
-    verdicts = _all(paths, retrain, run_code, min(jobs or os.cpu_count() or 1, len(paths)))
-    _flag_identical(verdicts)
-    for verdict, folder in zip(verdicts, _folders(paths, out), strict=True):
-        print("\n".join(table(verdict)))
-        _write(verdict, folder)
-    if marks is not None:
-        _write_marks(verdicts, Path(marks))
-    return int(any(verdict["verdict"] != "holds" for verdict in verdicts))
+TIMEOUT = 120  # seconds for one hand-in
+MEMORY = 2**30  # bytes that judging one may take, beside the libraries
+# Mean over rows of half the sum of differences of probabilities, 0..1. Different seeds of one
+# recipe are at least 0.0030 apart (measured: docs/grader.md); a copy is much nearer.
+NEAR = 0.001
+TITLES = ("authors", "course", "title")
+COLUMNS = ("student", "student_id", "path", "verdict", "accuracy", "writers", "model", "retrained")
+COLUMNS += ("nearest", "distance", "points", "notes", "feedback", "file", *TITLES)
+COLUMNS += ("does_not_hold", "cannot_be_checked", "identical_to", "sha256")
+REMEDY = "Hand in the zip file that `make submission` wrote, unchanged."
 
 
-def _check_arguments(paths, marks, out, jobs):
-    for path in paths:
-        if not path.is_file() and not path.is_dir():
-            what = "neither a file nor a folder" if path.exists() else "no such file"
-            remedy = "give the zip files that `digitlib submission` wrote"
-            raise ParameterError(f"{path}: {what}; {remedy}")
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise ParameterError("a file is given twice")
-    if jobs is not None and jobs < 1:
-        raise ParameterError(f"jobs={jobs}: takes an integer from 1 up")
-    if marks is not None and not Path(marks).resolve().parent.is_dir():
-        raise ParameterError(f"csv={str(marks)!r}: its folder does not exist; make it first")
-    if out.exists() and not out.is_dir():
-        raise ParameterError(f"out={str(out)!r}: takes a folder")
-
-
-def verify(path, retrain=False, run_code=False):
-    """The verdict on one submission.
+def verify(path, retrain=False, run_code=False, out=None):
+    """The verdict on one hand-in, judged in this process.
 
     Parameters
     ----------
     path : str or path-like
-        A submission, or the folder it was unpacked into.
+        A hand-in, or the folder it was unpacked into.
     retrain, run_code : bool
+        As for :func:`verify_files`.
+    out : str, path-like or None
+        Where a folder ``report``, made by this digitlib from the hand-in's data, shall be written.
 
     Returns
     -------
     dict
         ``file``, ``sha256``, ``authors``, ``course``, ``title``, ``verdict`` (the worst of its
         claims), ``claims`` (list of ``claim``, ``verdict``, ``why``), ``accuracy`` (recomputed, or
-        None), ``identity`` (digests of weights and predictions), ``seconds``.
+        None), ``model``, ``code`` (differences), ``stated`` (what nobody can check), ``report``,
+        ``identical_to``, ``nearest``, ``distance``, ``notes``, ``feedback``, ``seconds``.
     """
-    # These bring torch, which nobody shall wait for to hear of a wrong path.
-    from digitlib.handin import claims, evidence
+    from digitlib.handin import judge  # brings torch, which a wrong path need not wait for
 
-    path, start = Path(path), time.perf_counter()
-    names = [name for name in claims.CLAIMS if name != "retraining" or retrain]
-    try:
-        hand_in = evidence.Evidence(evidence.unpack(path), run_code)
-        lines = [("archive", "holds", f"{len(hand_in.files)} plain files")]
-        lines += [(name, *claims.judge(name, hand_in)) for name in names]
-    except evidence.Unsafe as error:
-        hand_in, lines = None, [("archive", "does not hold", str(error))]
-        lines += [(name, "cannot be checked", "the archive was not opened") for name in names]
-    worst = max((verdict for _, verdict, _ in lines), key=list(VERDICTS).index)
+    verdict, _ = judge.judge(path, out=out, retrain=retrain, run_code=run_code)
+    return _finished(verdict)
+
+
+def verify_files(
+    paths,
+    retrain=False,
+    marks=None,
+    out=".",
+    jobs=None,
+    run_code=False,
+    timeout=TIMEOUT,
+    against=None,
+    moodle=None,
+    canvas=None,
+    points=None,
+):
+    """Judge hand-ins, print the verdicts, write verdicts, reports, marks and feedback.
+
+    Parameters
+    ----------
+    paths : list of str or path-like
+        See :func:`digitlib.handin.systems.find`.
+    retrain : bool
+        Train again, with this package's code and the recorded settings and seeds.
+    marks : str or path-like or None
+        CSV file to write, one line per hand-in.
+    out : str or path-like
+        For one hand-in, the folder of ``verdict.html``, ``verdict.json`` and ``report``; for a
+        class, of a folder for each, and of ``index.html``.
+    jobs : int or None
+        Hand-ins at once; None: one per core.
+    run_code : bool, default=False
+        Let a student's own ``model.py`` run, in a process with limits on time and memory.
+    timeout : float
+        Seconds for one hand-in.
+    against : str or path-like or None
+        Earlier hand-ins: only to find copies of them.
+    moodle, canvas : str or path-like or None
+        The teacher's worksheet or gradebook, to be filled in a copy.
+    points : str or None
+        See :func:`digitlib.handin.systems.points`.
+
+    Returns
+    -------
+    int
+        0 if every claim of every hand-in holds, else 1.
+
+    Raises
+    ------
+    ParameterError
+        A file is not there, is given twice, a number is not allowed, or there is no place for what
+        is written.
+    """
+    out = Path(out)
+    _check_arguments(marks, out, jobs, timeout, points)
+    slots = systems.find(paths)
+    earlier = systems.find([against]) if against else []
+    single = len(slots) == 1 and not against
+    folders = [out] if single else [out / name for name in _names(slots)]
+    folders += [None] * len(earlier)
+    options = {"retrain": retrain, "run_code": run_code}
+    verdicts, known = [], []
+    jobs = min(jobs or os.cpu_count() or 1, len(slots) + len(earlier))
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(jobs) as workers:
+        multiprocessing.set_forkserver_preload(["digitlib.handin.judge"])
+        tasks = {
+            workers.submit(_in_process, slot, folder, Path(scratch, str(n)), options, timeout): n
+            for n, (slot, folder) in enumerate(zip([*slots, *earlier], folders, strict=True))
+        }
+        try:
+            done = as_completed(tasks)
+            for task in tqdm(done, total=len(tasks), unit="hand-in", disable=single or None):
+                verdict, near = task.result()
+                _nearest(verdict, near, known)
+                known.append((verdict, near))
+                if tasks[task] < len(slots):
+                    verdicts.append((tasks[task], verdict))
+                    _write(verdicts, folders, marks, points, None if single else out)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            _Judging.kill_all()
+            raise
+    verdicts = [verdict for _, verdict in sorted(verdicts, key=lambda pair: pair[0])]
+    for verdict in verdicts:
+        print("\n".join(table(verdict)))
+    _to_systems(verdicts, out, moodle, canvas)
+    return int(any(verdict["verdict"] != "holds" for verdict in verdicts))
+
+
+def _check_arguments(marks, out, jobs, timeout, points):
+    if jobs is not None and jobs < 1:
+        raise ParameterError(f"jobs={jobs}: takes an integer from 1 up")
+    if not 1 <= timeout <= 86400:
+        raise ParameterError(f"timeout={timeout:g}: takes seconds from 1 to 86400")
+    if marks is not None and not Path(marks).resolve().parent.is_dir():
+        raise ParameterError(f"csv={str(marks)!r}: its folder does not exist; make it first")
+    if out.exists() and not out.is_dir():
+        raise ParameterError(f"out={str(out)!r}: takes a folder")
+    if points is not None:
+        systems.check_points(points)
+
+
+def _names(slots):
+    """A folder's name for each hand-in, numbered where two would be the same."""
+    names = [slot.student or Path(slot.path).name.removesuffix(".zip") for slot in slots]
+    names = [re.sub(r"[^\w.-]+", "-", name).strip("-.") or "hand-in" for name in names]
+    return [
+        name if names.count(name) == 1 else f"{name}-{number}"
+        for number, name in enumerate(names, 1)
+    ]
+
+
+# ---- a process for each --------------------------------------------------------------------------
+
+
+class _Judging:
+    """The processes that are at work."""
+
+    running: set = set()  # noqa: RUF012
+
+    @classmethod
+    def kill_all(cls):
+        """End them and their kernels."""
+        for process in list(cls.running):
+            with suppress(OSError, TypeError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _in_process(slot, folder, scratch, options, timeout):
+    """Verdict and what copies are found by, from a process that may die of what it reads."""
+    scratch.mkdir()
+    given = {"student": slot.student, "student_id": slot.student_id, "path": slot.path}
+    if slot.fault:
+        return _unreadable(slot, slot.fault), {}
+    fork = multiprocessing.get_context("forkserver").Process
+    words = (slot.archive, slot.inside, folder, scratch, {**options, **given})
+    process = fork(target=_judge, args=words)
+    process.start()
+    _Judging.running.add(process)
+    process.join(timeout)
+    late = process.is_alive()
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)  # the kernel, too, if it is still there
+    process.join()
+    _Judging.running.discard(process)
+    if not (scratch / "verdict.json").exists():
+        ended = f"judging it ended with {process.exitcode}: too large, or hostile"
+        why = f"judging it took more than {timeout:g} s; give --timeout" if late else ended
+        return _unreadable(slot, why), {}
+    verdict = json.loads((scratch / "verdict.json").read_text("utf-8"))
+    with np.load(scratch / "near.npz", allow_pickle=False) as arrays:
+        return verdict, dict(arrays)
+
+
+def _judge(archive, inside, folder, scratch, options):
+    """What that process does."""
+    import resource  # of Unix, as the fork server is
+
+    from digitlib.handin import judge
+
+    os.setsid()
+    with open("/proc/self/statm") as file:
+        here = int(file.read().split()[5]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_DATA, (here + MEMORY, here + MEMORY))
+    tempfile.tempdir = str(scratch)
+    verdict, near = judge.judge(archive, inside, folder, **options)
+    np.savez(scratch / "near.npz", **near)
+    part = scratch / "verdict.part"
+    part.write_text(json.dumps(verdict), encoding="utf-8")
+    part.rename(scratch / "verdict.json")
+
+
+def _unreadable(slot, why):
+    """The verdict on what could not be judged."""
+    empty = dict.fromkeys(("sha256", *TITLES, "code", "model", "stated", "settings"), "")
     return {
-        "file": path.name,
-        "sha256": _digest(path),
-        **_who(hand_in),
-        "verdict": VERDICTS[worst] if hand_in else "unreadable",
-        "claims": [
-            {"claim": claim, "verdict": verdict, "why": _plain(why)}
-            for claim, verdict, why in lines
-        ],
-        "code": _changes(hand_in),
-        "accuracy": _accuracy(hand_in),
-        "identity": _identity(hand_in),
+        "file": Path(slot.archive).name,
+        "student": slot.student,
+        "student_id": slot.student_id,
+        "path": slot.path,
+        **empty,
+        "verdict": "unreadable",
+        "claims": [{"claim": "archive", "verdict": "does not hold", "why": why}],
+        "accuracy": None,
+        "report": None,
         "identical_to": [],
-        "retrained": retrain,
-        "digitlib": digitlib.__version__,
-        "checked": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - start, 1),
+        "retrained": False,
+        "seconds": 0.0,
     }
+
+
+# ---- near copies ---------------------------------------------------------------------------------
+
+
+def _nearest(verdict, near, known):
+    """Compare with those judged before; note the nearest, in both directions."""
+    verdict |= {"nearest": "", "distance": None, "notes": []}
+    for other, theirs in known:
+        if not near or not theirs or near["p"].shape != theirs["p"].shape:
+            continue
+        distance = float(np.abs(near["p"] - theirs["p"]).sum(axis=1).mean() / 2)
+        weights = _apart(near["w"], theirs["w"])
+        for one, two in ((verdict, other), (other, verdict)):
+            if one["distance"] is None or distance < one["distance"]:
+                one |= {"nearest": two["path"], "distance": distance}
+        same = np.array_equal(near["digest"], theirs["digest"])
+        if same and distance == 0 and verdict["settings"] == other["settings"]:
+            said = "identical by design: the same code, data, settings and seed"
+        elif same or distance < NEAR or weights < NEAR:
+            said = "identical weights under other settings or another seed" if same else "near copy"
+            said = f"{said}: probabilities differ by {distance:.2g}, weights by {weights:.2g}"
+        else:
+            continue
+        for one, two in ((verdict, other), (other, verdict)):
+            one["identical_to"].append(f"{two['path']} ({said})")
+            one["notes"].append(f"{said} ({two['path']})")
+
+
+def _apart(one, other):
+    """Distance of weights, relative to their size; infinite between different networks."""
+    if one.shape != other.shape or not len(one):
+        return float("inf")
+    size = float(np.linalg.norm(one)) or 1.0
+    return float(np.linalg.norm(one - other)) / size
+
+
+# ---- what is written -----------------------------------------------------------------------------
+
+
+def _finished(verdict):
+    """The verdict with feedback for the student: two plain sentences."""
+    for key, value in (("nearest", ""), ("distance", None), ("notes", [])):
+        verdict.setdefault(key, value)
+    wrong, open_ = (
+        ", ".join(line["claim"] for line in verdict["claims"] if line["verdict"] == kind)
+        for kind in ("does not hold", "cannot be checked")
+    )
+    share = f"{100 * (verdict['accuracy'] or 0):.2f} %"
+    read = f"Your files show that {share} of the digits were read correctly."
+    verdict["feedback"] = {
+        "holds": f"{read} Everything that you handed in agrees with them.",
+        "holds in part": f"{read} Nothing is wrong, but this could not be checked: {open_}.",
+        "does not hold": f"Some of what you handed in does not follow from your files: {wrong}. "
+        "Make the report again, hand in what `make submission` writes, or ask your teacher.",
+        "unreadable": f"Your hand-in could not be read: {verdict['claims'][0]['why']}. {REMEDY}",
+    }[verdict["verdict"]]
+    return verdict
 
 
 def table(verdict):
     """Lines of text for a terminal."""
     width = max(len(line["claim"]) for line in verdict["claims"])
     whose = f": {verdict['title']} by {verdict['authors']}" if verdict["authors"] else ""
-    yield _plain(verdict["file"]) + whose
+    yield (verdict["path"] or verdict["file"]) + whose
     for line in verdict["claims"]:
         yield f"  {line['claim']:{width}}  {line['verdict']:17}  {line['why']}"
-    for other in verdict["identical_to"]:
-        yield f"  identical to {other}"
+    for note in verdict["notes"]:
+        yield f"  {note}"
     yield f"  {'=> ':>{width}}{verdict['verdict']}  ({verdict['seconds']} s)"
 
 
-# ---- one submission ------------------------------------------------------------------------------
+def _write(verdicts, folders, marks, points, overview):
+    """Verdicts, marks and overview of those judged so far."""
+    from digitlib.handin import judge
 
-
-def _digest(path):
-    if path.is_dir():
-        return ""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _plain(text):
-    """Without control characters: a submission must not steer the grader's terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def _who(evidence):
-    """What the manifest has on the title page; empty if it cannot be read."""
-    try:
-        return {field: _plain(str(evidence.manifest.get(field, "")))[:200] for field in TITLE_PAGE}
-    except Exception:  # whatever is wrong is said by the claims
-        return dict.fromkeys(TITLE_PAGE, "")
-
-
-def _changes(evidence):
-    """What the student changed in the code, as a diff made here; empty if nothing."""
-    try:
-        theirs, ours = evidence.json("sources.json"), provenance.sources()
-        before = {name: ours.get(name, "") for name in evidence.changed_code}
-        return provenance.diff(before, {name: str(text) for name, text in theirs.items()})
-    except Exception:  # whatever is wrong is said by the claims
-        return ""
-
-
-def _accuracy(evidence):
-    try:
-        return float(evidence.hits.mean())
-    except Exception:  # whatever is wrong is said by the claims
-        return None
-
-
-def _identity(evidence):
-    """Digests of what two students cannot share by chance.
-
-    They are of each fold's numbers, whatever the header says, and of all probabilities.
-    """
-    found = {}
-    for name, content in evidence.files.items() if evidence else ():
-        if name.endswith(".safetensors"):
-            header = 8 + int.from_bytes(content[:8], "little")
-            found[hashlib.sha256(content[header:]).hexdigest()] = "weights"
-    try:
-        found[hashlib.sha256(evidence.table["p"].round(5).tobytes()).hexdigest()] = "predictions"
-    except Exception:  # there are no predictions that could be the same
-        return found
-    return found
-
-
-# ---- a class -------------------------------------------------------------------------------------
-
-
-def _all(paths, retrain, run_code, jobs):
-    if jobs == 1:
-        return [verify(path, retrain, run_code) for path in paths]
-    # Started afresh: a forked copy of a process in which torch has threads may hang.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(pool.map(functools.partial(verify, retrain=retrain, run_code=run_code), paths))
-
-
-def _flag_identical(verdicts):
-    for verdict, other in itertools.permutations(verdicts, 2):
-        shared = verdict["identity"].keys() & other["identity"].keys()
-        if shared:
-            what = " and ".join(sorted({verdict["identity"][digest] for digest in shared}))
-            verdict["identical_to"].append(f"{other['file']} ({what})")
-
-
-def _folders(paths, out):
-    """`out` itself for a single file, else a folder each.
-
-    Their names are numbered where two files have the same name.
-    """
-    if len(paths) == 1:
-        return [out]
-    names = [path.stem for path in paths]
-    return [
-        out / "verdicts" / (name if names.count(name) == 1 else f"{name}-{n}")
-        for n, name in enumerate(names, 1)
-    ]
-
-
-def _write(verdict, folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(verdict, indent=2, ensure_ascii=False) + "\n"
-    (folder / "verdict.json").write_text(text, encoding="utf-8")
-    loader, escape = PackageLoader("digitlib.handin", "template"), select_autoescape(("html", "j2"))
-    template = Environment(loader=loader, autoescape=escape).get_template("verdict.html.j2")
-    (folder / "verdict.html").write_text(template.render(v=verdict), encoding="utf-8")
-
-
-def _write_marks(verdicts, path):
-    lines = [_marks(verdict) for verdict in verdicts]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, lines[0])
-        writer.writeheader()
-        writer.writerows(lines)
+    rows = []
+    for number, verdict in sorted(verdicts, key=lambda pair: pair[0]):
+        folder, _ = folders[number], _finished(verdict)
+        verdict["points"] = systems.points(points, verdict) if points else None
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(verdict, indent=2, ensure_ascii=False) + "\n"
+        (folder / "verdict.json").write_text(text, encoding="utf-8")
+        judge.write_page(folder / "verdict.html", judge.template("verdict.html.j2", v=verdict))
+        rows.append((folder.name, verdict))
+    if overview is not None:
+        judge.write_page(overview / "index.html", judge.template("class.html.j2", rows=rows))
+    if marks is not None:
+        part = Path(marks).with_name(f".{Path(marks).name}.part")
+        with open(part, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(_marks(verdict) for _, verdict in rows)
+        shutil.move(part, marks)
 
 
 def _marks(verdict):
-    """One submission's line of the CSV file, by column."""
+    """One hand-in's line of the CSV file, by column."""
 
     def claims(kind):
         return "; ".join(line["claim"] for line in verdict["claims"] if line["verdict"] == kind)
 
-    cells = {
-        **{name: verdict[name] for name in ("file", *TITLE_PAGE, "verdict")},
+    cells = {name: verdict.get(name) for name in COLUMNS} | {
         "accuracy": "" if verdict["accuracy"] is None else f"{verdict['accuracy']:.4f}",
+        "distance": "" if verdict["distance"] is None else f"{verdict['distance']:.2g}",
+        "retrained": next((c["why"] for c in verdict["claims"] if c["claim"] == "retraining"), ""),
+        "notes": "; ".join(verdict["notes"]),
+        "identical_to": "; ".join(verdict["identical_to"]),
         "does_not_hold": claims("does not hold"),
         "cannot_be_checked": claims("cannot be checked"),
-        "identical_to": "; ".join(verdict["identical_to"]),
-        "sha256": verdict["sha256"],
     }
-    return {column: _no_formula(cell) for column, cell in cells.items()}
+    return {name: _no_formula("" if cell is None else str(cell)) for name, cell in cells.items()}
 
 
 def _no_formula(cell):
     """A spreadsheet runs a cell that starts like a formula; an apostrophe keeps it text."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell
+    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+
+
+def _to_systems(verdicts, out, moodle, canvas):
+    """Fill the teacher's files; pack feedback for Moodle."""
+    for sheet, fill in ((moodle, systems.fill_moodle), (canvas, systems.fill_canvas)):
+        if sheet is not None:
+            path, missing = fill(sheet, verdicts, out)
+            print(f"{path}{': no row for ' + ', '.join(missing) if missing else ''}")
+    if any("_assignsubmission_" in verdict["path"] for verdict in verdicts):
+        print(systems.feedback_zip(verdicts, out))

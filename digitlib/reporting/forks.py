@@ -4,6 +4,7 @@ Each kernel would import the same libraries anew, for seconds. Here one process 
 does nothing else, imports them once; every kernel begins as a copy of it.
 """
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -69,6 +70,7 @@ class _Popen:
 
 
 def _kernel(connection_file, folder, environment):
+    asyncio.set_event_loop(asyncio.new_event_loop())  # a copy of another's runs already
     os.setsid()  # Ctrl-C in the terminal is for the parent, which then ends its kernels
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # ipykernel would watch the process it was forked from, which outlives the one it works for.
