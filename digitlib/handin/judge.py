@@ -623,7 +623,7 @@ def _report(it, out):
     if not (it.ours / "3_evaluate.ipynb").exists() or it.fault:
         return None
     render.write_page(it.ours / "3_evaluate.ipynb")
-    index.write_index(it.ours, "report")
+    index.write_index(it.ours, "Recomputed")
     if out is None:
         return None
     report = Path(out) / "report"
