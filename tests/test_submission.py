@@ -73,7 +73,7 @@ def test_title_page_is_escaped_on_every_report(packed):
     pages = [content.decode() for name, content in packed[0].items() if name.endswith(".html")]
     assert len(pages) >= 4
     for page in pages:
-        assert page.count("Ada &lt;script&gt;alert(1)&lt;/script&gt; &amp; O&#x27;Neil") == 1
+        assert page.count("Ada &lt;script&gt;alert(1)&lt;/script&gt; &amp; O&#39;Neil") == 1
         assert "<script>alert(1)" not in page
         assert "Learning 1" in page
         assert "Digits, read" in page
