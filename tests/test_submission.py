@@ -10,6 +10,7 @@ import pytest
 
 from digitlib.errors import ParameterError, RunError
 from digitlib.handin import submission, verify
+from digitlib.reporting import pdf
 
 TITLE_PAGE = {
     "authors": "Ada <script>alert(1)</script> & O'Neil",
@@ -19,8 +20,9 @@ TITLE_PAGE = {
 
 
 @pytest.fixture
-def reports(small_report, tmp_path):
-    """A folder of reports with a copy of the small one, for changing."""
+def reports(small_report, tmp_path, monkeypatch):
+    """A folder of reports with a copy of the small one, for changing; nothing prints it."""
+    monkeypatch.setattr(pdf, "BROWSERS", ())
     shutil.copytree(small_report, tmp_path / "reports" / "mine")
     return tmp_path / "reports"
 

@@ -7,7 +7,6 @@ import re
 import shutil
 import tempfile
 from datetime import UTC, datetime
-from importlib.metadata import distributions
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -57,7 +56,7 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
         committed, or a text of the title page is empty, too long or not plain. Nothing is written
         then.
     """
-    _check_title_page(title_page)
+    title_page = _checked(title_page)
     folder = Path(reports) / check_name(name)
     if not folder.is_dir():
         raise RunError(f"{folder}: no such report; make it with `make report NAME={name}`")
@@ -85,7 +84,7 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
         manifest = {
             "format": FORMAT,
             "name": name,
-            **{field: title_page[field].strip() for field in TITLE_PAGE},
+            **title_page,
             "digitlib": digitlib.__version__,
             "commit": run.info.get("commit"),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -109,12 +108,14 @@ def describe(content):
 # ---- what a hand-in must be ----------------------------------------------------------------------
 
 
-def _check_title_page(title_page):
+def _checked(title_page):
+    """The texts of the title page, without space around them."""
     for field in TITLE_PAGE:
         text = title_page[field]
         if not text.strip() or len(text) > 200 or not text.isprintable():
             takes = "takes one line of 1 to 200 printable characters"
             raise ParameterError(f"{field}={text[:40]!r}: {takes}")
+    return {field: title_page[field].strip() for field in TITLE_PAGE}
 
 
 def _need(folder, parts):
@@ -174,20 +175,18 @@ def _notes_on_code(run, any_code):
 
 def code_fault(info, folder):
     """Why the code of a run, from its ``run.json``, is not known to a grader; None if it is."""
-    code = info.get("code")
-    if code is None:
+    if (code := info.get("code")) is None:
         return "the run was made with a version that did not record its code"
     if code["sha256"] != provenance.code_hash():
         return "digitlib/ is not what it was when the run was made"
-    if code["changed"] is None:
+    if (changed := code["changed"]) is None:
         return "the run's code cannot be compared with a commit or a release"
-    if code["changed"]:
-        files = ", ".join(code["changed"])
+    if changed:
+        files = ", ".join(changed)
         return f"the run was made with changes that are not committed or released: {files}"
     books = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.ipynb")}
-    if other := provenance.ran_other_code(books):
-        return f"{', '.join(other)} ran other code than the notebooks that are here now"
-    return None
+    other = ", ".join(provenance.ran_other_code(books))
+    return f"{other} ran other code than the notebooks that are here now" if other else None
 
 
 # ---- the parts -----------------------------------------------------------------------------------
@@ -204,8 +203,7 @@ def _copy_parts(folder, staging, title_page):
 
 def add_title_page(page, title_page):
     """The HTML `page` with authors, course and title, escaped, first in its main part."""
-    texts = {field: title_page[field].strip() for field in TITLE_PAGE}
-    header = colab.render("title-page.html.j2", **texts)
+    header = colab.render("title-page.html.j2", **title_page)
     # Inside <main>: that is what is printed.
     found, count = re.subn(r"<main\b[^>]*>", lambda main: f"{main[0]}\n{header}", page, count=1)
     if not count:
@@ -226,7 +224,7 @@ def _added_parts(info, scratch):
         SOURCES: json.dumps(code, indent=0, ensure_ascii=False),
         "changes.diff": provenance.diff(before, code),
         notebook.name: notebook.read_text(encoding="utf-8"),
-        "requirements.lock": _versions(),
+        "requirements.lock": (colab.ROOT / "requirements.lock").read_text(encoding="utf-8"),
     }
     return {name: text for name, text in texts.items() if text}
 
@@ -240,17 +238,6 @@ def _values(info):
         return values | {"model": info["model"]["source"], "epochs": 0}
     changed = {name: value for name, (value, _) in info["model"]["changed"].items()}
     return values | {"recipe": info["recipe"]["name"], "changes": changed}
-
-
-def _versions():
-    """The checkout's lock file, or what is installed if it has none."""
-    lock = colab.ROOT / "requirements.lock"
-    if lock.is_file():
-        return lock.read_text(encoding="utf-8")
-    installed = sorted(
-        {f"{found.name}=={found.version}" for found in distributions()}, key=str.lower
-    )
-    return "\n".join(["# Versions installed when this was handed in.", *installed, ""])
 
 
 def _write_pdf(staging):
