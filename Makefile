@@ -44,6 +44,9 @@ submission: $(STAMP) ## write dist/NAME-submission.zip, to be handed in  (NAME A
 	@$(BIN)/python -m digitlib submission $(call option,NAME,name) $(call option,AUTHORS,authors) \
 		$(call option,COURSE,course) $(call option,TITLE,title)
 
+autograder: $(STAMP) ## write autograder.zip, which judges each hand-in on Gradescope  (OUT=folder/name.zip)
+	@$(BIN)/python -m digitlib autograder $(call option,OUT,out)
+
 ##@ Development
 
 lint: $(DEV_STAMP) ## check style and that notebooks are stripped of outputs
@@ -104,4 +107,4 @@ $(STAMP): requirements.lock pyproject.toml $(GONE)
 $(DEV_STAMP): requirements.lock pyproject.toml $(GONE)
 	$(call install,report$(comma)picture$(comma)dev,$(STAMP) $(DEV_STAMP))
 
-.PHONY: report test lab pdf colab submission lint bench format lock clean help gone
+.PHONY: report test lab pdf colab submission autograder lint bench format lock clean help gone

@@ -195,6 +195,14 @@ def verify(paths, csv, **options):
     return judge.verify_files(paths, marks=csv, **options)
 
 
+@commands.command(help="Write the zip that Gradescope runs to judge each hand-in. For graders.")
+@_option("--out", "FILE.zip", "where to write it", "autograder.zip")
+def autograder(out):
+    """Print where the zip is."""
+    path = _room("handin.autograder").pack(out)
+    print(f"upload {path} to Gradescope, as the assignment's autograder")
+
+
 def main(arguments=None):
     """Run one command and exit.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 from hatchling.builders.wheel import WheelBuilder
+from jinja2 import Environment, PackageLoader, select_autoescape
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import digitlib
@@ -21,78 +22,16 @@ from digitlib.reporting import kernels
 COMPLETE = "digits_complete"
 STORY = ("1_eda", "2_train", "3_evaluate")  # the notebooks that make up the complete one
 MAX_BYTES = 1_000_000  # of a finished notebook: more is slow to open in a browser
-# Extras of pyproject.toml that a notebook needs beside the core, so that no other waits for them.
-EXTRAS = {"5_predict": ["picture"]}
+# The extra of pyproject.toml that a notebook needs beside the core, so that no other waits for it.
+EXTRAS = {"5_predict": "picture"}
 ROOT = Path(digitlib.__file__).parents[1]
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+")
-
-# The first cell. Installed packages are constrained to the version they have, so pip either leaves
-# numpy and torch as they are or fails.
-_INSTALL = """
-import base64, hashlib, pathlib, subprocess, sys, tempfile
-from importlib.metadata import PackageNotFoundError, version
-
-from packaging.requirements import Requirement
-
-@CARRIED@
-
-def pip(*words):
-    quiet = ["--quiet", "--no-color", "--disable-pip-version-check"]
-    command = [sys.executable, "-m", "pip", "install", *quiet, *map(str, words)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    print(done.stdout, end="")
-    if done.returncode:
-        last = (done.stdout.strip() or "pip said nothing").splitlines()[-1]
-        raise RuntimeError(f"pip could not install {words[-1]}: {last}")
-
-installed, missing = {}, []
-for need in map(Requirement, NEEDS):
-    try:
-        installed[need.name] = version(need.name)
-        if not need.specifier.contains(installed[need.name], prereleases=True):
-            here = f"{need.name} {installed[need.name]} is here"
-            print(f"note: {here}, digitlib was made for {need}; it is left as it is")
-    except PackageNotFoundError:
-        missing.append(str(need))
-folder = pathlib.Path(tempfile.mkdtemp())
-if missing:
-    keep = folder / "constraints.txt"
-    keep.write_text("".join(f"{name}=={found}\\n" for name, found in installed.items()))
-    pip("--constraint", keep, *missing)
-@PACKAGE@
-import digitlib
-
-others = f", and {', '.join(missing)}" if missing else "; everything else was there"
-print(f"digitlib {digitlib.__version__} is installed{others}")
-"""
-_EMBEDDED = """
-content = base64.b64decode(WHEEL)
-if hashlib.sha256(content).hexdigest() != SHA256:
-    damage = "the package in this cell is damaged (wrong SHA-256)"
-    raise RuntimeError(f"{damage}; fetch the notebook again")
-wheel = folder / NAME
-wheel.write_bytes(content)
-pip("--no-deps", "--no-index", "--force-reinstall", wheel)
-"""
-_FROM_GIT = 'pip("--no-deps", "--force-reinstall", SOURCE)\n'
-
-# For a notebook that reads a run where there may be none yet.
-_MAKE_RUN = """\
-# Without a finished run there is nothing to read: make one with the published recipe (well under a
-# minute).
-from pathlib import Path
-
-from digitlib import DigitClassifier, cross_validate, load_digits, runs
-
-if not (Path(run) / "run.json").is_file():
-    digits = load_digits()
-    result = cross_validate(DigitClassifier(random_state=0), digits.data, digits.target)
-    runs.save(result, digits, run, seed=0)
-"""
-_TITLE = """\
-# Handwritten digits: the data, the training, the verdict
-
-One notebook, from a first look to the evaluation."""
+TEMPLATES = Environment(
+    loader=PackageLoader("digitlib.handin", "template"),
+    autoescape=select_autoescape(("html.j2",)),
+    trim_blocks=True,
+    keep_trailing_newline=True,
+)
 
 
 def build(folder="dist/colab", repo=None, values=None):
@@ -120,49 +59,28 @@ def build(folder="dist/colab", repo=None, values=None):
     """
     if repo is not None and not REPO.fullmatch(repo):
         raise ParameterError(f"repo={repo!r}: takes owner/name of a GitHub repository")
-    carried = _carried(repo)
+    project = tomllib.loads((checkout() / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    package = _embedded() if repo is None else {"repo": repo}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sources = sorted(kernels.notebook_folder().glob("*.ipynb"))
     books = {path.stem: nbformat.read(path, as_version=4).cells for path in sources}
-    notebooks = {stem: _alone(cells) for stem, cells in books.items()}
-    notebooks[COMPLETE] = _story(books, values or {})
-    return [
-        _write(folder, stem, cells, install_cell(stem, carried), repo)
-        for stem, cells in notebooks.items()
-    ]
+    story = _story(copy.deepcopy(books), values or {})
+    notebooks = {stem: _alone(cells) for stem, cells in books.items()} | {COMPLETE: story}
+    paths = []
+    for stem, cells in notebooks.items():
+        path = folder / f"{stem}.ipynb"
+        needs = project["dependencies"] + extras.get(EXTRAS.get(stem), [])
+        install = _cell("install.py.j2", needs=json.dumps(needs), **package)
+        install.metadata.update(cellView="form", jupyter={"source_hidden": True})
+        badges = [] if repo is None else [_cell("badges.md.j2", repo=repo, path=path.as_posix())]
+        _write(path, [*badges, install, *cells])
+        paths.append(path)
+    return paths
 
 
-def install_cell(stem, carried):
-    """Source of the first cell of the notebook `stem`; `carried` is what brings the package."""
-    project = tomllib.loads((_root() / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needs = list(project["dependencies"])
-    for extra in EXTRAS.get(stem, ()):
-        needs += project["optional-dependencies"][extra]
-    title = '# @title Run this cell first: it installs digitlib {display-mode: "form"}'
-    cell = _INSTALL.replace("@PACKAGE@\n", _EMBEDDED if carried.startswith("NAME") else _FROM_GIT)
-    return title + cell.replace("@CARRIED@", f"NEEDS = {json.dumps(needs)}\n{carried}")
-
-
-def _carried(repo):
-    """The wheel, or the address of the repository, as Python."""
-    if repo is not None:
-        return f'SOURCE = "git+https://github.com/{repo}"\n'
-    name, content = build_wheel()
-    sha256 = hashlib.sha256(content).hexdigest()
-    block = "\n".join(textwrap.wrap(base64.b64encode(content).decode(), 4000))
-    return f'NAME, SHA256 = {name!r}, "{sha256}"\nWHEEL = """\n{block}\n"""\n'
-
-
-def build_wheel():
-    """The package as a wheel, built from this checkout: file name, bytes."""
-    with tempfile.TemporaryDirectory() as scratch:
-        built = WheelBuilder(str(_root())).build(directory=scratch, versions=["standard"])
-        wheel = Path(next(built))
-        return wheel.name, wheel.read_bytes()
-
-
-def _root():
+def checkout():
     """The checkout that this package is in."""
     if not (ROOT / "pyproject.toml").is_file():
         remedy = "run this in a checkout of digitlib"
@@ -170,29 +88,52 @@ def _root():
     return ROOT
 
 
+def build_wheel():
+    """The package as a wheel, built from this checkout: file name, bytes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        built = WheelBuilder(str(checkout())).build(directory=scratch, versions=["standard"])
+        wheel = Path(next(built))
+        return wheel.name, wheel.read_bytes()
+
+
+def render(template, **values):
+    """Text of a file under ``template/``, the names in it replaced by `values`."""
+    return TEMPLATES.get_template(template).render(values)
+
+
 # ---- cells ---------------------------------------------------------------------------------------
+
+
+def _embedded():
+    """The wheel, as text that the first cell holds."""
+    name, content = build_wheel()
+    block = "\n".join(textwrap.wrap(base64.b64encode(content).decode(), 4000))
+    return {"name": name, "sha256": hashlib.sha256(content).hexdigest(), "wheel": block}
+
+
+def _cell(template, **values):
+    """A cell from a template: the name's ending says whether it is code or prose."""
+    text = render(template, **values)
+    return new_markdown_cell(text.rstrip()) if ".md." in template else new_code_cell(text)
 
 
 def _alone(cells):
     """One notebook by itself; if it reads a run and makes none, a cell that makes one."""
-    cells, at = copy.deepcopy(cells), _parameters(cells)
-    if at is None:
-        return cells
-    cells[at].source = _at_home(cells[at].source)
-    names = set(_assignments(cells[at].source))
-    if "run" in names and "recipe" not in names:
-        cells.insert(at + 1, new_code_cell(_MAKE_RUN))
+    if (at := _parameters(cells)) is not None:
+        cells[at].source = _at_home(cells[at].source)
+        names = _assignments(cells[at].source)
+        if "run" in names and "recipe" not in names:
+            cells.insert(at + 1, _cell("make_run.py.j2"))
     return cells
 
 
 def _story(books, values):
     """Exploration, training and evaluation in one, with a single cell of parameters."""
     lines, prose, acts = {}, [], []
-    for stem in STORY:
-        cells = copy.deepcopy(books[stem])
+    for cells in (books[stem] for stem in STORY):
         at = _parameters(cells)
-        for name, line in _assignments(_at_home(cells[at].source)).items():
-            lines.setdefault(name, line)
+        new = _assignments(_at_home(cells[at].source))
+        lines |= new | lines  # what an earlier notebook sets stays
         first = at - 1 if at and re.match(r"#+ Parameters", cells[at - 1].source) else at
         prose += [cell.source.split("\n", 1)[-1].strip() for cell in cells[first:at]]
         acts += map(_demoted, cells[:first] + cells[at + 1 :])
@@ -200,7 +141,7 @@ def _story(books, values):
         comment = re.search(r"\s*#.*$|$", lines[name])[0]
         lines[name] = f"{name} = {json.dumps(values[name])}{comment}"
     return [
-        new_markdown_cell(_TITLE),
+        _cell("story.md.j2"),
         new_markdown_cell("## Parameters\n\n" + "\n\n".join(dict.fromkeys(prose))),
         new_code_cell("\n".join(lines.values()), metadata={"tags": ["parameters"]}),
         *acts,
@@ -230,31 +171,16 @@ def _assignments(source):
     return {line.split("=")[0].strip(): line for line in source.splitlines() if "=" in line}
 
 
-def _write(folder, stem, cells, install, repo):
-    form = {"cellView": "form", "jupyter": {"source_hidden": True}}
-    badges = [] if repo is None else [new_markdown_cell(_badges(repo, folder, stem))]
-    cells = [*badges, new_code_cell(install, metadata=form), *cells]
+def _write(path, cells):
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number:02}"  # not drawn at random: the same source gives the same file
     metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        "colab": {"name": f"{stem}.ipynb"},
+        "colab": {"name": path.name},
     }
-    path = folder / f"{stem}.ipynb"
     text = nbformat.writes(new_notebook(cells=cells, metadata=metadata))
     if (size := len(text.encode())) > MAX_BYTES:
         too_large = f"{path.name} would have {size:,} bytes, more than {MAX_BYTES:,}"
         raise ParameterError(f"{too_large}; make the package smaller")
     path.write_text(text + "\n", encoding="utf-8")
-    return path
-
-
-def _badges(repo, folder, stem):
-    page = f"{repo}/blob/main/{folder.as_posix()}/{stem}.ipynb"
-    colab, kaggle = "https://colab.research.google.com", "https://kaggle.com"
-    badge, link = f"{colab}/assets/colab-badge.svg", f"{colab}/github/{page}"
-    in_colab = f"[![Open in Colab]({badge})]({link})"
-    badge = f"{kaggle}/static/images/open-in-kaggle.svg"
-    link = f"{kaggle}/kernels/welcome?src=https://github.com/{page}"
-    return f"{in_colab} [![Open in Kaggle]({badge})]({link})"

@@ -1,0 +1,99 @@
+"""Gradescope's autograder: a zip that judges each hand-in there, and what runs inside it."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+from digitlib.errors import ParameterError
+from digitlib.handin import colab
+from digitlib.handin.verify import verify
+
+ROOT = "/autograder"  # where Gradescope has everything; DIGITLIB_AUTOGRADER_ROOT moves it
+SCRIPTS = ("setup.sh", "run_autograder")  # names that Gradescope asks for
+
+
+def pack(out="autograder.zip"):
+    """Write the zip that a teacher uploads to Gradescope as the assignment's autograder.
+
+    Parameters
+    ----------
+    out : str or path-like
+        A file whose name ends in ``.zip``; its folder is made if missing.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ParameterError
+        `out` is no name of a zip file, or this is no checkout to build the package from.
+    """
+    out = Path(out)
+    if out.suffix != ".zip" or out.is_dir():
+        remedy = "give a name such as autograder.zip"
+        raise ParameterError(f"out={str(out)!r}: takes a file that ends in .zip; {remedy}")
+    wheel, content = colab.build_wheel()
+    files = {name: colab.render(f"{name}.j2").encode() for name in SCRIPTS}
+    files[wheel] = content
+    files["requirements.lock"] = (colab.checkout() / "requirements.lock").read_bytes()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with ZipFile(out, "w") as archive:
+        for name, content in files.items():
+            entry = ZipInfo(name)  # without the time: the same source gives the same file
+            entry.external_attr = (0o100755 if name in SCRIPTS else 0o100644) << 16
+            archive.writestr(entry, content, ZIP_DEFLATED)
+    return out
+
+
+def results(verdict):
+    """What Gradescope shows of a verdict: each claim is worth one point.
+
+    What cannot be checked, as with an honest model of one's own, costs nothing: its line says so,
+    and a person decides. But where another claim does not hold it earns nothing: else an empty
+    hand-in, of which nothing can be checked, would be worth something.
+
+    Parameters
+    ----------
+    verdict : dict
+        See :func:`digitlib.handin.verify.verify`.
+
+    Returns
+    -------
+    dict
+        For ``results.json``.
+    """
+    claims = verdict["claims"]
+    earns = {"holds"}
+    if all(line["verdict"] != "does not hold" for line in claims):
+        earns.add("cannot be checked")
+    tests = [
+        {
+            "name": line["claim"],
+            "score": int(line["verdict"] in earns),
+            "max_score": 1,
+            "status": "passed" if line["verdict"] in earns else "failed",
+            "output": f"{line['verdict']}: {line['why']}",
+            "visibility": "visible",
+        }
+        for line in claims
+    ]
+    found = {"tests": tests, "output": f"All in all: {verdict['verdict']}.", "leaderboard": []}
+    if verdict["accuracy"] is not None:
+        found["leaderboard"] = [{"name": "accuracy", "value": round(verdict["accuracy"], 4)}]
+    return found
+
+
+def main():
+    """Judge the hand-in in ``submission/``; write ``results/results.json``, whole or not at all."""
+    root = Path(os.environ.get("DIGITLIB_AUTOGRADER_ROOT", ROOT))
+    found = json.dumps(results(verify(root / "submission")), indent=2)
+    part = root / "results" / "results.json.part"
+    part.write_text(found, encoding="utf-8")
+    part.replace(part.with_suffix(""))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
