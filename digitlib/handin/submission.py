@@ -21,11 +21,8 @@ MANIFEST = "MANIFEST.json"
 FORMAT = 1
 TITLE_PAGE = ("authors", "course", "title")
 # Every report has these, and the weights of each fold; others of its folder come along.
-REPORT_PARTS = (
-    "index.html",
-    *(f"{stem}{suffix}" for stem in colab.STORY for suffix in (".html", ".ipynb")),
-    *("run.json", "predictions.csv", "history.csv"),
-)
+STORY = [f"{stem}{suffix}" for stem in colab.STORY for suffix in (".html", ".ipynb")]
+REPORT_PARTS = ("index.html", *STORY, "run.json", "predictions.csv", "history.csv")
 PARTS = (".ipynb", ".json", ".csv", ".safetensors", ".skops", ".py")  # copied as they are
 SOURCES = "sources.json"  # the package's code, and the notebooks'
 REQUIRED = (*REPORT_PARTS, f"{colab.COMPLETE}.ipynb", "requirements.lock")
@@ -165,12 +162,12 @@ def _notes_on_code(run, any_code):
     if fault and not any_code:
         remedy = "commit and make the report again (or --any-code, which notes it in the manifest)"
         raise RunError(f"{run.path}: {fault}; {remedy}")
+    what = "network" if run.kind == "network" else "classifier"
     own = (
-        f"the {'network' if run.kind == 'network' else 'classifier'} is your own: whether the"
-        " fitted models give these predictions can be checked only by a grader who lets model.py"
-        " run"
+        f"the {what} is your own: whether the fitted models give these predictions can be"
+        " checked only by a grader who lets model.py run"
     )
-    return [fault] * bool(fault) + [own] * bool(run.own)
+    return [note for note in (fault, run.own and own) if note]
 
 
 def code_fault(info, folder):
