@@ -45,6 +45,7 @@ VERDICTS = {
 # Where rows may be from, and which of ours are the same. A file of the student's is never opened.
 SOURCES = {"bundled": "bundled", "uci": "bundled", "sklearn": "sklearn"}
 OWN = {"network": "the student's own network", "estimator": "the student's own classifier"}
+COLUMNS = ["row", "fold", "label", "predicted", *(f"p{digit}" for digit in range(10))]
 NEEDS_CODE = ("DL001", "DL003", "DL009", "DL015")  # checks that would run a model of the student's
 # Line of the verdict -> the checks that it rests on.
 RESTS_ON = {
@@ -129,7 +130,11 @@ class HandIn:
         self.run, self.fault, self.digits, self.results = None, None, None, {}
         try:
             self.run = runs.load(self.ours, consistent=False)
+            with open(self.ours / "predictions.csv", encoding="utf-8") as file:
+                if file.readline().strip().split(",") != COLUMNS:
+                    raise RunError("predictions.csv: has other columns than row ... p9")
         except RunError as error:
+            self.run = None
             self.fault = str(error).replace(f"{self.ours}: ", "").split("; make")[0]
             return
         source = self.run.info["data"]["source"]
@@ -161,8 +166,16 @@ class HandIn:
         ours, theirs = provenance.sources(), self.sources
         return sorted(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
 
-    def recompute(self):
-        """Run our 3_evaluate on the data, then the checks; write both beside it."""
+    def check(self):
+        """Run the checks on the data; write what they gave."""
+        if self.run is None or self.digits is None:
+            return
+        found = checks.check_run(self.run, self.digits, NEEDS_CODE if self.run.own else ())
+        checks.write(self.ours, found)
+        self.results = {result.code: result for result in found}
+
+    def report(self):
+        """Run our 3_evaluate on the data."""
         if self.run is None or self.digits is None:
             return
         kernels.prepare_environment(self.folder, "fork")
@@ -171,10 +184,6 @@ class HandIn:
             kernels.run(book, self.ours / book.name, {"run": "."}, self.ours)
         except NotebookFailed as error:
             self.fault = f"no report can be made of its data: {error}"
-        leave = NEEDS_CODE if self.run.own else ()
-        found = checks.check_run(self.run, self.digits, leave)
-        checks.write(self.ours, found)
-        self.results = {result.code: result for result in found}
 
 
 # ---- the lines of the verdict --------------------------------------------------------------------
@@ -265,6 +274,8 @@ def _rests_on(name):
             set(wanted) & set(NEEDS_CODE) or (kind == "estimator" and name in BY_CODE)
         ):
             raise CannotBeChecked(OWN[kind])
+        if it.info["model"].get("kept") and name in BY_CODE:
+            raise CannotBeChecked("the run says that its models were not kept")
         if name == "training rows" and it.info["parameters"]["scaling"] == "all":
             raise CannotBeChecked("the scaler saw all rows, as the run states: the published leak")
         if wrong := [it.results[code].detail for code in wanted if not it.results[code].passed]:
@@ -524,7 +535,8 @@ def judge(archive, inside="", out=None, retrain=False, run_code=False, **given):
         try:
             listed = unpack(archive, inside, files)
             it = HandIn(Path(scratch), listed, run_code)
-            it.recompute()
+            it.report()  # first: torch must not have worked in this process when it is copied
+            it.check()
             report = _report(it, out)
             lines = [("archive", "holds", f"{len(listed)} plain files")]
             lines += [(name, *_line(name, it)) for name in names]
