@@ -320,8 +320,8 @@ def _json(path):
 
 def _pages(it):
     """Their pages, byte for byte against what our renderer makes of their notebooks."""
-    ours, other = it.folder / "pages", []
-    ours.mkdir()
+    ours, other = it.folder / "reports" / "pages", []  # the index names such a folder
+    ours.mkdir(parents=True)
     pages = sorted(name for name in it.listed if name.endswith(".html"))
     title_page = {field: str(it.manifest.get(field, "")) for field in submission.TITLE_PAGE}
     for name in it.listed:
@@ -495,6 +495,7 @@ def _line(name, it):
     except Exception as error:
         # A stranger's file may provoke anything; it must not end the verdict, nor count as held.
         said = f"a file is damaged ({type(error).__name__}: {str(error)[:120]})"
+    said = said.replace(f"{it.folder}/", "")
     affected = name in BY_CODE or name in BY_PAGES
     if affected and it.release:
         return "cannot be checked", f"made with digitlib {it.release}: {said}"

@@ -90,8 +90,9 @@ def _rows(path):
     bulk = any(hand_ins.values()) or any(_owner(prefix + name)[2] for name in names)
     if "" in homes or not bulk:
         return [Submitted(*_owner(path.name)[:2], str(path), str(path), "", "")]
-    people, rows = _people(path, entries), []
-    for (student, number, slot), names in _slots(hand_ins, prefix).items():
+    slots, rows = _slots(hand_ins, prefix), []
+    people = _people(path, entries, [slot.removeprefix(prefix) for _, _, slot in slots])
+    for (student, number, slot), names in slots.items():
         who = people.get(slot.removeprefix(prefix), (student, number))
         inside, fault = _pick(names, hand_ins, entries)
         shown = inside or next((name for name in names if name[-1] != "/"), names[0].rstrip("/"))
@@ -169,12 +170,13 @@ def _walk(folder):
             yield os.path.relpath(path, folder) + ("/" if stat.S_ISDIR(mode) else ""), mode
 
 
-def _people(path, entries):
+def _people(path, entries, slots):
     """Names and IDs from Gradescope's metadata, by the folder of the submission."""
     people, root = {}, path if path.is_dir() else zipfile.Path(path)
-    for name, mode in entries.items():
-        # One that lies in a slot is the student's own.
-        if os.path.basename(name) != METADATA or _owner(name)[2] or _is_odd(mode):
+    # Beside the submissions' folders: any other file of that name may be a student's own.
+    folders = {os.path.dirname(slot) for slot in slots if re.search(r"(^|/)submission_\d+$", slot)}
+    for name in {os.path.join(folder, METADATA) for folder in folders} & entries.keys():
+        if _is_odd(entries[name]):
             continue
         try:
             for folder, entry in (yaml.safe_load((root / name).read_bytes()) or {}).items():
