@@ -486,23 +486,22 @@ LINES |= {"complete notebook": _complete, "lock file": _lock, "retraining": _ret
 
 def _line(name, it):
     """ "holds", "does not hold" or "cannot be checked"; and why, in one line."""
+    word, affected = "does not hold", name in BY_CODE or name in BY_PAGES
     try:
         return "holds", LINES[name](it)
     except CannotBeChecked as error:
-        return "cannot be checked", str(error)
+        word, said = "cannot be checked", str(error)
     except DoesNotHold as error:
-        said = str(error)
+        said = str(error).replace(f"{it.folder}/", "")
     except Exception as error:
         # A stranger's file may provoke anything; it must not end the verdict, nor count as held.
         said = f"a file is damaged ({type(error).__name__}: {str(error)[:120]})"
-    said = said.replace(f"{it.folder}/", "")
-    affected = name in BY_CODE or name in BY_PAGES
     if affected and it.release:
         return "cannot be checked", f"made with digitlib {it.release}: {said}"
     names = [n for n in it.changed if it.sources and (name in BY_PAGES or Path(n).stem in DECISIVE)]
-    if affected and names:
+    if affected and names and word == "does not hold":
         return "cannot be checked", f"the student changed {', '.join(names)}: {said}"
-    return "does not hold", said
+    return word, said
 
 
 # ---- the verdict and our report ------------------------------------------------------------------
