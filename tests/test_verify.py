@@ -94,14 +94,14 @@ def edit(parts, name, pattern, replacement):
     parts[name] = text.encode()
 
 
-def state(parts, name, *sections, **values):
+def state(parts, file, /, *sections, **values):
     """Let a JSON file state other values."""
-    content = json.loads(parts[name])
+    content = json.loads(parts[file])
     inner = content
     for section in sections:
         inner = inner[section]
     inner.update(values)
-    parts[name] = json.dumps(content).encode()
+    parts[file] = json.dumps(content).encode()
 
 
 def table(parts, change):
@@ -457,7 +457,9 @@ def test_a_number_that_a_cell_shows_is_compared_with_what_the_files_give(parts, 
 
 
 MINE = {"cell_type": "code", "metadata": {}, "execution_count": 1, "outputs": []}
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQV"
+    "R42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
 def test_another_release_softens_what_rests_on_code_and_says_so(parts, forge, line):
@@ -607,9 +609,8 @@ def test_class_survives_its_worst_file_and_near_copies_are_flagged(
     sheet.write_text(f"ID,Bewertung,Bestwertung,Feedback\n{rows}")
     options = {"marks": marks, "out": out, "jobs": 2, "points": "holds: 3; accuracy>=0.1: 5"}
     assert verify.verify_files([download], moodle=sheet, **options) == 1
-    found = {
-        row["student"]: row for row in csv.DictReader(marks.open(newline="", encoding="utf-8"))
-    }
+    with marks.open(newline="", encoding="utf-8") as file:
+        found = {row["student"]: row for row in csv.DictReader(file)}
     verdicts = [found[name.rsplit("_", 1)[0]]["verdict"] for name in hand_ins]
     assert verdicts == ["holds", "does not hold", "unreadable", "unreadable", "unreadable"]
     ada, zoe, pat = found["Ada Lovelace"], found["Zoë van-der Berg"], found["Pat"]

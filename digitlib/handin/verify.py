@@ -282,11 +282,13 @@ def _nearest(verdict, near, known):
 
 
 def _apart(one, other):
-    """Distance of weights, relative to their size; infinite between different networks."""
+    """Distance of weights, relative to their size; infinite between different networks.
+
+    Medians: counters and sums that stand among the weights are large, and the same for all seeds.
+    """
     if one.shape != other.shape or not len(one):
         return float("inf")
-    size = float(np.linalg.norm(one)) or 1.0
-    return float(np.linalg.norm(one - other)) / size
+    return float(np.nanmedian(np.abs(one - other)) / (np.nanmedian(np.abs(one)) or 1.0))
 
 
 # ---- what is written -----------------------------------------------------------------------------
