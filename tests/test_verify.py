@@ -460,6 +460,7 @@ MINE = {"cell_type": "code", "metadata": {}, "execution_count": 1, "outputs": []
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQV"
     "R42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 def test_another_release_softens_what_rests_on_code_and_says_so(parts, forge, line):
