@@ -60,7 +60,7 @@ BAD = [
     (["check"], r"missing argument 'FOLDER'.*"),
     (["pdf"], r"missing option '--name'.*"),
     (["submission", "--name", "a", "--course", "C"], r"missing option '--authors'.*"),
-    (["verify"], r"missing argument 'FILE.zip...'.*"),
+    (["verify"], r"missing argument 'PATH...'.*"),
     (["verify", "a.zip", "--jobs", "many"], r"invalid value for '--jobs'.*'many'.*"),
     (["report", "--recipe", "nope"], r"recipe 'nope' is unknown; choose one of: coursework.*"),
     (["report", "--seed", "x"], r"seed='x': takes an integer 0\.\..*"),
