@@ -14,7 +14,6 @@ from sklearn.model_selection import KFold
 from digitlib import DigitClassifier, checks, crossval, load_digits, model, runs
 from digitlib.cli import main
 
-
 NEED_DATA = {f"DL{number:03}" for number in (1, 2, 3, 7, 9, 11, 15)}
 
 
