@@ -121,7 +121,7 @@ def verify_files(
     verdicts, known = [], []
     jobs = min(jobs or os.cpu_count() or 1, len(slots) + len(earlier))
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(jobs) as workers:
-        multiprocessing.set_forkserver_preload(["digitlib.handin.judge"])
+        multiprocessing.set_forkserver_preload(["ipykernel.kernelapp", "digitlib.handin.judge"])
         tasks = {
             workers.submit(_in_process, slot, folder, Path(scratch, str(n)), options, timeout): n
             for n, (slot, folder) in enumerate(zip([*slots, *earlier], folders, strict=True))
@@ -200,7 +200,8 @@ def _in_process(slot, folder, scratch, options, timeout):
     process.join(timeout)
     late = process.is_alive()
     with suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)  # the kernel, too, if it is still there
+        os.killpg(process.pid, signal.SIGKILL)  # its kernel, too, if it has one
+    process.kill()  # it may not have come as far as to lead a group
     process.join()
     _Judging.running.discard(process)
     if not (scratch / "verdict.json").exists():

@@ -11,13 +11,13 @@ import signal
 import sys
 import threading
 
-from ipykernel.kernelapp import launch_new_instance
 from jupyter_client.provisioning import LocalProvisioner
 
 # Elsewhere a kernel is started as ever: macOS does not allow forks after its own libraries were
 # used, Windows has none.
 AVAILABLE = sys.platform == "linux"
-PRELOAD = ["digitlib.reporting.forks", "digitlib.own", "digitlib.plots", "digitlib.compare"]
+PRELOAD = ["ipykernel.kernelapp", "digitlib.reporting.forks"]
+PRELOAD += ["digitlib.own", "digitlib.plots", "digitlib.compare"]
 
 
 class Forked(LocalProvisioner):
@@ -70,6 +70,8 @@ class _Popen:
 
 
 def _kernel(connection_file, folder, environment):
+    from ipykernel.kernelapp import launch_new_instance  # elsewhere tqdm would take it for Jupyter
+
     asyncio.set_event_loop(asyncio.new_event_loop())  # a copy of another's runs already
     os.setsid()  # Ctrl-C in the terminal is for the parent, which then ends its kernels
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
