@@ -210,6 +210,10 @@ def settings_named(run):
     name, changed = ours.name, {key: list(pair) for key, pair in ours.changes().items()}
     if ours.epochs != run.info["parameters"].get("epochs"):
         return False, f"{name} has epochs={ours.epochs}, the run {run.info['parameters']['epochs']}"
+    if not run.own and run.info["model"]["name"] != name:
+        return False, f"the run calls {name} {run.info['model']['name']}"
+    if not run.own and (run.kind == "settings") != bool(changed):
+        return False, f"the run calls itself {run.kind}, and {len(changed)} settings are changed"
     if name not in RECIPES or ours.summary != RECIPES[name].summary:
         return False, f"{name} is no recipe of this digitlib, or has another summary"
     if wrong := sorted(k for k in changed.keys() | stated if changed.get(k) != stated.get(k)):
@@ -221,7 +225,7 @@ def settings_named(run):
 @check("DL013", "the kept models are those of this run")
 def models_of_this_run(run):
     """Each fold's file was made with the recipe, seed, split and data of ``run.json``."""
-    if run.kind == "estimator" or run.info["model"].get("kept"):
+    if run.kind == "estimator" or run.unkept:
         return True, "the files of a classifier that is not digitlib's record nothing"
     info = run.info
     stated = {"recipe": info["recipe"], "data": info["data"]["sha256"]}
@@ -238,7 +242,7 @@ def models_of_this_run(run):
 @check("DL014", "history.csv is what the models recorded")
 def history_recorded(run):
     """Each record of each fold, in order."""
-    if run.kind == "estimator" or run.info["model"].get("kept"):
+    if run.kind == "estimator" or run.unkept:
         return True, "a classifier that is not digitlib's records nothing"
     splits, names = run.info["parameters"]["splits"], run.history.columns
     kept = [
@@ -343,8 +347,8 @@ def published_labels(run, digits):
 @check("DL015", "the kept models give the predictions", needs_data=True)
 def models_give_predictions(run, digits):
     """Each fold's model, on the rows it held out, gives the stored probabilities."""
-    if run.info["model"].get("kept"):
-        return True, f"not kept: {run.info['model']['kept']}"
+    if run.unkept:
+        return True, f"not kept: {run.unkept}"
     worst = 0.0
     for number in np.unique(run.folds):
         rows = np.flatnonzero(run.folds == number)

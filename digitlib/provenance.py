@@ -23,11 +23,7 @@ LIBRARIES = (
     *("matplotlib", "seaborn", "papermill", "nbconvert"),
 )
 FUNCTION = "model"  # that a file of the user's is expected to have
-YOURS = {
-    "parameters",
-    "injected-parameters",
-    "model",
-}  # tags of notebook cells whose change is recorded in another way
+YOURS = {"parameters", "injected-parameters"}  # tags of cells whose values a run records
 
 
 def provenance():
@@ -94,10 +90,29 @@ def sources():
 
 
 def notebook_code(text):
-    """Code cells of a notebook as text, without outputs and without the cells of `YOURS`."""
+    """Code cells of a notebook as text, without outputs and what a run records otherwise."""
     cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
-    cells = [cell for cell in cells if YOURS.isdisjoint(cell["metadata"].get("tags", ()))]
+    cells = [cell for cell in cells if not is_given(cell)]
     return "\n\n# ---- cell\n".join("".join(cell["source"]) for cell in cells) + "\n"
+
+
+def is_given(cell):
+    """Whether a notebook's cell only sets parameters, or is the one for a model of the user's."""
+    tags, source = set(cell["metadata"].get("tags", ())), "".join(cell["source"])
+    if "model" in tags:
+        return True
+    try:
+        return not tags.isdisjoint(YOURS) and all(map(_sets_a_value, ast.parse(source).body))
+    except (SyntaxError, ValueError):
+        return False
+
+
+def _sets_a_value(node):
+    try:
+        ast.literal_eval(node.value)
+    except (AttributeError, ValueError, TypeError):
+        return False
+    return isinstance(node, ast.Assign) and all(isinstance(t, ast.Name) for t in node.targets)
 
 
 def ran_other_code(notebooks):

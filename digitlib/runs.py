@@ -64,6 +64,11 @@ class Run:
         return self.info["model"]["kind"]
 
     @property
+    def unkept(self):
+        """Why models of the user's own could not be kept; None if all models are there."""
+        return self.info["model"].get("kept") if self.own else None
+
+    @property
     def own(self):
         """Whether the model needs code of the user's."""
         return self.kind in ("network", "estimator")

@@ -132,11 +132,22 @@ def test_wrong_paths_are_told(tmp_path):
         ([tmp_path / "x.zip"], "x.zip: no such file; give "),
         ([tmp_path / "pipe"], "pipe: neither a file nor a folder; give "),
         ([pdf, tmp_path / "." / "a.zip"], "a.zip: given twice; give "),
-        ([whole], "more than 10,000 entries; give "),
-        ([tmp_path / "g.zip"], "submission_metadata.yml: not Gradescope's metadata; export"),
     ]:
         with pytest.raises(ParameterError, match=message):
             systems.find(paths)
+    for path, message in [
+        (whole, "more than 10,000 entries; give "),
+        (tmp_path / "g.zip", "submission_metadata.yml: not Gradescope's metadata; export"),
+    ]:
+        (row,) = systems.find([path])  # costs that path alone
+        assert message in row.fault
+
+
+def test_a_students_zip_beside_others_passes_for_no_class(tmp_path):
+    evil = _zip(tmp_path / "evil.zip", ["Bob_2_assignsubmission_file_/a.zip"])
+    other = _zip(tmp_path / "other.zip", ["MANIFEST.json"])
+    assert [row.student for row in systems.find([evil])] == ["Bob"]
+    assert [row.student for row in systems.find([evil, other])] == ["", ""]
 
 
 def _result(number, points=7.5, feedback='=cmd() "so"\nlate'):
@@ -217,7 +228,12 @@ def test_feedback_goes_back_under_the_name_of_the_download(tmp_path):
 
 @pytest.mark.parametrize(
     ("accuracy", "verdict", "expected"),
-    [(0.98, "holds", 9.5), (0.97, "holds in part", 1), (None, "does not hold", 0), (1.0, "-", 6.5)],
+    [
+        (0.98, "holds", 9.5),
+        (0.97, "holds in part", 1),
+        (None, "does not hold", 0),
+        (1.0, "does not hold", 0),
+    ],
 )
 def test_points(accuracy, verdict, expected):
     rule = "accuracy>=0.98: 5; accuracy > .975:1.5; holds: 3; holds in part: 1"

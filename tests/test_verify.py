@@ -166,6 +166,39 @@ def replaced(name, content):
     return lambda parts: parts.update({name: content})
 
 
+def in_both(change, **model):
+    def forged(parts):
+        table(parts, change)
+        state(parts, "run.json", "model", **model)
+
+    return forged
+
+
+def release(version):
+    def forged(parts):
+        state(parts, "run.json", "versions", digitlib=version)
+        state(parts, "MANIFEST.json", digitlib=version)
+
+    return forged
+
+
+def estimator_without_files(parts):
+    state(parts, "run.json", "model", kind="estimator")
+    for number in range(1, 5):
+        del parts[f"fold-{number}.safetensors"]
+
+
+def tagged_cell(parts):
+    evil = {**MINE, "metadata": {"tags": ["injected-parameters"]}, "source": "c.KFold = leak"}
+    book(parts, "3_evaluate.ipynb", lambda cells: cells.insert(0, evil))
+
+
+def comment_and_swap(parts):
+    table(parts, swapped)
+    code = json.loads(parts["sources.json"])["digitlib/training.py"]
+    state(parts, "sources.json", **{"digitlib/training.py": code + "# mine\n"})
+
+
 def first_code(cells):
     return next(c for c in cells if c["cell_type"] == "code" and c["outputs"])
 
@@ -204,9 +237,9 @@ FORGED = {
     "a fold": ("folds", RUN, "1 rows not in the fold", in_table(other_fold)),
     "split seed": ("folds", RUN, "rows not in the fold", run_states("parameters", split_seed=31)),
     "a row twice": (
-        "folds",
+        "run",
         RUN,
-        "1,795 of 1,797 rows predicted once",
+        "rows are not in order",
         in_table(lambda t: t.assign(row=t["row"].where(t["row"] > 0, 1))),
     ),
     "probabilities": ("probabilities", RUN, "fold . 2 of|fold .: 1 of", in_table(swapped)),
@@ -237,7 +270,7 @@ FORGED = {
         "coursework has epochs=1, the run 9",
         run_states("parameters", epochs=9),
     ),
-    "recipe's name": ("recipe", RUN, "no recipe|is said|has", run_states("recipe", name="best")),
+    "recipe's name": ("recipe", RUN, "calls best coursework", run_states("recipe", name="best")),
     "seed": ("weights", RUN, "made with seed 3, the run says 4", run_states("parameters", seed=4)),
     "a setting, on weights": ("weights", RUN, "with recipe", run_states("recipe", dropout=0.1)),
     "history": (
@@ -252,7 +285,25 @@ FORGED = {
         "3 lines; the models recorded 4",
         lambda parts: edit(parts, "history.csv", r"4,1,.*\n", ""),
     ),
-    "not kept": ("weights", "cannot be checked", "not kept", run_states("model", kept="too large")),
+    "not kept": ("probabilities", RUN, "fold .: ", in_both(swapped, kept="too large")),
+    "model's name": (
+        "recipe",
+        RUN,
+        "calls coursework champion",
+        run_states("model", name="champion"),
+    ),
+    "half a letter": ("run", RUN, "model.name", run_states("model", name="\ud800")),
+    "an address": ("run", RUN, "model.name", run_states("model", name="see http://a.example/")),
+    "no weights": ("manifest", RUN, "fold-1.skops, .* missing", estimator_without_files),
+    "a release": ("metadata", RUN, "no release 0.0.9", release("0.0.9")),
+    "a tagged cell": ("code", "cannot be checked", "3_evaluate.ipynb", tagged_cell),
+    "a comment": ("probabilities", RUN, "fold .: ", comment_and_swap),
+    "not finite": (
+        "run",
+        RUN,
+        "a probability is no number|sum",
+        in_table(lambda t: t.assign(p3=t["p3"].where(t["row"] != 9))),
+    ),
     "pickle": (
         "probabilities",
         RUN,
@@ -464,11 +515,10 @@ PIXEL = (
 
 
 def test_another_release_softens_what_rests_on_code_and_says_so(parts, forge, line):
-    state(parts, "MANIFEST.json", digitlib="0.0.9")
-    state(parts, "run.json", "versions", digitlib="0.0.9")
+    release("9.9.9")(parts)
     edit(parts, "index.html", "</main>", "</main> ")
     found, why = line(forge(parts), "pages")
-    assert found == "cannot be checked" and why.startswith("made with digitlib 0.0.9: ")
+    assert found == "cannot be checked" and why.startswith("made with digitlib 9.9.9: ")
 
 
 # ---- nothing of the student's reaches the grader's pages -----------------------------------------

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from digitlib import provenance
+
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?:\s?%)?")
 TAGS = re.compile(r"<style.*?</style>|<[^>]*>", re.DOTALL)
 # What each machine says of itself, and names that pandas draws at random.
 SELF = re.compile(r"^digitlib \d.*$|T_[0-9a-f]{5}", re.MULTILINE)
-GIVEN = {"parameters", "injected-parameters"}
 MAX_PIXELS = 16_000_000
 
 
@@ -73,15 +74,19 @@ def own(path, ours):
         Cell(cell["cell_type"], "".join(cell["source"]), [text for _, text in _shown(cell)])
         for cell in cells
         if "".join(cell["source"]) not in known
-        and not GIVEN & set(cell["metadata"].get("tags", ()))
+        and (cell["cell_type"] != "code" or not provenance.is_given(cell) or _is_model(cell))
     ]
+
+
+def _is_model(cell):
+    return "model" in cell["metadata"].get("tags", ())
 
 
 def _code(book):
     return [
         cell
         for cell in book["cells"]
-        if cell["cell_type"] == "code" and not GIVEN & set(cell["metadata"].get("tags", ()))
+        if cell["cell_type"] == "code" and not provenance.is_given(cell)
     ]
 
 
@@ -100,9 +105,12 @@ def _shown(cell):
                 )
 
 
-def _pictures(cell):
-    found = [output.get("data", {}).get("image/png") for output in cell.get("outputs", ())]
-    return ["".join(text) for text in found if text]
+def _looks(cell):
+    """Kind and content of pictures, and of the HTML around texts, which a style may hide."""
+    data = [one for output in cell.get("outputs", ()) for one in output.get("data", {}).items()]
+    looks = [(kind, "".join(value)) for kind, value in data if not kind.startswith("text/")]
+    layout = [SELF.sub("", "".join(value)) for kind, value in data if kind == "text/html"]
+    return looks + [("text/html", re.sub(r"\d", "0", text)) for text in layout]
 
 
 def _compare_cell(found, where, theirs, ours):
@@ -113,9 +121,14 @@ def _compare_cell(found, where, theirs, ours):
     for one, other in zip(shown, true, strict=True):
         if one != other:
             _compare_text(found, where, one, other)
-    for one, other in zip(_pictures(theirs), _pictures(ours), strict=False):
-        if one != other and not np.array_equal(_pixels(one), _pixels(other)):
-            found.pictures.append(f"{where} shows another picture")
+    looks, true = _looks(theirs), _looks(ours)
+    if [kind for kind, _ in looks] != [kind for kind, _ in true]:
+        found.faults.append(f"{where} shows other kinds of things than the files give")
+        return
+    for (kind, one), (_, other) in zip(looks, true, strict=True):
+        if one != other and not (kind == "image/png" and _same_pixels(one, other)):
+            what = "a table in another form" if kind == "text/html" else "another picture"
+            found.pictures.append(f"{where} shows {what}")
 
 
 def _words(kind, text):
@@ -140,11 +153,17 @@ def _compare_text(found, where, one, other):
 
 def _rounding(shown, true):
     """Whether two decimals with as many places differ by no more than one in the last."""
-    values = [re.sub(r"[,%\s]", "", text) for text in (shown, true)]
-    places = {len(value.partition(".")[2]) for value in values}
-    if len(places) > 1 or places == {0} or any("e" in value for value in values):
-        return "e" in shown and abs(float(values[0]) / (float(values[1]) or 1) - 1) < 0.05
-    return abs(float(values[0]) - float(values[1])) < 1.5 * 10 ** -places.pop()
+    parts = [re.sub(r"[,%\s]", "", text).partition("e") for text in (shown, true)]
+    (one, _, power), (other, _, true_power) = parts
+    places = {len(value.partition(".")[2]) for value in (one, other)}
+    if len(places) > 1 or places == {0} or power != true_power:
+        # What rounding left of 0, such as 4e-08, is another each time.
+        return all(abs(float("".join(part))) < 1e-6 for part in parts)
+    return abs(float(one) - float(other)) < 1.5 * 10 ** -places.pop()
+
+
+def _same_pixels(one, other):
+    return np.array_equal(_pixels(one), _pixels(other))
 
 
 def _pixels(text):

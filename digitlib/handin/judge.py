@@ -4,6 +4,7 @@ A report of our own is made from the data. Their pages are never parsed; their n
 JSON; nothing of the student's is run, unless `run_code` allows it, and then in another process.
 """
 
+import ast
 import base64
 import difflib
 import hashlib
@@ -24,6 +25,8 @@ import numpy as np
 import torch
 from jinja2 import Environment, PackageLoader
 from nbconvert.filters import markdown2html
+from packaging.version import InvalidVersion, Version
+from safetensors import safe_open
 
 import digitlib
 from digitlib import checks, provenance, runs
@@ -37,6 +40,7 @@ from digitlib.recipes import from_dict
 from digitlib.reporting import index, kernels, render
 
 # The whole hand-in is judged by the worst of its lines: the word for it.
+RELEASES = (digitlib.__version__,)  # that there are, the last one is this
 VERDICTS = {
     "holds": "holds",
     "cannot be checked": "holds in part",
@@ -133,6 +137,10 @@ class HandIn:
             with open(self.ours / "predictions.csv", encoding="utf-8") as file:
                 if file.readline().strip().split(",") != COLUMNS:
                     raise RunError("predictions.csv: has other columns than row ... p9")
+            if not np.array_equal(self.run.row, np.arange(len(self.run.row))):
+                raise RunError("predictions.csv: its rows are not in order")
+            if not np.isfinite(self.run.probabilities).all():
+                raise RunError("predictions.csv: a probability is no number")
         except RunError as error:
             self.run = None
             self.fault = str(error).replace(f"{self.ours}: ", "").split("; make")[0]
@@ -158,7 +166,8 @@ class HandIn:
     def release(self):
         """The version of digitlib that made it, if that is not this one; else an empty text."""
         version = self.run.info["versions"]["digitlib"] if self.run else digitlib.__version__
-        return "" if version == digitlib.__version__ else version
+        newer = version not in RELEASES and _newer(version)
+        return version if newer or version in RELEASES[:-1] else ""
 
     @cached_property
     def changed(self):
@@ -193,7 +202,7 @@ def _manifest(it):
     listed, present = it.manifest.get("files"), it.listed.keys() - {submission.MANIFEST}
     if not isinstance(listed, dict):
         raise DoesNotHold("MANIFEST.json lists no files")
-    if missing := sorted((set(listed) | set(submission.REQUIRED)) - present):
+    if missing := sorted((set(listed) | set(submission.REQUIRED) | _models(it)) - present):
         raise DoesNotHold(f"{', '.join(map(str, missing))} missing")
     if extra := sorted(present - set(listed)):
         raise DoesNotHold(f"{', '.join(extra)} not listed")
@@ -201,6 +210,14 @@ def _manifest(it):
         raise DoesNotHold(f"changed after the manifest was written: {', '.join(changed)}")
     notes = [note for note in it.manifest.get("notes") or [] if isinstance(note, str)]
     return "; noted: ".join([f"{len(listed)} files", *notes])
+
+
+def _models(it):
+    """Names of the files of fitted models that there must be."""
+    if it.run is None or it.run.unkept:
+        return set()
+    ending = "skops" if it.run.kind == "estimator" else "safetensors"
+    return {f"fold-{n}.{ending}" for n in range(1, it.run.info["parameters"]["splits"] + 1)}
 
 
 def _metadata(it):
@@ -222,6 +239,8 @@ def _metadata(it):
         raise DoesNotHold(f"{', '.join(other)} ran other code than sources.json says")
     if it.release:
         raise CannotBeChecked(f"made with digitlib {it.release}, here is {digitlib.__version__}")
+    if made not in RELEASES:
+        raise DoesNotHold(f"there is no release {made} of digitlib")
     return f"digitlib {made}, commit {str(it.info.get('commit'))[:9]}"
 
 
@@ -274,7 +293,7 @@ def _rests_on(name):
             set(wanted) & set(NEEDS_CODE) or (kind == "estimator" and name in BY_CODE)
         ):
             raise CannotBeChecked(OWN[kind])
-        if it.info["model"].get("kept") and name in BY_CODE:
+        if it.run.unkept and name in BY_CODE:
             raise CannotBeChecked("the run says that its models were not kept")
         if name == "training rows" and it.info["parameters"]["scaling"] == "all":
             raise CannotBeChecked("the scaler saw all rows, as the run states: the published leak")
@@ -308,7 +327,9 @@ def _outputs(it):
     what = f"; {rounding} differ as another machine's rounding does" if rounding else ""
     if compared.theirs:
         what += f"; {compared.theirs} cells of the student's own are no proof"
-    return f"{compared.same} of our cells in {name} show what the files give{what}"
+    others = ", ".join(other for other in _books(it) if other != name)
+    told = f"{compared.same} of our cells in {name} show what the files give{what}"
+    return f"{told} (not run again: {others})"
 
 
 def _json(path):
@@ -419,6 +440,9 @@ def _retraining(it):
         again.probabilities.astype(np.float32), it.run.probabilities.astype(np.float32)
     )
     if same and not differ.any():
+        kept, found = again.history.to_numpy(float), it.run.history.to_numpy(float)
+        if kept.shape != found.shape or not np.allclose(kept, found, rtol=1e-6, equal_nan=True):
+            raise DoesNotHold("the same bits, but another history of training")
         return f"the same bits: {differ.size:,} weights and all probabilities"
     if 0 < differ.sum() < BY_HAND * differ.size or not differ.any():
         many = f"{differ.sum():,} of {differ.size:,} weights"
@@ -430,7 +454,7 @@ def _retraining(it):
     if abs(again.accuracy - claimed) > RETRAINED_ACCURACY or agree < RETRAINED_DIGITS:
         allowed = f"{100 * RETRAINED_ACCURACY:g} points and {100 * RETRAINED_DIGITS:g} %"
         raise DoesNotHold(f"not this run: {said}; allowed are {allowed}")
-    return f"another machine's rounding: {said}"
+    raise CannotBeChecked(f"not the same bits, as another machine's rounding may do: {said}")
 
 
 def _weights(classifier):
@@ -498,10 +522,29 @@ def _line(name, it):
         said = f"a file is damaged ({type(error).__name__}: {str(error)[:120]})"
     if affected and it.release:
         return "cannot be checked", f"made with digitlib {it.release}: {said}"
-    names = [n for n in it.changed if it.sources and (name in BY_PAGES or Path(n).stem in DECISIVE)]
+    names = [n for n in it.changed if name in BY_PAGES or Path(n).stem in DECISIVE]
+    names = [n for n in names if it.sources and _does_something_else(it, n)]
     if affected and names and word == "does not hold":
         return "cannot be checked", f"the student changed {', '.join(names)}: {said}"
     return word, said
+
+
+def _does_something_else(it, name):
+    """Whether a source of ours was changed in more than comments and layout."""
+    ours, theirs = provenance.sources().get(name), it.sources.get(name)
+    if ours is None or not name.endswith(".py"):
+        return ours is not None
+    try:
+        return ast.dump(ast.parse(ours)) != ast.dump(ast.parse(str(theirs)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+
+
+def _newer(version):
+    try:
+        return Version(version) > Version(digitlib.__version__)
+    except InvalidVersion:
+        return False
 
 
 # ---- the verdict and our report ------------------------------------------------------------------
@@ -557,9 +600,9 @@ def judge(archive, inside="", out=None, retrain=False, run_code=False, **given):
             "verdict": VERDICTS[worst] if it else "unreadable",
             "claims": [{"claim": c, "verdict": v, "why": plain(w)} for c, v, w in lines],
             "code": _changes(it),
-            "model": runs.label(run.info) if run else "",
+            "model": plain(runs.label(run.info)) if run else "",
             "accuracy": float((run.y == run.predicted).mean()) if run else None,
-            "stated": _stated(run),
+            "stated": plain(_stated(run)),
             "settings": _settings(it),
             "report": report,
             "identical_to": [],
@@ -571,8 +614,9 @@ def judge(archive, inside="", out=None, retrain=False, run_code=False, **given):
     return verdict, near
 
 
-def plain(text):
-    """Without control characters: a hand-in must not steer the grader's terminal."""
+def plain(text, most=400):
+    """Short, without control characters: a hand-in must not steer the grader's terminal."""
+    text = f"{text[:most]}..." if len(text) > most else text
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -588,7 +632,8 @@ def _changes(it):
     if it is None or not it.sources:
         return ""
     before = {name: provenance.sources().get(name, "") for name in it.changed}
-    return provenance.diff(before, {name: str(text) for name, text in it.sources.items()})
+    made = provenance.diff(before, {name: str(text) for name, text in it.sources.items()})
+    return "\n".join(plain(line.expandtabs(), 1000) for line in made[:1_000_000].splitlines())
 
 
 def _stated(run):
@@ -619,12 +664,15 @@ def _near(it):
     """What near copies are found by: probabilities, and numbers spread over the weights."""
     if it.run is None:
         return {}
-    flat = []
+    flat = [np.empty(0, np.float32)]
     for path in sorted(it.ours.glob("fold-*.safetensors")):
-        content = path.read_bytes()
-        numbers = content[8 + int.from_bytes(content[:8], "little") :]
-        flat.append(np.frombuffer(numbers[: len(numbers) // 4 * 4], "<f4"))
-    weights = np.concatenate([*flat, np.empty(0, np.float32)])
+        try:
+            with safe_open(path, "np") as file:
+                names = sorted(file.keys())
+                flat += [file.get_tensor(name).astype(np.float32).ravel() for name in names]
+        except Exception:  # its own line says what is wrong with it
+            continue
+    weights = np.concatenate(flat)
     digest = np.frombuffer(hashlib.sha256(weights.tobytes()).digest(), np.uint8)
     step = max(1, len(weights) // 50_000)
     return {"p": it.run.probabilities.astype(np.float32), "w": weights[::step], "digest": digest}

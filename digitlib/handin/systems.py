@@ -16,6 +16,7 @@ import yaml
 from digitlib.errors import ParameterError
 
 MANIFEST, METADATA, MAX_ENTRIES = "MANIFEST.json", "submission_metadata.yml", 10_000
+MAX_METADATA = 5_000_000
 # Whose slot a name lies in, one line for each layout. The match ends where the system's own part of
 # the name ends; what follows is the student's choice, so the shortest name of a person is the true.
 LAYOUTS = (
@@ -76,8 +77,17 @@ def find(paths):
         if path.resolve() in seen:
             raise ParameterError(f"{path}: given twice; give each file or folder once")
         seen.add(path.resolve())
-        rows += _rows(path)
+        # Beside other files, one is a hand-in: no student's zip shall pass for a whole class.
+        bulk = path.is_dir() or len(paths) == 1
+        try:
+            rows += _rows(path) if bulk else [_alone(path)]
+        except ParameterError as error:  # costs this path alone
+            rows.append(Submitted("", "", str(path), str(path), "", str(error)))
     return sorted(rows, key=lambda row: row.path)
+
+
+def _alone(path):
+    return Submitted(*_owner(path.name)[:2], str(path), str(path), "", "")
 
 
 def _rows(path):
@@ -89,7 +99,7 @@ def _rows(path):
     prefix = f"{path.absolute().name}/" if path.is_dir() else ""
     bulk = any(hand_ins.values()) or any(_owner(prefix + name)[2] for name in names)
     if "" in homes or not bulk:
-        return [Submitted(*_owner(path.name)[:2], str(path), str(path), "", "")]
+        return [_alone(path)]
     slots, rows = _slots(hand_ins, prefix), []
     people = _people(path, entries, [slot.removeprefix(prefix) for _, _, slot in slots])
     for (student, number, slot), names in slots.items():
@@ -179,7 +189,11 @@ def _people(path, entries, slots):
         if _is_odd(entries[name]):
             continue
         try:
-            for folder, entry in (yaml.safe_load((root / name).read_bytes()) or {}).items():
+            with (root / name).open("rb") as file:
+                text = file.read(MAX_METADATA)
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+                raise ValueError("it repeats itself, which Gradescope's does not")
+            for folder, entry in (yaml.safe_load(text) or {}).items():
                 slot = os.path.join(os.path.dirname(name), folder)
                 found = (entry or {}).get(":submitters") or []
                 people[slot] = _joined(found, ":name"), _joined(found, ":sid")
@@ -190,7 +204,7 @@ def _people(path, entries, slots):
 
 
 def _joined(submitters, key):
-    return ", ".join(str(one[key]) for one in submitters if one.get(key))
+    return ", ".join(str(one[key])[:100] for one in submitters if one.get(key))
 
 
 # ---- what systems take ---------------------------------------------------------------------------
@@ -353,7 +367,8 @@ def points(rule, result):
     ParameterError
         The rule is wrong.
     """
-    total, accuracy = 0.0, -1 if result["accuracy"] is None else result["accuracy"]
+    good = result["accuracy"] is not None and result["verdict"].startswith("holds")
+    total, accuracy = 0.0, result["accuracy"] if good else -1
     for sign, bound, verdict, number in check_points(rule):
         above = sign and accuracy > float(bound)
         equal = sign == ">=" and accuracy == float(bound)

@@ -5,6 +5,7 @@ memory. What was judged is written at once.
 """
 
 import csv
+import itertools
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import signal
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +114,8 @@ def verify_files(
     """
     out = Path(out)
     _check_arguments(marks, out, jobs, timeout, points)
-    slots = systems.find(paths)
-    earlier = systems.find([against]) if against else []
+    slots = [_shown(slot) for slot in systems.find(paths)]
+    earlier = [_shown(slot) for slot in systems.find([against])] if against else []
     single = len(slots) == 1 and not against
     folders = [out] if single else [out / name for name in _names(slots)]
     folders += [None] * len(earlier)
@@ -160,14 +162,26 @@ def _check_arguments(marks, out, jobs, timeout, points):
         systems.check_points(points)
 
 
+def _shown(slot):
+    """The slot with texts that a terminal, a table and a page may show."""
+    texts = {name: getattr(slot, name) for name in ("student", "student_id", "path", "fault")}
+    return replace(slot, **{name: _plain(text) for name, text in texts.items()})
+
+
+def _plain(text):
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:400])
+
+
 def _names(slots):
     """A folder's name for each hand-in, numbered where two would be the same."""
     names = [slot.student or Path(slot.path).name.removesuffix(".zip") for slot in slots]
-    names = [re.sub(r"[^\w.-]+", "-", name).strip("-.") or "hand-in" for name in names]
-    return [
-        name if names.count(name) == 1 else f"{name}-{number}"
-        for number, name in enumerate(names, 1)
-    ]
+    names = [re.sub(r"[^\w-]+", "-", name)[:60].strip("-") or "hand-in" for name in names]
+    taken, unique = set(), []
+    for name in names:
+        numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+        unique.append(next(name + n for n in numbers if (name + n).lower() not in taken))
+        taken.add(unique[-1].lower())
+    return unique
 
 
 # ---- a process for each --------------------------------------------------------------------------
@@ -304,7 +318,7 @@ def _finished(verdict):
         for kind in ("does not hold", "cannot be checked")
     )
     share = f"{100 * (verdict['accuracy'] or 0):.2f} %"
-    read = f"Your files show that {share} of the digits were read correctly."
+    read = f"By your files, {share} of the digits were read correctly."
     verdict["feedback"] = {
         "holds": f"{read} Everything that you handed in agrees with them.",
         "holds in part": f"{read} Nothing is wrong, but this could not be checked: {open_}.",
