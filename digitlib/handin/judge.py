@@ -590,12 +590,12 @@ def judge(archive, inside="", out=None, retrain=False, run_code=False, **given):
         worst = max((verdict for _, verdict, _ in lines), key=list(VERDICTS).index)
         run, manifest = (it.run, it.manifest) if it else (None, {})
         verdict = {
-            "file": archive.name,
+            "file": Path(inside or archive).name,
             "student": "",
             "student_id": "",
             "path": str(archive),
             **given,
-            "sha256": _digest(archive),
+            "sha256": "" if inside else _digest(archive),
             **{f: plain(str(manifest.get(f, "")))[:200] for f in submission.TITLE_PAGE},
             "verdict": VERDICTS[worst] if it else "unreadable",
             "claims": [{"claim": c, "verdict": v, "why": plain(w)} for c, v, w in lines],
