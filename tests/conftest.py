@@ -126,6 +126,17 @@ def small_report(shared_folder, digitlib_command, hostile_environment):
     return report
 
 
+def judged_line(path, name, scratch, run_code=False):
+    """One line of the verdict on a hand-in, without a report of it: word and reason."""
+    from digitlib.handin import evidence, judge
+
+    (scratch / "files").mkdir(parents=True)
+    it = judge.HandIn(scratch, evidence.unpack(path, "", scratch / "files"), run_code)
+    if name in {*judge.RESTS_ON, "checks"}:
+        it.check()
+    return judge._line(name, it)
+
+
 @pytest.fixture(scope="session")
 def chromium():
     """A real browser, one for each process: playwright allows no second one beside it."""

@@ -7,6 +7,7 @@ import shutil
 import nbformat
 import numpy as np
 import pytest
+from conftest import judged_line
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
@@ -309,9 +310,8 @@ def test_the_verdict_says_what_can_be_checked(report, tmp_path):
         return
     assert verdict["verdict"] == "holds in part"
     assert "the student's own" in lines["probabilities"][1]
-    allowed = verify.verify(packed, run_code=True)["claims"]
-    (probabilities,) = [line for line in allowed if line["claim"] == "probabilities"]
-    assert probabilities["verdict"] == "holds", probabilities
+    judged = judged_line(packed, "probabilities", tmp_path / "it", run_code=True)
+    assert judged[0] == "holds", judged
     assert any("your own" in note for note in notes)
 
 
@@ -336,11 +336,13 @@ def test_changed_code_is_shown_not_called_damaged(small_report, tmp_path, monkey
         "small", TITLE_PAGE, tmp_path / "reports", tmp_path, any_code=True
     )
     monkeypatch.undo()
+    found, why = judged_line(packed, "code", tmp_path / "one")
+    assert found == "cannot be checked" and "digitlib/model.py" in why
+    found, why = judged_line(packed, "probabilities", tmp_path / "two")
+    assert found == "cannot be checked" and why.startswith(
+        "the student changed digitlib/model.py: "
+    )
     verdict = verify.verify(packed)
-    lines = {line["claim"]: (line["verdict"], line["why"]) for line in verdict["claims"]}
-    assert lines["code"][0] == "cannot be checked" and "digitlib/model.py" in lines["code"][1]
-    assert lines["probabilities"][0] == "cannot be checked"
-    assert lines["probabilities"][1].startswith("the student changed digitlib/model.py: ")
     assert "+KERNEL = 5" in verdict["code"]
     assert verdict["verdict"] == "holds in part"
 

@@ -14,7 +14,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import needs_browser
+from conftest import judged_line, needs_browser
 
 from digitlib import DigitClassifier, load_digits
 from digitlib.errors import ParameterError
@@ -57,23 +57,6 @@ def forge(tmp_path):
         return pack(tmp_path / name, *parts.items())
 
     return write
-
-
-@pytest.fixture
-def line(tmp_path):
-    """One line of the verdict on a file, without a report of ours."""
-
-    def judged(path, name):
-        for folder in ("it", "it/files"):
-            (tmp_path / folder).mkdir()
-        it = judge.HandIn(
-            tmp_path / "it", evidence.unpack(path, "", tmp_path / "it" / "files"), False
-        )
-        if name in {*judge.RESTS_ON, "checks"}:
-            it.check()
-        return judge._line(name, it)
-
-    return judged
 
 
 def pack(path, *entries):
@@ -223,212 +206,169 @@ def checks_say(parts):
     parts["checks.json"] = json.dumps(stated).encode()
 
 
-RUN = "does not hold"
 FORGED = {
-    # what is forged: line, verdict, what is said, the change
-    "a digit": ("predictions", RUN, "1 predictions are not the most", in_table(correct_a_digit)),
+    # what is forged: line (where it is not "does not hold", with its verdict), what is said, change
+    "a digit": ("predictions", "1 predictions are not the most", in_table(correct_a_digit)),
     "labels": (
         "predictions",
-        RUN,
         "labels are other ones, first row",
         in_table(lambda t: t.assign(label=t["predicted"])),
     ),
-    "shares": ("predictions", RUN, "sums differ from 1 by at most 0.5", in_table(no_proper_share)),
-    "a fold": ("folds", RUN, "1 rows not in the fold", in_table(other_fold)),
-    "split seed": ("folds", RUN, "rows not in the fold", run_states("parameters", split_seed=31)),
+    "shares": ("predictions", "sums differ from 1 by at most 0.5", in_table(no_proper_share)),
+    "a fold": ("folds", "1 rows not in the fold", in_table(other_fold)),
+    "split seed": ("folds", "rows not in the fold", run_states("parameters", split_seed=31)),
     "a row twice": (
         "run",
-        RUN,
         "rows are not in order",
         in_table(lambda t: t.assign(row=t["row"].where(t["row"] > 0, 1))),
     ),
-    "probabilities": ("probabilities", RUN, "fold . 2 of|fold .: 1 of", in_table(swapped)),
-    "accuracy": ("accuracy", RUN, "run.json says 1,795", run_states("scores", correct=1795)),
-    "share": ("accuracy", RUN, "run.json says", run_states("scores", accuracy=0.999)),
+    "probabilities": ("probabilities", "fold . 2 of|fold .: 1 of", in_table(swapped)),
+    "accuracy": ("accuracy", "run.json says 1,795", run_states("scores", correct=1795)),
+    "share": ("accuracy", "run.json says", run_states("scores", accuracy=0.999)),
     "a fold's share": (
         "accuracy",
-        RUN,
         "run.json says",
         run_states("scores", fold_accuracies=[1, 1, 1, 1]),
     ),
     "matrix": (
         "confusion matrix",
-        RUN,
         "errors",
         run_states("scores", confusion=np.diag([180] * 10).tolist()),
     ),
-    "a setting": ("recipe", RUN, "dropout is 0.1, the run says", run_states("recipe", dropout=0.1)),
+    "a setting": ("recipe", "dropout is 0.1, the run says", run_states("recipe", dropout=0.1)),
     "a change": (
         "recipe",
-        RUN,
         "dropout is 0.5, the run says .0.3, 0.5",
         run_states("model", changed={"epochs": [1, 10], "dropout": [0.3, 0.5]}),
     ),
-    "epochs": (
-        "recipe",
-        RUN,
-        "coursework has epochs=1, the run 9",
-        run_states("parameters", epochs=9),
-    ),
-    "recipe's name": ("recipe", RUN, "calls best coursework", run_states("recipe", name="best")),
-    "seed": ("weights", RUN, "made with seed 3, the run says 4", run_states("parameters", seed=4)),
-    "a setting, on weights": ("weights", RUN, "with recipe", run_states("recipe", dropout=0.1)),
+    "epochs": ("recipe", "coursework has epochs=1, the run 9", run_states("parameters", epochs=9)),
+    "recipe's name": ("recipe", "calls best coursework", run_states("recipe", name="best")),
+    "seed": ("weights", "made with seed 3, the run says 4", run_states("parameters", seed=4)),
+    "a setting, on weights": ("weights", "with recipe", run_states("recipe", dropout=0.1)),
     "history": (
         "history",
-        RUN,
         "4 lines; the models recorded 4",
         lambda parts: edit(parts, "history.csv", r"0\.\d+\n", "0.999\n"),
     ),
     "history cut": (
         "history",
-        RUN,
         "3 lines; the models recorded 4",
         lambda parts: edit(parts, "history.csv", r"4,1,.*\n", ""),
     ),
-    "not kept": ("probabilities", RUN, "fold .: ", in_both(swapped, kept="too large")),
-    "model's name": (
-        "recipe",
-        RUN,
-        "calls coursework champion",
-        run_states("model", name="champion"),
-    ),
-    "half a letter": ("run", RUN, "model.name", run_states("model", name="\ud800")),
-    "an address": ("run", RUN, "model.name", run_states("model", name="see http://a.example/")),
-    "no weights": ("manifest", RUN, "fold-1.skops, .* missing", estimator_without_files),
-    "a release": ("metadata", RUN, "no release 0.0.9", release("0.0.9")),
-    "a tagged cell": ("code", "cannot be checked", "3_evaluate.ipynb", tagged_cell),
-    "a comment": ("probabilities", RUN, "fold .: ", comment_and_swap),
+    "not kept": ("probabilities", "fold .: ", in_both(swapped, kept="too large")),
+    "model's name": ("recipe", "calls coursework champion", run_states("model", name="champion")),
+    "half a letter": ("run", "model.name", run_states("model", name="\ud800")),
+    "an address": ("run", "model.name", run_states("model", name="see http://a.example/")),
+    "no weights": ("manifest", "fold-1.skops, .* missing", estimator_without_files),
+    "a release": ("metadata", "no release 0.0.9", release("0.0.9")),
+    "a tagged cell": ("cannot be checked: code", "3_evaluate.ipynb", tagged_cell),
+    "a comment": ("probabilities", "fold .: ", comment_and_swap),
     "not finite": (
         "run",
-        RUN,
         "a probability is no number|sum",
         in_table(lambda t: t.assign(p3=t["p3"].where(t["row"] != 9))),
     ),
     "pickle": (
         "probabilities",
-        RUN,
         "not a digitlib weights file",
         replaced("fold-1.safetensors", pickle.dumps(np.zeros(9))),
     ),
     "a header of a terabyte": (
         "weights",
-        RUN,
         "not a digitlib weights file",
         replaced("fold-2.safetensors", (2**40).to_bytes(8, "little") + b"{}"),
     ),
-    "checks": ("checks", RUN, "checks.json says otherwise: DL00", checks_say),
-    "checks damaged": ("checks", RUN, "damaged", replaced("checks.json", b'[{"code": 1}]')),
-    "order": (
-        "notebooks",
-        RUN,
-        "did not run in order",
-        lambda p: book(p, "1_eda.ipynb", unordered),
-    ),
+    "checks": ("checks", "checks.json says otherwise: DL00", checks_say),
+    "checks damaged": ("checks", "damaged", replaced("checks.json", b'[{"code": 1}]')),
+    "order": ("notebooks", "did not run in order", lambda p: book(p, "1_eda.ipynb", unordered)),
     "a failed cell": (
         "notebooks",
-        RUN,
         "ended in ValueError",
         lambda p: book(p, "2_train.ipynb", failed),
     ),
-    "no notebook": ("notebooks", RUN, "not a readable notebook", replaced("1_eda.ipynb", b"[1]")),
+    "no notebook": ("notebooks", "not a readable notebook", replaced("1_eda.ipynb", b"[1]")),
     "a cell's code": (
         "metadata",
-        RUN,
         "3_evaluate.ipynb ran other code",
         lambda p: book(p, "3_evaluate.ipynb", other_code),
     ),
-    "commit": ("metadata", RUN, "commit: the manifest says abc", manifest_states(commit="abc")),
-    "release": (
-        "metadata",
-        RUN,
-        "digitlib: the manifest says 9.9",
-        manifest_states(digitlib="9.9"),
-    ),
+    "commit": ("metadata", "commit: the manifest says abc", manifest_states(commit="abc")),
+    "release": ("metadata", "digitlib: the manifest says 9.9", manifest_states(digitlib="9.9")),
     "sources": (
         "metadata",
-        RUN,
         "not the code that run.json says",
         lambda p: state(p, "sources.json", **{"digitlib/model.py": "x = 1"}),
     ),
     "code": (
-        "code",
-        "cannot be checked",
+        "cannot be checked: code",
         "changed, see .*model.py",
         lambda p: state(p, "sources.json", **{"digitlib/model.py": "x = 1"}),
     ),
     "lock": (
-        "lock file",
-        "cannot be checked",
+        "cannot be checked: lock file",
         "1 lines are other ones, such as torch==9",
         lambda p: edit(p, "requirements.lock", r"torch==\S+", "torch==9"),
     ),
     "complete notebook": (
         "complete notebook",
-        RUN,
         "not the one",
         replaced("digits_complete.ipynb", b"{}"),
     ),
     "a page": (
         "pages",
-        RUN,
         "3_evaluate.html",
         lambda p: edit(p, "3_evaluate.html", "Evaluation", "99.99 %"),
     ),
     "the first page": (
         "pages",
-        RUN,
         "index.html",
         lambda p: edit(p, "index.html", "</main>", "<b>99.87 %</b></main>"),
     ),
     "a style over a number": (
         "pages",
-        RUN,
         "2_train.html",
         lambda p: edit(
             p, "2_train.html", "</head>", "<style>b::after {content: '99.87'}</style></head>"
         ),
     ),
-    "title page": ("pages", RUN, "index.html", manifest_states(authors="Eve")),
-    "an extra file": ("manifest", RUN, "x.csv not listed", None),
-    "a missing file": ("manifest", RUN, "history.csv missing", None),
-    "a changed file": ("manifest", RUN, "changed after .*: history.csv", None),
-    "deep": ("run", RUN, "Recursion|nested", replaced("run.json", b"[" * 100_000)),
-    "empty": ("run", RUN, "required", replaced("run.json", b"{}")),
+    "title page": ("pages", "index.html", manifest_states(authors="Eve")),
+    "an extra file": ("manifest", "x.csv not listed", None),
+    "a missing file": ("manifest", "history.csv missing", None),
+    "a changed file": ("manifest", "changed after .*: history.csv", None),
+    "deep": ("run", "Recursion|nested", replaced("run.json", b"[" * 100_000)),
+    "empty": ("run", "required", replaced("run.json", b"{}")),
     "no number": (
         "run",
-        RUN,
         "NaN is no number",
         lambda p: edit(p, "run.json", '"accuracy": [^,]+', '"accuracy": NaN'),
     ),
     "a script for a name": (
         "run",
-        RUN,
         "model.name",
         run_states("model", name="<script>alert(1)</script>"),
     ),
-    "a link for a name": ("run", RUN, "recipe.name", run_states("recipe", name="[x](http://a.b)")),
-    "a huge network": ("run", RUN, "splits", run_states("parameters", splits=10**9)),
-    "other columns": ("run", RUN, "other columns", in_table(lambda t: t.assign(p10=0))),
-    "no digits": ("run", RUN, "ValueError", in_table(lambda t: t.assign(predicted="three"))),
+    "a link for a name": ("run", "recipe.name", run_states("recipe", name="[x](http://a.b)")),
+    "a huge network": ("run", "splits", run_states("parameters", splits=10**9)),
+    "other columns": ("run", "other columns", in_table(lambda t: t.assign(p10=0))),
+    "no digits": ("run", "ValueError", in_table(lambda t: t.assign(predicted="three"))),
     "half a row": (
         "run",
-        RUN,
         "no integer|ValueError",
         in_table(lambda t: t.assign(row=t["row"] + 0.5)),
     ),
     "own data": (
-        "run",
-        "cannot be checked",
+        "cannot be checked: run",
         "file of the student's own",
         run_states("data", source="/etc/passwd"),
     ),
-    "data's hash": ("data", RUN, "published", run_states("data", sha256="0" * 64)),
+    "data's hash": ("data", "published", run_states("data", sha256="0" * 64)),
 }
 
 
 @pytest.mark.parametrize("name", FORGED)
-def test_forgery_is_caught_on_its_own_line_with_its_reason(name, parts, forge, line):
-    claim, verdict, said, change = FORGED[name]
+def test_forgery_is_caught_on_its_own_line_with_its_reason(name, parts, forge, tmp_path):
+    where, said, change = FORGED[name]
+    verdict, _, claim = where.rpartition(": ")
     if change is None:
         changed = {"a missing file": None, "a changed file": b"1\n"}
         parts["history.csv"] = changed.get(name, parts["history.csv"])
@@ -437,8 +377,8 @@ def test_forgery_is_caught_on_its_own_line_with_its_reason(name, parts, forge, l
     else:
         change(parts)
         path = forge(parts)
-    found, why = line(path, claim)
-    assert (found, bool(re.search(said, why))) == (verdict, True), why
+    found, why = judged_line(path, claim, tmp_path / "it")
+    assert found == (verdict or "does not hold") and re.search(said, why), why
     assert "\n" not in why
 
 
@@ -514,10 +454,10 @@ PIXEL = (
 )
 
 
-def test_another_release_softens_what_rests_on_code_and_says_so(parts, forge, line):
+def test_another_release_softens_what_rests_on_code_and_says_so(parts, forge, tmp_path):
     release("9.9.9")(parts)
     edit(parts, "index.html", "</main>", "</main> ")
-    found, why = line(forge(parts), "pages")
+    found, why = judged_line(forge(parts), "pages", tmp_path / "it")
     assert found == "cannot be checked" and why.startswith("made with digitlib 9.9.9: ")
 
 
@@ -688,24 +628,21 @@ def test_what_takes_too_long_is_ended_with_its_kernel_and_the_next_is_judged(hon
     assert time.monotonic() - before < 20
 
 
-def test_same_settings_are_identical_by_design_and_earlier_years_are_looked_through(
-    honest, tmp_path, capsys
+def test_command_line_judges_a_folder_and_looks_through_earlier_years(
+    digitlib_command, honest, tmp_path
 ):
-    (tmp_path / "earlier").mkdir()
-    (tmp_path / "earlier" / "old-submission.zip").write_bytes(honest.read_bytes())
-    options = {"out": tmp_path / "out", "against": tmp_path / "earlier"}
-    assert verify.verify_files([honest], **options) == 0
-    assert "identical by design" in capsys.readouterr().out
-
-
-def test_command_line_judges_a_folder(digitlib_command, honest, tmp_path):
     with zipfile.ZipFile(honest) as archive:
         archive.extractall(tmp_path / "unpacked")
-    done = digitlib_command("verify", "unpacked", "--out", "out", cwd=tmp_path)
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "old-submission.zip").write_bytes(honest.read_bytes())
+    words = ("unpacked", "--out", "out", "--against", "earlier")
+    done = digitlib_command("verify", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"accuracy +holds +run.json says [\d,]+ of 1,797", done.stdout)
-    assert json.loads((tmp_path / "out" / "verdict.json").read_text())["verdict"] == "holds"
-    assert 'href="report/index.html"' in (tmp_path / "out" / "verdict.html").read_text()
+    assert "identical by design" in done.stdout
+    folder = tmp_path / "out" / "unpacked"
+    assert json.loads((folder / "verdict.json").read_text())["verdict"] == "holds"
+    assert 'href="report/index.html"' in (folder / "verdict.html").read_text()
 
 
 @pytest.mark.parametrize(
