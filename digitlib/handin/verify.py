@@ -269,7 +269,7 @@ def _unreadable(slot, why):
 
 def _nearest(verdict, near, known):
     """Compare with those judged before; note the nearest, in both directions."""
-    verdict |= {"nearest": "", "distance": None, "notes": []}
+    verdict |= {"nearest": "", "distance": None, "notes": [], "alike": []}
     for other, theirs in known:
         if not near or not theirs or near["p"].shape != theirs["p"].shape:
             continue
@@ -281,7 +281,9 @@ def _nearest(verdict, near, known):
         same = np.array_equal(near["digest"], theirs["digest"])
         alike = verdict["settings"] == other["settings"]
         if same and distance == 0 and alike:
-            said = "identical by design: the same code, data, settings and seed"
+            for one, two in ((verdict, other), (other, verdict)):
+                one["alike"].append(two["path"])
+            continue
         elif same:
             said = "the same weights, though other settings or another seed are stated"
         elif distance < NEAR or weights < NEAR_WEIGHTS:
@@ -293,7 +295,15 @@ def _nearest(verdict, near, known):
             continue
         for one, two in ((verdict, other), (other, verdict)):
             one["identical_to"].append(f"{two['path']} ({said})")
-            one["notes"].append(f"{said} ({two['path']})")
+            one["notes"].append(f"{two['student'] or two['path']}: {said}")
+
+
+def _by_design(verdict):
+    """A sentence on runs that cannot but be identical, where there are such."""
+    if verdict["alike"]:
+        first, more = verdict["alike"][0], len(verdict["alike"]) - 1
+        others = f" and {more} more" if more else ""
+        yield f"identical by design (same code, data, settings, seed): {first}{others}"
 
 
 def _apart(one, other):
@@ -311,7 +321,7 @@ def _apart(one, other):
 
 def _finished(verdict):
     """The verdict with feedback for the student: two plain sentences."""
-    for key, value in (("nearest", ""), ("distance", None), ("notes", [])):
+    for key, value in (("nearest", ""), ("distance", None), ("notes", []), ("alike", [])):
         verdict.setdefault(key, value)
     wrong, open_ = (
         ", ".join(line["claim"] for line in verdict["claims"] if line["verdict"] == kind)
@@ -336,7 +346,7 @@ def table(verdict):
     yield (verdict["path"] or verdict["file"]) + whose
     for line in verdict["claims"]:
         yield f"  {line['claim']:{width}}  {line['verdict']:17}  {line['why']}"
-    for note in verdict["notes"]:
+    for note in [*verdict["notes"], *_by_design(verdict)]:
         yield f"  {note}"
     yield f"  {'=> ':>{width}}{verdict['verdict']}  ({verdict['seconds']} s)"
 
@@ -375,7 +385,7 @@ def _marks(verdict):
         "accuracy": "" if verdict["accuracy"] is None else f"{verdict['accuracy']:.4f}",
         "distance": "" if verdict["distance"] is None else f"{verdict['distance']:.2g}",
         "retrained": next((c["why"] for c in verdict["claims"] if c["claim"] == "retraining"), ""),
-        "notes": "; ".join(verdict["notes"]),
+        "notes": "; ".join([*verdict["notes"], *_by_design(verdict)]),
         "identical_to": "; ".join(verdict["identical_to"]),
         "does_not_hold": claims("does not hold"),
         "cannot_be_checked": claims("cannot be checked"),
