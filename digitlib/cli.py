@@ -224,7 +224,9 @@ def main(arguments=None):
     except NotebookFailed as error:
         _fail(1, error)
     except KeyboardInterrupt:
-        _fail(130, "interrupted; finished folds are kept, the same command goes on from them")
+        kept = "finished folds are kept, the same command goes on from them"
+        judged = "what was judged until now is written"
+        _fail(130, f"interrupted; {judged if arguments[:1] == ['verify'] else kept}")
     except BrokenPipeError:  # whoever read the output has gone; what a shell calls SIGPIPE
         os._exit(141)
 
