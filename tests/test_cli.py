@@ -19,7 +19,9 @@ def run(*words):
     return end.value.code
 
 
-@pytest.mark.parametrize("words", [["report", "--help"], ["report", "--seed", "x"]])
+@pytest.mark.parametrize(
+    "words", [[], ["report", "--help"], ["report", "--seed", "x"], ["report", "--x"]]
+)
 def test_help_and_bad_input_take_half_a_second_and_load_nothing_heavy(words):
     code = (
         "import atexit, sys\n"
@@ -73,6 +75,7 @@ BAD = [
     (["report", "--scaling", "some"], r"scaling='some': takes train or all"),
     (["report", "--name", "../x"], rf"name='\.\./x'{NAME}"),
     (["report", "--name", ""], rf"name=''{NAME}"),
+    (["report", "--name", "/x"], rf"name='/x'{NAME}"),
     (["report", "--name", ".."], rf"name='\.\.'{NAME}"),
     (["report", "--name", "a\nb"], rf"name='a\\nb'{NAME}"),
 ]

@@ -107,20 +107,23 @@ def no_kernels_in(folder):
     return wait_until(lambda: not kernels_in(folder), 20)
 
 
-def test_failed_training_is_told_before_those_who_wait_for_it_and_is_kept(tmp_path, monkeypatch):
+@pytest.mark.parametrize("stem", ["2_train", "1_eda"])
+def test_failed_notebook_is_told_before_those_who_wait_for_it_and_is_kept(
+    stem, tmp_path, monkeypatch
+):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     folder, reports = tmp_path / "notebooks", tmp_path / "reports"
     shutil.copytree(ROOT / "notebooks", folder)
-    notebook = nbformat.read(folder / "2_train.ipynb", 4)
+    notebook = nbformat.read(folder / f"{stem}.ipynb", 4)
     notebook.cells.insert(4, nbformat.v4.new_code_cell("colour = 1 / 0"))
-    nbformat.write(notebook, folder / "2_train.ipynb")
+    nbformat.write(notebook, folder / f"{stem}.ipynb")
     monkeypatch.setattr(kernels, "notebook_folder", lambda: folder)
     (reports / "mine").mkdir(parents=True)
     (reports / "mine" / "index.html").write_text("the report before")
-    said = r"^2_train\.ipynb, cell \[\d+\]: ZeroDivisionError: division by zero \(kept: .*failed\)$"
+    said = rf"^{stem}\.ipynb, cell \[\d+\]: ZeroDivisionError: division by zero \(kept: .*failed\)$"
     with pytest.raises(NotebookFailed, match=said):
         report.make_report("mine", small_parameters(), reports)
-    assert "ZeroDivisionError" in (reports / "mine-failed" / "2_train.ipynb").read_text()
+    assert "ZeroDivisionError" in (reports / "mine-failed" / f"{stem}.ipynb").read_text()
     assert not list((reports / "mine-failed").glob("*.html"))
     assert (reports / "mine" / "index.html").read_text() == "the report before"
     assert no_kernels_in(reports)
@@ -176,24 +179,24 @@ def test_killed_runs_leave_no_report_and_the_next_attempt_goes_on_to_the_same_by
 ):
     """Also: the same seed gives the same predictions in another process, however it got there."""
     reports = tmp_path / "reports"
-    killed = start()
-    first_fold = reports / ".cut.partial" / ".folds" / "1.safetensors"
-    assert wait_until(first_fold.exists), "the first fold never finished"
-    with pytest.raises(ParameterError, match="another process is making this report"):
-        report.make_report("cut", small_parameters(), reports)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert not (reports / "cut").exists()
-    assert no_kernels_in(reports), "kernels outlive the killed process"
-
     terminated = start()
     assert wait_until(lambda: kernels_in(reports)), "no kernel was started"
+    with pytest.raises(ParameterError, match="another process is making this report"):
+        report.make_report("cut", small_parameters(), reports)
     terminated.send_signal(signal.SIGTERM)
     _, said = terminated.communicate(timeout=30)
     assert terminated.returncode == 130
     assert said.splitlines()[-1].startswith("digitlib: interrupted; finished folds are kept")
     assert no_kernels_in(reports), "kernels outlive the terminated process"
     assert not (reports / "cut").exists()
+
+    killed = start()
+    first_fold = reports / ".cut.partial" / ".folds" / "1.safetensors"
+    assert wait_until(first_fold.exists), "the first fold never finished"
+    killed.send_signal(signal.SIGKILL)  # at once: four folds take little more than a second
+    killed.wait()
+    assert not (reports / "cut").exists()
+    assert no_kernels_in(reports), "kernels outlive the killed process"
 
     last = start()
     _, said = last.communicate(timeout=240)
