@@ -119,7 +119,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, targets = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ParameterError(
-                f"y holds 1 class, {self.classes_[0]!r}; a classifier needs at least 2"
+                f"y holds 1 class, {self.classes_.tolist()[0]!r}; a classifier needs at least 2"
             )
         side = math.isqrt(X.shape[1])
         if side * side != X.shape[1] or side < 2:
@@ -222,9 +222,9 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         X, y = np.asarray(X), np.asarray(y)
         targets = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         if not np.array_equal(self.classes_[targets], y):
+            unknown = np.setdiff1d(y, self.classes_).tolist()[0]
             raise ParameterError(
-                f"eval_set holds class {np.setdiff1d(y, self.classes_)[0]!r}, which y does not; add"
-                " training rows of it"
+                f"eval_set holds class {unknown!r}, which y does not; add training rows of it"
             )
         return self._images(X, side, device), torch.from_numpy(targets).to(device)
 

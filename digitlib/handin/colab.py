@@ -82,9 +82,10 @@ def build(folder="dist/colab", repo=None, values=None):
 
 def checkout():
     """The checkout that this package is in."""
-    if not (ROOT / "pyproject.toml").is_file():
-        remedy = "run this in a checkout of digitlib"
-        raise ParameterError(f"{ROOT}: no pyproject.toml, so no source to pack; {remedy}")
+    for part in ("pyproject.toml", "requirements.lock"):
+        if not (ROOT / part).is_file():
+            remedy = "run this in a checkout of digitlib"
+            raise ParameterError(f"{ROOT}: no {part}, so no source to pack; {remedy}")
     return ROOT
 
 

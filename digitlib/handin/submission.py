@@ -221,7 +221,7 @@ def _added_parts(info, scratch):
         SOURCES: json.dumps(code, indent=0, ensure_ascii=False),
         "changes.diff": provenance.diff(before, code),
         notebook.name: notebook.read_text(encoding="utf-8"),
-        "requirements.lock": (colab.ROOT / "requirements.lock").read_text(encoding="utf-8"),
+        "requirements.lock": (colab.checkout() / "requirements.lock").read_text(encoding="utf-8"),
     }
     return {name: text for name, text in texts.items() if text}
 
