@@ -573,7 +573,7 @@ def judge(archive, inside="", out=None, retrain=False, run_code=False, **given):
         worst = max((verdict for _, verdict, _ in lines), key=list(VERDICTS).index)
         run, manifest = (it.run, it.manifest) if it else (None, {})
         verdict = {
-            "file": Path(inside or archive).name,
+            "file": plain(Path(inside or archive).name),
             "student": "",
             "student_id": "",
             "path": str(archive),

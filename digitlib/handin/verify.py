@@ -249,7 +249,7 @@ def _unreadable(slot, why):
     """The verdict on what could not be judged."""
     empty = dict.fromkeys(("sha256", *TITLES, "code", "model", "stated", "settings"), "")
     return {
-        "file": Path(slot.inside or slot.archive).name,
+        "file": _plain(Path(slot.inside or slot.archive).name),
         "student": slot.student,
         "student_id": slot.student_id,
         "path": slot.path,
