@@ -29,6 +29,12 @@ class Unsafe(Exception):
     """The archive is not one that may be unpacked; the message says what is wrong with it."""
 
 
+def plain(text, most=400):
+    """Short, without control characters: a hand-in must not steer the grader's terminal."""
+    text = f"{text[:most]}..." if len(text) > most else text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def unpack(archive, inside, folder):
     """Copy every file of a hand-in into `folder`.
 

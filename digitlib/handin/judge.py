@@ -36,12 +36,12 @@ from digitlib.crossval import FOLDS, cross_validate
 from digitlib.data import load_digits
 from digitlib.errors import DigitlibError, NotebookFailed, RunError
 from digitlib.handin import cells, submission
-from digitlib.handin.evidence import Unsafe, unpack
+from digitlib.handin.evidence import Unsafe, plain, unpack
 from digitlib.recipes import from_dict
 from digitlib.reporting import index, kernels, render
 
-# The whole hand-in is judged by the worst of its lines: the word for it.
 RELEASES = (digitlib.__version__,)  # that there are, the last one is this
+# The whole hand-in is judged by the worst of its lines: the word for it.
 VERDICTS = {
     "holds": "holds",
     "cannot be checked": "holds in part",
@@ -595,12 +595,6 @@ def judge(archive, inside="", out=None, retrain=False, run_code=False, **given):
             "seconds": round(time.perf_counter() - start, 1),
         }
     return verdict, near
-
-
-def plain(text, most=400):
-    """Short, without control characters: a hand-in must not steer the grader's terminal."""
-    text = f"{text[:most]}..." if len(text) > most else text
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _digest(path):

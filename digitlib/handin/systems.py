@@ -315,10 +315,15 @@ def _fill(table, rows, results, columns, path):
     return path, [result["student_id"] or result["student"] for result in missing]
 
 
+def no_formula(text):
+    """A spreadsheet runs a cell that starts like a formula; an apostrophe keeps it text."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def _cell(value):
-    """Number or text as a cell; an apostrophe keeps a spreadsheet from running it as a formula."""
+    """Number or text as a cell."""
     text = value if isinstance(value, str) else f"{value:.10g}"
-    text = f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    text = no_formula(text)
     return '"' + text.replace('"', '""') + '"'
 
 

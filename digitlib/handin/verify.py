@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from digitlib.errors import ParameterError
 from digitlib.handin import systems
+from digitlib.handin.evidence import plain
 
 TIMEOUT = 120  # seconds for one hand-in
 MEMORY = 2**30  # bytes that judging one may take, beside the libraries
@@ -136,12 +137,14 @@ def verify_files(
                 known.append((verdict, near))
                 if tasks[task] < len(slots):
                     verdicts.append((tasks[task], verdict))
-                    _write(verdicts, folders, marks, points, None if single else out)
+                    latest = tasks[task]
+                    _write(verdicts, folders, marks, points, None if single else out, latest)
         except BaseException:
             for task in tasks:
                 task.cancel()
             _Judging.kill_all()
             raise
+    _write(verdicts, folders, marks, points, None if single else out)  # with all near copies
     verdicts = [verdict for _, verdict in sorted(verdicts, key=lambda pair: pair[0])]
     for verdict in verdicts:
         print("\n".join(table(verdict)))
@@ -165,11 +168,7 @@ def _check_arguments(marks, out, jobs, timeout, points):
 def _shown(slot):
     """The slot with texts that a terminal, a table and a page may show."""
     texts = {name: getattr(slot, name) for name in ("student", "student_id", "path", "fault")}
-    return replace(slot, **{name: _plain(text) for name, text in texts.items()})
-
-
-def _plain(text):
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:400])
+    return replace(slot, **{name: plain(text) for name, text in texts.items()})
 
 
 def _names(slots):
@@ -249,7 +248,7 @@ def _unreadable(slot, why):
     """The verdict on what could not be judged."""
     empty = dict.fromkeys(("sha256", *TITLES, "code", "model", "stated", "settings"), "")
     return {
-        "file": _plain(Path(slot.inside or slot.archive).name),
+        "file": plain(Path(slot.inside or slot.archive).name),
         "student": slot.student,
         "student_id": slot.student_id,
         "path": slot.path,
@@ -351,19 +350,21 @@ def table(verdict):
     yield f"  {'=> ':>{width}}{verdict['verdict']}  ({verdict['seconds']} s)"
 
 
-def _write(verdicts, folders, marks, points, overview):
-    """Verdicts, marks and overview of those judged so far."""
+def _write(verdicts, folders, marks, points, overview, only=None):
+    """Marks and overview of those judged so far; all verdicts, or that of one number."""
     from digitlib.handin import judge
 
     rows = []
     for number, verdict in sorted(verdicts, key=lambda pair: pair[0]):
         folder, _ = folders[number], _finished(verdict)
         verdict["points"] = systems.points(points, verdict) if points else None
+        rows.append((folder.name, verdict))
+        if only not in (None, number):
+            continue
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(verdict, indent=2, ensure_ascii=False) + "\n"
         (folder / "verdict.json").write_text(text, encoding="utf-8")
         judge.write_page(folder / "verdict.html", judge.template("verdict.html.j2", v=verdict))
-        rows.append((folder.name, verdict))
     if overview is not None:
         judge.write_page(overview / "index.html", judge.template("class.html.j2", rows=rows))
     if marks is not None:
@@ -390,12 +391,9 @@ def _marks(verdict):
         "does_not_hold": claims("does not hold"),
         "cannot_be_checked": claims("cannot be checked"),
     }
-    return {name: _no_formula("" if cell is None else str(cell)) for name, cell in cells.items()}
-
-
-def _no_formula(cell):
-    """A spreadsheet runs a cell that starts like a formula; an apostrophe keeps it text."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+    return {
+        name: systems.no_formula("" if cell is None else str(cell)) for name, cell in cells.items()
+    }
 
 
 def _to_systems(verdicts, out, moodle, canvas):
