@@ -12,7 +12,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.neighbors import KNeighborsClassifier
 
-from digitlib import crossval, metrics, model, runs
+from digitlib import crossval, files, metrics, model, runs
 from digitlib.classifier import DigitClassifier, read_header
 from digitlib.data import SHA256, SOURCES, load_digits
 from digitlib.errors import DataError, RunError
@@ -121,7 +121,7 @@ def check_run(run, digits=None, leave=()):
 def write(folder, results):
     """Write ``checks.json`` into the run folder: all fields of each :class:`Result`."""
     entries = [asdict(result) for result in results]
-    runs.write_text(Path(folder) / "checks.json", json.dumps(entries, indent=2) + "\n")
+    files.write_text(Path(folder) / "checks.json", json.dumps(entries, indent=2) + "\n")
 
 
 # ---- what the run folder alone shows -------------------------------------------------------------

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from digitlib import model, training
 from digitlib.augmentation import enlarge
 from digitlib.errors import ParameterError, RunError
+from digitlib.files import check_file
 from digitlib.recipes import from_dict, get_recipe
 from digitlib.scaling import PixelScaler
 
@@ -289,6 +290,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         side, cpu = math.isqrt(self.n_features_in_), torch.device("cpu")
         self.network_, _ = self._build(self.recipe_, side, len(self.classes_), 0, None, cpu)
         weights = {key.removeprefix("network."): value for key, value in tensors.items()}
+        if any(value.isnan().any() for value in weights.values()):
+            raise ValueError("holds weights that are no numbers")
         self.network_.load_state_dict(weights)
         if self.network is None:
             self.network_.to(memory_format=torch.channels_last)
@@ -309,5 +312,6 @@ def read_header(path):
 
 
 def _header(path):
+    check_file(path, ValueError, "it should be one that save wrote")
     with safe_open(path, "np") as file:
         return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}

@@ -4,13 +4,21 @@ import importlib
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import click
 
 import digitlib
-from digitlib.errors import DigitlibError, NotebookFailed, ParameterError
+from digitlib.errors import DigitlibError, NotebookFailed, ParameterError, plain
 from digitlib.recipes import RECIPES
+
+# What remains of a command that was interrupted.
+KEPT = {
+    "report": "; finished folds are kept, the same command goes on from them",
+    "verify": "; what was judged until now is written",
+}
+SIGNALS = [getattr(signal, name, signal.SIGINT) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
 
 
 def _room(name):
@@ -65,7 +73,7 @@ def report(name, compare, set, **parameters):
     index = _room("reporting.index")
     print(index.verdict(folder))
     print(index.checks_summary(folder))
-    print(f"open {folder / 'index.html'}")
+    print(plain(f"open {folder / 'index.html'}"))
 
 
 @commands.command(help="Check a finished report from its own files, such as reports/coursework.")
@@ -208,7 +216,10 @@ def main(arguments=None):
 
     Exit codes: 0; 1, a run failed; 2, bad input; 130, interrupted; 141, nobody reads the output.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` cleans up as Ctrl-C does
+    _speak_utf8(arguments)
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup does
+            signal.signal(number, _interrupt)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         # Not commands.main(), which has its own words and exit codes for errors and interrupts.
@@ -224,15 +235,29 @@ def main(arguments=None):
     except NotebookFailed as error:
         _fail(1, error)
     except KeyboardInterrupt:
-        kept = "finished folds are kept, the same command goes on from them"
-        judged = "what was judged until now is written"
-        _fail(130, f"interrupted; {judged if arguments[:1] == ['verify'] else kept}")
+        _fail(130, f"interrupted{KEPT.get(*arguments[:1], '')}")
+    except OSError as error:  # a full disk, a folder that may not be written
+        _fail(1, _room("files").trouble(error, Path("reports"), tempfile.gettempdir()))
     except BrokenPipeError:  # whoever read the output has gone; what a shell calls SIGPIPE
         os._exit(141)
 
 
+def _interrupt(number, frame):
+    """Stop, and clean up in peace: a second Ctrl-C shall not leave half of it undone."""
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _speak_utf8(arguments):
+    """Begin anew in UTF-8 where the locale would not take names and pages as they are."""
+    if arguments is None and sys.getfilesystemencoding() != "utf-8" and os.name == "posix":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, "-m", "digitlib", *sys.argv[1:]])
+
+
 def _fail(code, message):
-    print(f"digitlib: {message}", file=sys.stderr)
+    print(f"digitlib: {plain(str(message))}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -1,6 +1,12 @@
 """Errors a user can mend. Each message is one line: the value, what is allowed, the remedy."""
 
 
+def plain(text, most=600):
+    """`text` as a terminal may show it: on one line, short, without control characters."""
+    text = f"{text[: most // 2]} ... {text[-most // 2 :]}" if len(text) > most else text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 class DigitlibError(ValueError):
     """Base of every error that the command line prints as one line and answers with exit code 2."""
 

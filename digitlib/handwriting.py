@@ -16,8 +16,8 @@ import gzip
 import io
 import warnings
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -28,8 +28,15 @@ from skimage.transform import resize
 
 from digitlib import normalisation
 from digitlib.errors import DigitlibError, ImageError
+from digitlib.files import check_file
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF")  # MPO: JPEG with a second picture
+HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # of the format that many phones write
+with suppress(ImportError):  # who has installed it wants it used
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    FORMATS += ("HEIF",)
 MOST_MEGAPIXELS = 64  # a phone's largest photos have 50; more is refused before a pixel is unpacked
 TOO_LARGE = f"takes at most {MOST_MEGAPIXELS} megapixels; crop it or save it smaller"
 MOST_BYTES = 100_000_000
@@ -163,20 +170,28 @@ def read_picture(image):
 
 
 def _file_to_grey(source):
-    name, stream, size = _opened(source)
-    if size == 0:
+    name, content = "picture", source
+    if not isinstance(source, bytes | bytearray):
+        remedy = "give the path of one picture, such as photo.jpg"
+        name = check_file(source, ImageError, remedy, MOST_BYTES)
+        content = name.read_bytes()
+    if not content:
         raise ImageError(f"{name}: the file is empty (0 bytes); save the picture again")
-    if size > MOST_BYTES:
-        most = MOST_BYTES // 10**6
-        raise ImageError(f"{name}: {size / 1e6:.0f} MB; takes at most {most}; save it smaller")
     try:
         # Pillow warns about large pictures; MOST_MEGAPIXELS is what counts here.
-        with warnings.catch_warnings(action="ignore"), Image.open(stream, formats=FORMATS) as image:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(content), formats=FORMATS) as image,
+        ):
             return _pillow_to_grey(image, name)
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{name}: not a picture; takes {', '.join(FORMATS)}") from None
+        what = f"not a picture; takes {', '.join(FORMATS)}"
+        if content[4:8] == b"ftyp" and content[8:12] in HEIC:
+            remedy = "pip install pillow-heif, or save it as JPEG (phones: camera, most compatible)"
+            what = f"a HEIC picture, which cannot be read here; {remedy}"
+        raise ImageError(f"{name}: {what}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{name}: far too many pixels; {TOO_LARGE}") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
@@ -184,19 +199,8 @@ def _file_to_grey(source):
         raise ImageError(f"{name}: damaged picture ({said}); save it again") from None
 
 
-def _opened(source):
-    """Name for messages, what Pillow can open, and size in bytes."""
-    if isinstance(source, bytes | bytearray):
-        return "picture", io.BytesIO(source), len(source)
-    path = Path(source)
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        raise ImageError(f"{path}: {what}; give the path of one picture, such as photo.jpg")
-    return path, path, path.stat().st_size
-
-
 def _pillow_to_grey(picture, name="picture"):
-    if getattr(picture, "n_frames", 1) > 1:
+    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
         raise ImageError(
             f"{name}: {picture.format} of {picture.n_frames} frames; takes one: save the frame you"
             " mean as PNG"
@@ -432,7 +436,7 @@ def read_idx(path, dimensions):
     (unsigned byte), number of dimensions; their sizes as big-endian 32-bit integers; the data in C
     order.
     """
-    path = Path(path)
+    path = check_file(path, ImageError, "give an IDX file such as t10k-images-idx3-ubyte.gz")
     try:
         with (
             open(path, "rb") as raw,

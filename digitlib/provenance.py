@@ -16,6 +16,7 @@ from pathlib import Path
 
 import digitlib
 from digitlib.errors import ParameterError
+from digitlib.files import check_file
 
 PACKAGE = Path(digitlib.__file__).parent
 LIBRARIES = (
@@ -229,11 +230,10 @@ def split_spec(spec):
     if not found:
         raise ParameterError(f"model={str(spec)!r}: takes my_model.py or my_model.py:function")
     path, name = Path(found[1]), found[2] or FUNCTION
-    if not path.is_file():
-        raise ParameterError(f"model={str(spec)!r}: no such file; takes the path of a Python file")
+    check_file(path, ParameterError, "model takes the path of a Python file", 1_000_000)
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
         raise ParameterError(f"{path}{line}: not Python ({error}); mend it") from None
     if name not in defined_in(tree):

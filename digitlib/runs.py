@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
 import shutil
 import time
 import zipfile
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from digitlib import metrics
 from digitlib.crossval import Fold
 from digitlib.errors import RunError
+from digitlib.files import check_file, replacing, write_text
 from digitlib.provenance import code_hash, library_version, provenance, where_am_i
 from digitlib.recipes import from_dict
 
@@ -27,6 +26,7 @@ __all__ += ["newest_run", "provenance", "replacing", "save", "summary", "where_a
 # What `run.json` may hold: types, ranges, no text that a page could take for more.
 SCHEMA = json.loads(Path(__file__).with_name("run.schema.json").read_text(encoding="utf-8"))
 NO_HISTORY = ["fold", "epoch", "learning_rate", "loss"]  # of a classifier without epochs
+MOST_BYTES = 64_000_000  # of a table; that of 200,000 digits has 30
 TRAINING = ".training"  # a file with this name says that a run is still being made in its folder
 
 
@@ -219,27 +219,6 @@ def _predictions(result):
     return pd.DataFrame(columns).rename_axis("row").reset_index().join(probabilities)
 
 
-@contextmanager
-def replacing(path):
-    """A path beside `path` to write to, which takes its place when the block ends well.
-
-    A reader never sees half a file; if the block raises, `path` is as it was before.
-    """
-    part = Path(path).with_name(f".{Path(path).name}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_text(path, text):
-    """Write `text` to `path`, whole or not at all; return `path`."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
-    return path
-
-
 def load(folder, consistent=True, run_code=False):
     """Read a run folder; one in which training goes on is waited for.
 
@@ -282,6 +261,8 @@ def load(folder, consistent=True, run_code=False):
 
 
 def _read(folder):
+    for name in ("run.json", "predictions.csv", "history.csv"):
+        check_file(folder / name, ValueError, "make the run again", MOST_BYTES)
     info = read_info((folder / "run.json").read_bytes())
     table = pd.read_csv(folder / "predictions.csv")
     probabilities = table.filter(regex=r"^p\d+$").to_numpy(float)

@@ -7,6 +7,7 @@ prints the table) that can be stopped for good however slowly the server drips.
 import csv
 import gzip
 import io
+import itertools
 import json
 import logging
 import os
@@ -24,12 +25,15 @@ from joblib import Memory
 from pandas.errors import ParserError
 
 from digitlib.errors import DataError
+from digitlib.files import check_file
 
 FORM = "each row needs 64 integer pixels 0..16 and a class 0..9, separated by commas"
 WANTED = "source takes bundled, uci, sklearn or the path of a .csv or .csv.gz file"
 MISSING = ("", "nan", "na", "null", "none")  # in small letters
-UPPER = np.repeat([16, 9], [64, 1])  # the largest value of each column
-MAX_BYTES = 500_000_000  # about 3 million digits; more is a mistake or a compression bomb
+UPPER = [16] * 64 + [9]  # the largest value of each column
+MAX_ROWS, MAX_BYTES = 200_000, 64_000_000  # more is a mistake or a compression bomb
+MAX_LINE = 10_000  # characters; 65 columns need a few hundred
+PLAIN = {f"{n}{zero}": n for n in range(17) for zero in ("", ".0")}
 DATASET_ID = 80
 TIME_LIMIT = 60.0  # seconds for the whole fetch; DIGITLIB_UCI_TIMEOUT overrides it
 REMEDY = 'try again later, or use source="bundled", which has the same rows and needs no network'
@@ -39,12 +43,13 @@ REMEDY = 'try again later, or use source="bundled", which has the same rows and 
 
 
 def read_table(path):
-    """Read and check a ``.csv`` or ``.csv.gz`` file of digits.
+    """Read and check a ``.csv`` or ``.csv.gz`` file of digits, line by line.
 
     Parameters
     ----------
     path : str or path-like
-        64 integer pixels 0..16, then a class 0..9 per line; a header line is allowed.
+        64 integer pixels 0..16, then a class 0..9 per line; a header line is allowed. Between them
+        commas, semicolons or tabs. At most `MAX_ROWS` rows and `MAX_BYTES` bytes of text.
 
     Returns
     -------
@@ -55,63 +60,94 @@ def read_table(path):
     DataError
         The first thing that is wrong, with its row (line of the file) and column counted from 1.
     """
-    rows = _rows(path)
-    if rows and _is_header(next(iter(rows.values()))):
-        del rows[next(iter(rows))]
-    if not rows:
-        raise DataError(f"{path}: no rows of data; {FORM}")
-    for line, row in rows.items():
-        if len(row) != 65:
-            raise DataError(f"{path}: row {line} has {len(row)} columns instead of 65; {FORM}")
-    cells = pd.DataFrame.from_dict(rows, orient="index")
-    values = cells.apply(pd.to_numeric, errors="coerce")
-    good = values.ge(0) & values.le(UPPER) & values.eq(np.floor(values))  # NaN is not good
-    if not good.all(axis=None):
-        line, column = good.stack().idxmin()
-        problem = _problem(cells.at[line, column], values.at[line, column], column)
-        raise DataError(f"{path}: row {line}, column {column + 1}: {problem}")
-    missing = sorted(set(range(10)) - set(values[64]))
-    if missing:
-        raise DataError(
-            f"{path}: column 65: no row of class {missing[0]}; every class 0..9 needs rows"
-        )
-    return values.to_numpy(dtype=np.uint8)
-
-
-def _rows(path):
-    """Text of the cells of each row, by the line of the file, from 1, in which the row ends."""
-    path = Path(path)
+    path = check_file(path, DataError, WANTED)
+    table, first = bytearray(), True
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        what = "is a folder" if isinstance(error, IsADirectoryError) else "no such file"
-        raise DataError(f"{path}: {what}; {WANTED}") from None
+            for line, row in _rows(file):
+                if not (first and _is_header(row)):
+                    table += _pixels(line, row)
+                first = False
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"{path}: cannot be read ({error}); check the file and its permissions"
         ) from error
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{path}: more than {MAX_BYTES // 10**6} MB of text; give a smaller table")
-    try:
-        reader = csv.reader(io.StringIO(data.decode("utf-8-sig")))
-        rows = {}
-        for row in reader:
-            if row:  # an empty line is no row, but it counts, as it does in an editor
-                rows[reader.line_num] = [cell.strip() for cell in row]
-        return rows
-    except UnicodeDecodeError as error:
-        where = f"byte {error.start}"
-        raise DataError(f"{path}: not a text file ({where}); save it as CSV in UTF-8") from error
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error}); {FORM}") from error
+    if not table:
+        raise DataError(f"{path}: no rows of data; {FORM}")
+    table = np.frombuffer(table, np.uint8).reshape(-1, 65)
+    missing = sorted(set(range(10)) - set(table[:, 64]))
+    if missing:
+        raise DataError(
+            f"{path}: column 65: no row of class {missing[0]}; every class 0..9 needs rows"
+        )
+    return table
+
+
+def _rows(file):
+    """Line of the file, from 1, in which a row ends, and the text of its cells."""
+    lines = _lines(file)
+    start = next(lines, "")
+    comma = max(",;\t", key=start.count)
+    rows = csv.reader(itertools.chain([start], lines), delimiter=comma)
+    for number, row in enumerate(rows):
+        if number > MAX_ROWS:
+            raise DataError(f"more than {MAX_ROWS:,} rows; give a smaller table")
+        cells = [cell.strip() for cell in row]
+        if any(cells) or len(cells) > 1:  # an empty line is no row, but counts, as in an editor
+            yield rows.line_num, cells
+
+
+def _lines(file):
+    """Lines of text; DataError as soon as one or all are too long, or are no text."""
+    read = number = 0
+    while line := file.readline(MAX_LINE + 1):
+        read, number = read + len(line), number + 1
+        if len(line) > MAX_LINE:
+            raise DataError(f"row {number} has more than {MAX_LINE:,} characters; {FORM}")
+        if read > MAX_BYTES:
+            raise DataError(f"more than {MAX_BYTES // 10**6} MB of text; give a smaller table")
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            where = f"byte {read - len(line) + error.start}"
+            raise DataError(f"not a text file ({where}); save it as CSV in UTF-8") from error
+
+
+def _pixels(line, row):
+    """The 65 numbers of a row as bytes."""
+    if len(row) != 65:
+        raise DataError(f"row {line} has {len(row)} columns instead of 65; {FORM}")
+    try:
+        found = bytes(map(PLAIN.__getitem__, row))
+        if found[64] < 10:
+            return found
+    except KeyError:  # a text that is no plain number; perhaps "5.0"
+        pass
+    values = [_number(cell) for cell in row]
+    for column, (cell, value) in enumerate(zip(row, values, strict=True)):
+        if not (0 <= value <= UPPER[column] and value == int(value)):  # NaN is not
+            problem = _problem(cell, value, column)
+            raise DataError(f"row {line}, column {column + 1}: {problem}")
+    return bytes(map(int, values))
+
+
+def _number(cell):
+    """The number that a cell holds, NaN if it is none; Python's "1_0" is none."""
+    try:
+        return float("nan") if "_" in cell else float(cell)
+    except ValueError:
+        return float("nan")
 
 
 def _is_header(row):
     """Names and no number, or the pixels are numbered as pandas names columns."""
     counted = [[str(i) for i in range(start, start + 64)] for start in (0, 1)]
     names = [cell for cell in row if cell.lower() not in MISSING]
-    words = bool(names) and pd.to_numeric(pd.Series(names), errors="coerce").isna().all()
+    words = bool(names) and all(np.isnan(_number(cell)) for cell in names)
     return len(row) == 65 and (row[:64] in counted or words)
 
 

@@ -13,7 +13,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.utils import Bunch
 
 import digitlib
-from digitlib import DigitClassifier, cross_validate, runs
+from digitlib import DigitClassifier, cross_validate, files, runs
 from digitlib.errors import RunError
 
 
@@ -150,9 +150,9 @@ def test_save_that_is_stopped_leaves_no_complete_run(folder, result, digits, mon
 
 def test_text_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "run.json"
-    runs.write_text(path, "old")
+    files.write_text(path, "old")
     with pytest.raises(UnicodeEncodeError):
-        runs.write_text(path, "new \ud800")  # cannot be written, as on a full disk
+        files.write_text(path, "new \ud800")  # cannot be written, as on a full disk
     assert path.read_text() == "old"
 
 

@@ -48,6 +48,10 @@ RIGHT = {
     "no_newline_at_the_end.csv": GOOD.rstrip("\n"),
     "blank_lines.csv": "\n" + lines_of(ROWS[:3]) + "\n\n" + lines_of(ROWS[3:]) + "\n",
     "spaces.csv": GOOD.replace(",", " , "),
+    "semicolons.csv": HEADER.replace(",", ";") + GOOD.replace(",", ";"),
+    "tabs.csv": GOOD.replace(",", "\t"),
+    "lines_of_spaces.csv": GOOD.replace("\n", "\n  \n"),
+    "exponent.csv": GOOD.replace(",10,", ",1e1,"),
     "quotes.csv": lines_of([[f'"{cell}"' for cell in row] for row in ROWS]),
     "whole_numbers_with_a_point.csv": lines_of([[f"{cell}.0" for cell in row] for row in ROWS]),
 }
@@ -117,7 +121,9 @@ WRONG = {
     "first_row_missing.csv": ("," * 64 + "\n" + GOOD, at(1, 1, EMPTY)),
     "66_columns_in_row_4.csv": (lines_of([*ROWS[:3], [*ROWS[3], "0"], *ROWS[4:]]), columns(4, 66)),
     "cut_off.csv": (GOOD[:-20], columns(40, 57)),
-    "semicolons.csv": (GOOD.replace(",", ";"), columns(1, 1)),
+    "python_number.csv": wrong_cell(4, 5, "1_0", "'1_0' is not a number"),
+    "bars.csv": (GOOD.replace(",", "|"), columns(1, 1)),
+    "long_line.csv": ("," * 20_000, f"row 1 has more than 10,000 characters; {FORM}"),
     "quote_left_open.csv": (with_cell(2, 3, '"5'), columns(40, 3)),
     "no_bytes.csv": (b"", NO_ROWS),
     "header_only.csv": (HEADER, NO_ROWS),
@@ -163,9 +169,11 @@ def test_what_is_no_file_is_said_to_be_none(tmp_path):
     assert message_for(tmp_path) == f"is a folder; {takes}"
 
 
-def test_file_of_more_than_the_limit_is_refused_before_it_is_read_as_text(tmp_path, monkeypatch):
+def test_a_table_of_more_than_the_limits_is_refused_while_it_is_read(tmp_path, monkeypatch):
+    path = write(tmp_path / "bomb.csv.gz", GOOD * 1000)
+    monkeypatch.setattr(sources, "MAX_ROWS", 30_000)
+    assert message_for(path) == "more than 30,000 rows; give a smaller table"
     monkeypatch.setattr(sources, "MAX_BYTES", 1_000_000)
-    path = write(tmp_path / "bomb.csv.gz", b"\xff" * 5_000_000)
     assert message_for(path) == "more than 1 MB of text; give a smaller table"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
-from digitlib import metrics, runs
+from digitlib import files, metrics, runs
 from digitlib.data import fingerprint, load_digits
 from digitlib.errors import DigitlibError, RunError
 from digitlib.reporting.render import PAGES, TEMPLATES, links
@@ -125,7 +125,7 @@ def _write(path, template, **facts):
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=lambda name: name.endswith("html.j2")
     )
-    return runs.write_text(path, environment.get_template(template).render(**facts))
+    return files.write_text(path, environment.get_template(template).render(**facts))
 
 
 def _flat(value, name=""):

@@ -1,5 +1,6 @@
 """Run a notebook: by papermill, on the Python that runs this, with errors a person can act on."""
 
+import logging
 import os
 import sys
 import uuid
@@ -19,6 +20,8 @@ from digitlib.reporting import forks
 
 __all__ = ["kill_all", "notebook_folder", "prepare_environment", "run"]
 
+# Who reads a report's output is told by one line of ours, not by what papermill logs beside it.
+logging.getLogger("papermill").setLevel(logging.CRITICAL)
 # What a kernel of a batch run finds in its environment, beside what prepare_environment sets.
 ENVIRONMENT = {
     "DIGITLIB_PROGRESS": "log",
@@ -37,7 +40,8 @@ class _ThisPython(AsyncKernelManager):
     def __init__(self, **options):
         # No network socket, not even on this machine. The path of a socket must be short.
         socket = f"{os.environ['IPYTHONDIR']}/{uuid.uuid4().hex[:8]}"
-        super().__init__(transport="ipc", ip=socket, **options)
+        file = f"{socket}.json"  # else it would be where a killed run leaves it for good
+        super().__init__(transport="ipc", ip=socket, connection_file=file, **options)
         if forks.AVAILABLE:
             self.provisioner = forks.Forked(kernel_spec=self.kernel_spec, parent=self)
 
@@ -114,12 +118,13 @@ def run(notebook, output, parameters, folder):
 def prepare_environment(scratch, fork="forkserver"):
     """Set what kernels inherit: the digitlib that runs now, and no settings of the user.
 
-    `scratch` is an empty folder: IPython's start-up files of a user must not change a report.
+    `scratch` is an empty folder: IPython's start-up files of a user must not change a report. Its
+    path is short, for sockets.
     `fork` as for :func:`digitlib.reporting.forks.start`.
     """
     home = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
-    folders = dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"), str(scratch))
+    folders = dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "TMPDIR"), str(scratch))
     os.environ.update(ENVIRONMENT | folders | {"PYTHONPATH": path})
     if forks.AVAILABLE:
         forks.start(fork)

@@ -8,6 +8,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+from digitlib import files
 from digitlib.errors import DigitlibError, ParameterError, RunError
 from digitlib.reporting.report import check_name
 
@@ -94,14 +95,12 @@ def make_pdf(name, reports="reports", browser=None, code=False):
     if not (folder / "index.html").is_file():
         raise RunError(f"{folder}: no finished report; make it first: make report NAME={name}")
     program = find_browser(browser)
-    from digitlib import runs  # brings torch; what is wrong with the input has been told by now
-
     target = folder / f"{name}.pdf"
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=files.scratch()) as scratch:
         page, part = Path(scratch, "report.html"), Path(scratch, "report.pdf")
         page.write_text(_one_document(folder, code), encoding="utf-8")
         _print(program, page, part, scratch)
-        with runs.replacing(target) as whole:
+        with files.replacing(target) as whole:
             shutil.copyfile(part, whole)
     return target
 

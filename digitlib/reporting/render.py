@@ -18,7 +18,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers.python import PythonLexer
 
-from digitlib import runs
+from digitlib import files, runs
 
 PAGES = {
     "1_eda": "Exploration",
@@ -244,4 +244,4 @@ def write_page(notebook, stems=None, info=None):
     )
     exporter.environment.globals["page"] = page
     text, _ = exporter.from_filename(str(notebook))
-    return runs.write_text(notebook.with_suffix(".html"), text)
+    return files.write_text(notebook.with_suffix(".html"), text)

@@ -3,17 +3,18 @@
 What imports papermill or torch is imported when the parameters have been found good.
 """
 
-import fcntl
 import os
 import re
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from digitlib import files
 from digitlib.data import SOURCES, check_splits, load_digits
 from digitlib.errors import NotebookFailed, ParameterError
+from digitlib.files import check_folder
 from digitlib.provenance import split_spec
 from digitlib.recipes import get_recipe, parse
 
@@ -138,7 +139,14 @@ def make_report(name, parameters, reports="reports", compare=False):
     NotebookFailed
         A notebook failed; it is kept in ``reports/<name>-failed/``.
     """
-    target = Path(reports).resolve() / check_name(name)
+    target = check_folder(os.path.realpath(reports), "reports") / check_name(name)
+    for place in (target, _staging_of(target)):
+        if os.path.islink(place) or (place.exists() and not place.is_dir()):
+            raise ParameterError(
+                f"name={name!r}: {os.path.relpath(place)} is a link or a file, not the folder of a"
+                " report; move it away or choose another name"
+            )
+    files.check_room(target.parent)
     _restore(target)
     with _staging(target) as staging:
         try:
@@ -178,7 +186,7 @@ def _run_notebooks(staging, parameters, compare):
             pages.append(renderer.submit(_write_page, output, plan))
 
     with (
-        tempfile.TemporaryDirectory() as scratch,
+        tempfile.TemporaryDirectory(dir=files.scratch()) as scratch,
         ThreadPoolExecutor(len(lanes)) as workers,
         ThreadPoolExecutor(1) as renderer,
     ):
@@ -225,17 +233,21 @@ def _check(staging):
 # ---- one folder, whole or not at all -------------------------------------------------------------
 
 
+def _staging_of(target):
+    return target.with_name(f".{target.name}.partial")
+
+
 @contextmanager
 def _staging(target):
     """The hidden folder in which a report grows.
 
     Finished folds of an earlier attempt are still in it, nothing else.
     """
-    staging = target.with_name(f".{target.name}.partial")
+    staging = _staging_of(target)
     staging.mkdir(parents=True, exist_ok=True)
     with open(target.with_name(f".{target.name}.lock"), "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.lock(lock)
         except OSError:
             raise ParameterError(
                 f"name={target.name!r}: another process is making this report; wait for it or"
@@ -276,7 +288,8 @@ def _keep_failed(staging, target):
     """
     kept = target.with_name(f"{target.name}-failed")
     shutil.rmtree(kept, ignore_errors=True)
-    kept.mkdir()
-    for notebook in staging.glob("*.ipynb"):
-        os.replace(notebook, kept / notebook.name)
+    with suppress(OSError):  # a full disk may be what failed
+        kept.mkdir()
+        for notebook in staging.glob("*.ipynb"):
+            os.replace(notebook, kept / notebook.name)
     return os.path.relpath(kept)
