@@ -30,7 +30,7 @@ from digitlib import normalisation
 from digitlib.errors import DigitlibError, ImageError
 from digitlib.files import check_file
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF")  # MPO: JPEG with a second picture
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # of the format that many phones write
 with suppress(ImportError):  # who has installed it wants it used
     import pillow_heif
@@ -200,7 +200,7 @@ def _file_to_grey(source):
 
 
 def _pillow_to_grey(picture, name="picture"):
-    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
+    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":  # a JPEG
         raise ImageError(
             f"{name}: {picture.format} of {picture.n_frames} frames; takes one: save the frame you"
             " mean as PNG"

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import os
 import shutil
 import time
 import zipfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -241,9 +243,10 @@ def load(folder, consistent=True, run_code=False):
         A file is missing or damaged, or the files do not belong together.
     """
     folder = Path(folder)
-    while (folder / TRAINING).exists() and not (folder / "run.json").is_file():
+    there = partial(os.path.isfile, folder / "run.json")  # False for whatever is no path
+    while os.path.exists(folder / TRAINING) and not there():
         time.sleep(0.05)
-    if not (folder / "run.json").is_file():
+    if not there():
         raise RunError(
             f"{folder}: no run.json, so no complete run; make one with 2_train.ipynb or `digitlib"
             " report`"

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from conftest import ROOT, SMALL
 
+from digitlib import files
 from digitlib.errors import NotebookFailed, ParameterError
 from digitlib.reporting import kernels, report
 
@@ -130,17 +131,16 @@ def test_failed_notebook_is_told_before_those_who_wait_for_it_and_is_kept(
     assert not (reports / ".mine.partial" / ".training").exists()
 
 
-def test_dead_kernel_is_said_to_be_dead(tmp_path, monkeypatch):
+def test_dead_kernel_is_said_to_be_dead(tmp_path, temporary, monkeypatch):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     dies = nbformat.v4.new_code_cell("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     notebook = nbformat.v4.new_notebook(
         cells=[dies], metadata={"language_info": {"name": "python"}}
     )
     nbformat.write(notebook, tmp_path / "1_eda.ipynb")
-    with tempfile.TemporaryDirectory() as scratch:  # the path of a socket must be short
-        kernels.prepare_environment(scratch)
-        with pytest.raises(NotebookFailed, match=r"^1_eda\.ipynb: its kernel died"):
-            kernels.run(tmp_path / "1_eda.ipynb", tmp_path / "out.ipynb", {}, tmp_path)
+    kernels.prepare_environment(temporary)
+    with pytest.raises(NotebookFailed, match=r"^1_eda\.ipynb: its kernel died"):
+        kernels.run(tmp_path / "1_eda.ipynb", tmp_path / "out.ipynb", {}, tmp_path)
 
 
 def test_checks_that_cannot_be_run_are_no_report(tmp_path):
@@ -151,15 +151,23 @@ def test_checks_that_cannot_be_run_are_no_report(tmp_path):
 
 
 @pytest.fixture
-def start(tmp_path):
+def temporary():
+    """A folder for temporary files whose path is short, as that of a socket must be."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def start(tmp_path, temporary):
     """Start the process that makes the report "cut", of the same run as the small report."""
     processes = []
+    environment = {"PYTHONPATH": str(ROOT), "JOBLIB_CPU_COUNT": "1", "TMPDIR": str(temporary)}
 
     def start_one():
         process = subprocess.Popen(
             [sys.executable, "-m", "digitlib", "report", "--name", "cut", *SMALL],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "JOBLIB_CPU_COUNT": "1"},
+            env={**os.environ, **environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -175,7 +183,7 @@ def start(tmp_path):
 
 
 def test_killed_runs_leave_no_report_and_the_next_attempt_goes_on_to_the_same_bytes(
-    start, small_report, tmp_path
+    start, small_report, tmp_path, temporary
 ):
     """Also: the same seed gives the same predictions in another process, however it got there."""
     reports = tmp_path / "reports"
@@ -183,7 +191,10 @@ def test_killed_runs_leave_no_report_and_the_next_attempt_goes_on_to_the_same_by
     assert wait_until(lambda: kernels_in(reports)), "no kernel was started"
     with pytest.raises(ParameterError, match="another process is making this report"):
         report.make_report("cut", small_parameters(), reports)
-    terminated.send_signal(signal.SIGTERM)
+    terminated.send_signal(signal.SIGHUP)
+    for _ in range(3):  # an impatient person
+        time.sleep(0.1)
+        terminated.send_signal(signal.SIGINT)
     _, said = terminated.communicate(timeout=30)
     assert terminated.returncode == 130
     assert said.splitlines()[-1].startswith("digitlib: interrupted; finished folds are kept")
@@ -193,17 +204,37 @@ def test_killed_runs_leave_no_report_and_the_next_attempt_goes_on_to_the_same_by
     killed = start()
     first_fold = reports / ".cut.partial" / ".folds" / "1.safetensors"
     assert wait_until(first_fold.exists), "the first fold never finished"
+    ports = [port for process in kernels_in(reports) for port in process.net_connections("inet")]
+    assert ports == [], "a kernel listens on a port"
     killed.send_signal(signal.SIGKILL)  # at once: four folds take little more than a second
     killed.wait()
     assert not (reports / "cut").exists()
     assert no_kernels_in(reports), "kernels outlive the killed process"
 
+    (left,) = temporary.iterdir()
+    os.utime(left / "lock", (0, 0))  # as if the kill were long ago
     last = start()
     _, said = last.communicate(timeout=240)
     assert last.returncode == 0, said
     assert "(kept from an earlier attempt)" in said
     cut, whole = (folder / "predictions.csv" for folder in (reports / "cut", small_report))
     assert cut.read_bytes() == whole.read_bytes()
+    assert list(temporary.iterdir()) == [], "what the killed run left is still there"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch, lambda path: path.symlink_to("..")])
+def test_what_is_no_folder_in_the_place_of_a_report_is_left_alone(make, tmp_path):
+    make(tmp_path / "mine")
+    with pytest.raises(ParameterError, match="is a link or a file, not the folder of a report"):
+        report.make_report("mine", small_parameters(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_disk_without_room_is_told_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "ROOM", 2**60)
+    with pytest.raises(ParameterError, match=r"MB free, a report needs .*; make room"):
+        report.make_report("mine", small_parameters(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_report_caught_between_two_renames_is_brought_back(tmp_path):

@@ -67,11 +67,11 @@ def check_parameters(
         "seed": _integer("seed", seed, 0, 2**32 - 1),
         "splits": _integer("splits", splits, 2, 1000),
         "epochs": 0 if epochs is None else _integer("epochs", epochs, 1, 100_000),
-        "source": source if source in SOURCES else str(Path(source).resolve()),
+        "source": source if source in SOURCES else os.path.abspath(source),
         "scaling": scaling,
         "folds": folds,
         "changes": changes,
-        "model": "" if model is None else str(Path(model).resolve()),
+        "model": "" if model is None else os.path.abspath(model),
     }
     if parameters["epochs"]:
         changes = {**changes, "epochs": parameters["epochs"]}
