@@ -12,7 +12,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
 from digitlib import DigitClassifier, compare, cross_validate, load_digits, runs
-from digitlib.cli import main
 from digitlib.errors import DataError, ParameterError
 from digitlib.recipes import RECIPES
 
@@ -221,12 +220,11 @@ def test_data_that_tells_no_writers_apart_and_is_not_the_runs(monkeypatch, run):
     assert comparison.pairs["writers McNemar p, Holm"].isna().all()
 
 
-def test_the_command_prints_the_ranking(monkeypatch, comparison, capsys):
+def test_the_command_prints_the_ranking(monkeypatch, comparison, command):
     monkeypatch.setattr(compare, "compare", lambda *_: comparison)
-    with pytest.raises(SystemExit) as end:
-        main(["compare"])
-    lines = capsys.readouterr().out.splitlines()
-    assert end.value.code in (0, None)
+    code, said, _ = command("compare")
+    lines = said.splitlines()
+    assert code == 0
     assert lines[1].startswith("RBF SVC")
     assert sum("coursework" in line for line in lines) >= 4
 

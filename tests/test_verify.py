@@ -14,28 +14,18 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import judged_line, needs_browser
+from conftest import judged_line, judged_lines, needs_browser
 
 from digitlib import DigitClassifier, load_digits
 from digitlib.errors import ParameterError
 from digitlib.handin import evidence, judge, submission, verify
 
-TITLE_PAGE = {"authors": "Ada Lovelace", "course": "Learning 1", "title": "Digits, read"}
 PROBABILITIES = [f"p{digit}" for digit in range(10)]
 
 
 @pytest.fixture(scope="module")
-def honest(small_report, tmp_path_factory):
-    """The hand-in of the small report."""
-    out = tmp_path_factory.mktemp("dist")
-    return submission.make_submission("small", TITLE_PAGE, small_report.parent, out, any_code=True)[
-        0
-    ]
-
-
-@pytest.fixture(scope="module")
-def original(honest):
-    with zipfile.ZipFile(honest) as archive:
+def original(handed_in):
+    with zipfile.ZipFile(handed_in) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
@@ -99,18 +89,37 @@ def book(parts, name, change):
     parts[name] = json.dumps(content).encode()
 
 
-def test_honest_hand_in_holds_and_is_trained_again_to_the_same_bits(honest, tmp_path):
-    verdict = verify.verify(honest, retrain=True, out=tmp_path)
+@pytest.fixture(scope="module")
+def honest(handed_in, digitlib_command, tmp_path_factory):
+    """What ``digitlib verify --retrain`` says of the honest hand-in, and all that it writes."""
+    out = tmp_path_factory.mktemp("honest")
+    words = ("verify", handed_in, "--retrain", "--out", out)
+    return digitlib_command(*words, cwd=out), out
+
+
+def test_honest_hand_in_holds_and_is_trained_again_to_the_same_bits(honest):
+    done, out = honest
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"accuracy +holds +run.json says [\d,]+ of 1,797", done.stdout)
+    verdict = json.loads((out / "verdict.json").read_text())
+    assert verdict["verdict"] == "holds"
     lines = lines_of(verdict)
     assert not [one for one in lines.items() if one[1][0] != "holds"]
     assert lines["retraining"][1].startswith("the same bits: 605,224 weights")
     assert len(lines) == 22
-    report = (tmp_path / "report" / "index.html").read_text()
+    assert 'href="report/index.html"' in (out / "verdict.html").read_text()
+    report = (out / "report" / "index.html").read_text()
     assert f"{100 * verdict['accuracy']:.2f} %" in report
     assert "Ada" not in report
 
 
 # ---- forgeries -----------------------------------------------------------------------------------
+
+MINE = {"cell_type": "code", "metadata": {}, "execution_count": 1, "outputs": [], "source": "1 + 1"}
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQV"
+    "R42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 def correct_a_digit(frame):
@@ -197,6 +206,18 @@ def failed(cells):
 
 def other_code(cells):
     first_code(cells)["source"] += "\nx = 1"
+
+
+def shows_another_number(cells):
+    outputs = [shown.get("data", {}) for cell in cells for shown in cell.get("outputs", ())]
+    told = next(data for data in outputs if "%" in "".join(data.get("text/markdown", "")))
+    text = "".join(told["text/markdown"])
+    told["text/markdown"] = re.sub(r"\d\d\.\d\d %", "99.87 %", text, count=1)
+
+
+def shows_another_picture(cells):
+    outputs = [shown.get("data", {}) for cell in cells for shown in cell.get("outputs", ())]
+    next(data for data in outputs if "image/png" in data)["image/png"] = PIXEL
 
 
 def checks_say(parts):
@@ -286,6 +307,21 @@ FORGED = {
         "ended in ValueError",
         lambda p: book(p, "2_train.ipynb", failed),
     ),
+    "a number that a cell shows": (
+        "outputs",
+        r"cell \[\d+\] shows 99.87 %, the files give \d\d\.\d",
+        lambda p: book(p, "3_evaluate.ipynb", shows_another_number),
+    ),
+    "a picture": (
+        "outputs",
+        "shows another picture",
+        lambda p: book(p, "3_evaluate.ipynb", shows_another_picture),
+    ),
+    "a cell of one's own": (
+        "holds: outputs",
+        "1 cells of the student's own are no proof",
+        lambda p: book(p, "3_evaluate.ipynb", lambda cells: cells.insert(0, MINE)),
+    ),
     "no notebook": ("notebooks", "not a readable notebook", replaced("1_eda.ipynb", b"[1]")),
     "a cell's code": (
         "metadata",
@@ -366,7 +402,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("name", FORGED)
-def test_forgery_is_caught_on_its_own_line_with_its_reason(name, parts, forge, tmp_path):
+def test_forgery_is_caught_on_its_own_line_with_its_reason(name, parts, forge, tmp_path, request):
     where, said, change = FORGED[name]
     verdict, _, claim = where.rpartition(": ")
     if change is None:
@@ -377,7 +413,8 @@ def test_forgery_is_caught_on_its_own_line_with_its_reason(name, parts, forge, t
     else:
         change(parts)
         path = forge(parts)
-    found, why = judged_line(path, claim, tmp_path / "it")
+    ours = request.getfixturevalue("honest")[1] / "report" if claim == "outputs" else None
+    found, why = judged_line(path, claim, tmp_path / "it", report=ours)
     assert found == (verdict or "does not hold") and re.search(said, why), why
     assert "\n" not in why
 
@@ -413,45 +450,10 @@ def trained_on(parts, tmp_path, number, extra, scale_on=None):
 def test_held_out_rows_trained_on(parts, forge, tmp_path, scale_on, claim, said):
     (tmp_path / "true").write_bytes(parts["fold-1.safetensors"])
     trained_on(parts, tmp_path, 1, None, scale_on)
-    lines = lines_of(verify.verify(forge(parts), retrain=True))
-    assert lines[claim][0] == "does not hold" and said in lines[claim][1]
-    assert lines["probabilities"][0] == "holds", "the forger was careful"
-
-
-def test_a_number_that_a_cell_shows_is_compared_with_what_the_files_give(parts, forge):
-    def lie(cells):
-        for cell in cells:
-            for output in cell.get("outputs", ()):
-                for kind, text in output.get("data", {}).items():
-                    if kind == "text/markdown" and (
-                        found := re.search(r"\d\d\.\d\d %", "".join(text))
-                    ):
-                        output["data"][kind] = "".join(text).replace(found[0], "99.87 %")
-                        return
-        pytest.fail("no number was found to lie about")
-
-    def draw(cells):
-        for output in (one for cell in cells for one in cell.get("outputs", ())):
-            if "image/png" in output.get("data", {}):
-                output["data"]["image/png"] = PIXEL
-                return
-
-    book(parts, "3_evaluate.ipynb", lie)
-    lines = lines_of(verify.verify(forge(parts)))
-    assert re.search(r"cell \[\d+\] shows 99.87 %, the files give \d\d\.\d", lines["outputs"][1])
-    book(parts, "3_evaluate.ipynb", lambda cells: cells.insert(0, {**MINE, "source": "1 + 1"}))
-    book(parts, "3_evaluate.ipynb", draw)
-    found = judge.cells.compare(
-        json.loads(parts["3_evaluate.ipynb"]), json.loads(parts["3_evaluate.ipynb"])
-    )
-    assert not found.faults
-
-
-MINE = {"cell_type": "code", "metadata": {}, "execution_count": 1, "outputs": []}
-PIXEL = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQV"
-    "R42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
+    names = (claim, "probabilities")
+    (found, why), careful = judged_lines(forge(parts), names, tmp_path / "it")
+    assert found == "does not hold" and said in why
+    assert careful[0] == "holds", "the forger was careful"
 
 
 def test_another_release_softens_what_rests_on_code_and_says_so(parts, forge, tmp_path):
@@ -573,43 +575,49 @@ def test_bomb_that_lies_about_its_size(tmp_path):
 # ---- a class -------------------------------------------------------------------------------------
 
 
-def test_class_survives_its_worst_file_and_near_copies_are_flagged(
-    honest, original, forge, tmp_path, capsys
+def test_class_survives_its_worst_file_and_copies_are_flagged_those_of_earlier_years_too(
+    handed_in, original, forge, tmp_path, command
 ):
     parts = dict(original)
     flipped = bytearray(parts["fold-1.safetensors"])
     flipped[-3] ^= 1
     parts["fold-1.safetensors"] = bytes(flipped)
     state(parts, "MANIFEST.json", authors="=HYPERLINK(1)\x1b[2J")
-    download = tmp_path / "download"
+    download, earlier = tmp_path / "download", tmp_path / "earlier"
     hand_ins = {
-        "Ada Lovelace_11": honest,
         "Zoë van-der Berg_12": forge(parts, "copied.zip"),
         "Eve_13": pack(tmp_path / "bad.zip", ("x.html", b"<a>" * 21_000_000)),
         "Mal_14": tmp_path / "broken.zip",
         "Pat_15": tmp_path / "essay.pdf",
     }
-    (tmp_path / "broken.zip").write_bytes(honest.read_bytes()[:5000])
+    (tmp_path / "broken.zip").write_bytes(handed_in.read_bytes()[:5000])
     (tmp_path / "essay.pdf").write_bytes(b"%PDF")
     for name, path in hand_ins.items():
         folder = download / f"{name}_assignsubmission_file"
         folder.mkdir(parents=True)
         (folder / path.name).write_bytes(path.read_bytes())
+    with zipfile.ZipFile(handed_in) as archive:
+        archive.extractall(download / "Ada Lovelace_11_assignsubmission_file" / "unpacked")
+    earlier.mkdir()
+    (earlier / "old-submission.zip").write_bytes(handed_in.read_bytes())
     marks, out, sheet = tmp_path / "marks.csv", tmp_path / "out", tmp_path / "sheet.csv"
     rows = "".join(f"Teilnehmer/in{n},,100,\n" for n in (11, 12, 13, 14, 15))
     sheet.write_text(f"ID,Bewertung,Bestwertung,Feedback\n{rows}")
-    options = {"marks": marks, "out": out, "jobs": 2, "points": "holds: 3; accuracy>=0.1: 5"}
-    assert verify.verify_files([download], moodle=sheet, **options) == 1
+    words = ("--moodle", sheet, "--out", out, "--jobs", 2, "--against", earlier)
+    words = (*words, "--points", "holds: 3; accuracy>=0.1: 5", "--csv", marks)
+    code, said, _ = command("verify", download, *words)
+    assert code == 1 and "identical by design" in said and "\x1b" not in said
     with marks.open(newline="", encoding="utf-8") as file:
         found = {row["student"]: row for row in csv.DictReader(file)}
     verdicts = [found[name.rsplit("_", 1)[0]]["verdict"] for name in hand_ins]
-    assert verdicts == ["holds", "does not hold", "unreadable", "unreadable", "unreadable"]
+    assert verdicts == ["does not hold", "unreadable", "unreadable", "unreadable"]
     ada, zoe, pat = found["Ada Lovelace"], found["Zoë van-der Berg"], found["Pat"]
+    assert ada["verdict"] == "holds"
     assert "near copy" in ada["notes"] and "near copy" in zoe["notes"]
-    assert float(zoe["distance"]) < verify.NEAR and "copied.zip" in ada["nearest"]
+    assert float(zoe["distance"]) < verify.NEAR
+    assert ada["nearest"].endswith(("copied.zip", "old-submission.zip"))  # both are as near
     assert zoe["authors"].startswith("'=HYPERLINK")  # no spreadsheet runs it
     assert "essay.pdf" in pat["feedback"]
-    assert "\x1b" not in capsys.readouterr().out
     overview = (out / "index.html").read_text()
     assert 'href="Ada-Lovelace/verdict.html"' in overview and overview.count("<tr>") == 6
     assert (out / "Ada-Lovelace" / "report" / "3_evaluate.html").is_file()
@@ -619,30 +627,13 @@ def test_class_survives_its_worst_file_and_near_copies_are_flagged(
         assert len(archive.namelist()) == 5
 
 
-def test_what_takes_too_long_is_ended_with_its_kernel_and_the_next_is_judged(honest, tmp_path):
+def test_what_takes_too_long_is_ended_with_its_kernel_and_the_next_is_judged(handed_in, tmp_path):
     before = time.monotonic()
-    code = verify.verify_files([honest], out=tmp_path / "out", timeout=1)
+    code = verify.verify_files([handed_in], out=tmp_path / "out", timeout=1)
     verdict = json.loads((tmp_path / "out" / "verdict.json").read_text())
     assert code == 1 and verdict["verdict"] == "unreadable"
     assert "took more than 1 s; give --timeout" in verdict["claims"][0]["why"]
     assert time.monotonic() - before < 20
-
-
-def test_command_line_judges_a_folder_and_looks_through_earlier_years(
-    digitlib_command, honest, tmp_path
-):
-    with zipfile.ZipFile(honest) as archive:
-        archive.extractall(tmp_path / "unpacked")
-    (tmp_path / "earlier").mkdir()
-    (tmp_path / "earlier" / "old-submission.zip").write_bytes(honest.read_bytes())
-    words = ("unpacked", "--out", "out", "--against", "earlier")
-    done = digitlib_command("verify", *words, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"accuracy +holds +run.json says [\d,]+ of 1,797", done.stdout)
-    assert "identical by design" in done.stdout
-    folder = tmp_path / "out" / "unpacked"
-    assert json.loads((folder / "verdict.json").read_text())["verdict"] == "holds"
-    assert 'href="report/index.html"' in (folder / "verdict.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -655,6 +646,6 @@ def test_command_line_judges_a_folder_and_looks_through_earlier_years(
         ({"marks": os.devnull + "/x/m.csv"}, "its folder does not exist"),
     ],
 )
-def test_bad_input(honest, options, said):
+def test_bad_input(handed_in, options, said):
     with pytest.raises(ParameterError, match=said):
-        verify.verify_files(options.pop("paths", [honest]), **options)
+        verify.verify_files(options.pop("paths", [handed_in]), **options)
