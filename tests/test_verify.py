@@ -142,16 +142,28 @@ def no_proper_share(frame):
     return frame.assign(p0=frame["p0"] + 0.5)
 
 
-def run_states(*sections, **values):
+def in_run(*sections, **values):
     return lambda parts: state(parts, "run.json", *sections, **values)
 
 
-def manifest_states(**values):
+def in_manifest(**values):
     return lambda parts: state(parts, "MANIFEST.json", **values)
 
 
 def in_table(change):
     return lambda parts: table(parts, change)
+
+
+def in_text(name, pattern, replacement):
+    return lambda parts: edit(parts, name, pattern, replacement)
+
+
+def in_book(name, change):
+    return lambda parts: book(parts, name, change)
+
+
+def other_model(parts):
+    state(parts, "sources.json", **{"digitlib/model.py": "x = 1"})
 
 
 def replaced(name, content):
@@ -227,196 +239,153 @@ def checks_say(parts):
     parts["checks.json"] = json.dumps(stated).encode()
 
 
+# Line of the verdict, where it is not "does not hold" after its word: what is said, what is forged
 FORGED = {
-    # what is forged: line (where it is not "does not hold", with its verdict), what is said, change
-    "a digit": ("predictions", "1 predictions are not the most", in_table(correct_a_digit)),
-    "labels": (
-        "predictions",
-        "labels are other ones, first row",
-        in_table(lambda t: t.assign(label=t["predicted"])),
-    ),
-    "shares": ("predictions", "sums differ from 1 by at most 0.5", in_table(no_proper_share)),
-    "a fold": ("folds", "1 rows not in the fold", in_table(other_fold)),
-    "split seed": ("folds", "rows not in the fold", run_states("parameters", split_seed=31)),
-    "a row twice": (
-        "run",
-        "rows are not in order",
-        in_table(lambda t: t.assign(row=t["row"].where(t["row"] > 0, 1))),
-    ),
-    "probabilities": ("probabilities", "fold . 2 of|fold .: 1 of", in_table(swapped)),
-    "accuracy": ("accuracy", "run.json says 1,795", run_states("scores", correct=1795)),
-    "share": ("accuracy", "run.json says", run_states("scores", accuracy=0.999)),
-    "a fold's share": (
-        "accuracy",
-        "run.json says",
-        run_states("scores", fold_accuracies=[1, 1, 1, 1]),
-    ),
-    "matrix": (
-        "confusion matrix",
-        "errors",
-        run_states("scores", confusion=np.diag([180] * 10).tolist()),
-    ),
-    "a setting": ("recipe", "dropout is 0.1, the run says", run_states("recipe", dropout=0.1)),
-    "a change": (
-        "recipe",
-        "dropout is 0.5, the run says .0.3, 0.5",
-        run_states("model", changed={"epochs": [1, 10], "dropout": [0.3, 0.5]}),
-    ),
-    "epochs": ("recipe", "coursework has epochs=1, the run 9", run_states("parameters", epochs=9)),
-    "recipe's name": ("recipe", "calls best coursework", run_states("recipe", name="best")),
-    "seed": ("weights", "made with seed 3, the run says 4", run_states("parameters", seed=4)),
-    "a setting, on weights": ("weights", "with recipe", run_states("recipe", dropout=0.1)),
-    "history": (
-        "history",
-        "4 lines; the models recorded 4",
-        lambda parts: edit(parts, "history.csv", r"0\.\d+\n", "0.999\n"),
-    ),
-    "history cut": (
-        "history",
-        "3 lines; the models recorded 4",
-        lambda parts: edit(parts, "history.csv", r"4,1,.*\n", ""),
-    ),
-    "not kept": ("probabilities", "fold .: ", in_both(swapped, kept="too large")),
-    "model's name": ("recipe", "calls coursework champion", run_states("model", name="champion")),
-    "half a letter": ("run", "model.name", run_states("model", name="\ud800")),
-    "an address": ("run", "model.name", run_states("model", name="see http://a.example/")),
-    "no weights": ("manifest", "fold-1.skops, .* missing", estimator_without_files),
-    "a release": ("metadata", "no release 0.0.9", release("0.0.9")),
-    "a tagged cell": ("cannot be checked: code", "3_evaluate.ipynb", tagged_cell),
-    "a comment": ("probabilities", "fold .: ", comment_and_swap),
-    "not finite": (
-        "run",
-        "a probability is no number|sum",
-        in_table(lambda t: t.assign(p3=t["p3"].where(t["row"] != 9))),
-    ),
-    "pickle": (
-        "probabilities",
-        "not a digitlib weights file",
-        replaced("fold-1.safetensors", pickle.dumps(np.zeros(9))),
-    ),
-    "a header of a terabyte": (
-        "weights",
-        "not a digitlib weights file",
-        replaced("fold-2.safetensors", (2**40).to_bytes(8, "little") + b"{}"),
-    ),
-    "checks": ("checks", "checks.json says otherwise: DL00", checks_say),
-    "checks damaged": ("checks", "damaged", replaced("checks.json", b'[{"code": 1}]')),
-    "order": ("notebooks", "did not run in order", lambda p: book(p, "1_eda.ipynb", unordered)),
-    "a failed cell": (
-        "notebooks",
-        "ended in ValueError",
-        lambda p: book(p, "2_train.ipynb", failed),
-    ),
-    "a number that a cell shows": (
-        "outputs",
-        r"cell \[\d+\] shows 99.87 %, the files give \d\d\.\d",
-        lambda p: book(p, "3_evaluate.ipynb", shows_another_number),
-    ),
-    "a picture": (
-        "outputs",
-        "shows another picture",
-        lambda p: book(p, "3_evaluate.ipynb", shows_another_picture),
-    ),
-    "a cell of one's own": (
-        "holds: outputs",
-        "1 cells of the student's own are no proof",
-        lambda p: book(p, "3_evaluate.ipynb", lambda cells: cells.insert(0, MINE)),
-    ),
-    "no notebook": ("notebooks", "not a readable notebook", replaced("1_eda.ipynb", b"[1]")),
-    "a cell's code": (
-        "metadata",
-        "3_evaluate.ipynb ran other code",
-        lambda p: book(p, "3_evaluate.ipynb", other_code),
-    ),
-    "commit": ("metadata", "commit: the manifest says abc", manifest_states(commit="abc")),
-    "release": ("metadata", "digitlib: the manifest says 9.9", manifest_states(digitlib="9.9")),
-    "sources": (
-        "metadata",
-        "not the code that run.json says",
-        lambda p: state(p, "sources.json", **{"digitlib/model.py": "x = 1"}),
-    ),
-    "code": (
-        "cannot be checked: code",
-        "changed, see .*model.py",
-        lambda p: state(p, "sources.json", **{"digitlib/model.py": "x = 1"}),
-    ),
-    "lock": (
-        "cannot be checked: lock file",
-        "1 lines are other ones, such as torch==9",
-        lambda p: edit(p, "requirements.lock", r"torch==\S+", "torch==9"),
-    ),
-    "complete notebook": (
-        "complete notebook",
-        "not the one",
-        replaced("digits_complete.ipynb", b"{}"),
-    ),
-    "a page": (
-        "pages",
-        "3_evaluate.html",
-        lambda p: edit(p, "3_evaluate.html", "Evaluation", "99.99 %"),
-    ),
-    "the first page": (
-        "pages",
-        "index.html",
-        lambda p: edit(p, "index.html", "</main>", "<b>99.87 %</b></main>"),
-    ),
-    "a style over a number": (
-        "pages",
-        "2_train.html",
-        lambda p: edit(
-            p, "2_train.html", "</head>", "<style>b::after {content: '99.87'}</style></head>"
+    "predictions": [
+        ("1 predictions are not the most", in_table(correct_a_digit)),
+        ("labels are other ones, first row", in_table(lambda t: t.assign(label=t["predicted"]))),
+        ("sums differ from 1 by at most 0.5", in_table(no_proper_share)),
+    ],
+    "folds": [
+        ("1 rows not in the fold", in_table(other_fold)),
+        ("rows not in the fold", in_run("parameters", split_seed=31)),
+    ],
+    "run": [
+        (
+            "rows are not in order",
+            in_table(lambda t: t.assign(row=t["row"].where(t["row"] > 0, 1))),
         ),
-    ),
-    "title page": ("pages", "index.html", manifest_states(authors="Eve")),
-    "an extra file": ("manifest", "x.csv not listed", None),
-    "a missing file": ("manifest", "history.csv missing", None),
-    "a changed file": ("manifest", "changed after .*: history.csv", None),
-    "deep": ("run", "Recursion|nested", replaced("run.json", b"[" * 100_000)),
-    "empty": ("run", "required", replaced("run.json", b"{}")),
-    "no number": (
-        "run",
-        "NaN is no number",
-        lambda p: edit(p, "run.json", '"accuracy": [^,]+', '"accuracy": NaN'),
-    ),
-    "a script for a name": (
-        "run",
-        "model.name",
-        run_states("model", name="<script>alert(1)</script>"),
-    ),
-    "a link for a name": ("run", "recipe.name", run_states("recipe", name="[x](http://a.b)")),
-    "a huge network": ("run", "splits", run_states("parameters", splits=10**9)),
-    "other columns": ("run", "other columns", in_table(lambda t: t.assign(p10=0))),
-    "no digits": ("run", "ValueError", in_table(lambda t: t.assign(predicted="three"))),
-    "half a row": (
-        "run",
-        "no integer|ValueError",
-        in_table(lambda t: t.assign(row=t["row"] + 0.5)),
-    ),
-    "own data": (
-        "cannot be checked: run",
-        "file of the student's own",
-        run_states("data", source="/etc/passwd"),
-    ),
-    "data's hash": ("data", "published", run_states("data", sha256="0" * 64)),
+        ("model.name", in_run("model", name="\ud800")),
+        ("model.name", in_run("model", name="see http://a.example/")),
+        (
+            "a probability is no number|sum",
+            in_table(lambda t: t.assign(p3=t["p3"].where(t["row"] != 9))),
+        ),
+        ("Recursion|nested", replaced("run.json", b"[" * 100_000)),
+        ("required", replaced("run.json", b"{}")),
+        ("NaN is no number", in_text("run.json", '"accuracy": [^,]+', '"accuracy": NaN')),
+        ("model.name", in_run("model", name="<script>alert(1)</script>")),
+        ("recipe.name", in_run("recipe", name="[x](http://a.b)")),
+        ("splits", in_run("parameters", splits=10**9)),
+        ("other columns", in_table(lambda t: t.assign(p10=0))),
+        ("ValueError", in_table(lambda t: t.assign(predicted="three"))),
+        ("no integer|ValueError", in_table(lambda t: t.assign(row=t["row"] + 0.5))),
+    ],
+    "probabilities": [
+        ("fold . 2 of|fold .: 1 of", in_table(swapped)),
+        ("fold .: ", in_both(swapped, kept="too large")),
+        ("fold .: ", comment_and_swap),
+        ("not a digitlib weights file", replaced("fold-1.safetensors", pickle.dumps(np.zeros(9)))),
+    ],
+    "accuracy": [
+        ("run.json says 1,795", in_run("scores", correct=1795)),
+        ("run.json says", in_run("scores", accuracy=0.999)),
+        ("run.json says", in_run("scores", fold_accuracies=[1, 1, 1, 1])),
+    ],
+    "confusion matrix": [("errors", in_run("scores", confusion=np.diag([180] * 10).tolist()))],
+    "recipe": [
+        ("dropout is 0.1, the run says", in_run("recipe", dropout=0.1)),
+        (
+            "dropout is 0.5, the run says .0.3, 0.5",
+            in_run("model", changed={"epochs": [1, 10], "dropout": [0.3, 0.5]}),
+        ),
+        ("coursework has epochs=1, the run 9", in_run("parameters", epochs=9)),
+        ("calls best coursework", in_run("recipe", name="best")),
+        ("calls coursework champion", in_run("model", name="champion")),
+    ],
+    "weights": [
+        ("made with seed 3, the run says 4", in_run("parameters", seed=4)),
+        ("with recipe", in_run("recipe", dropout=0.1)),
+        (
+            "not a digitlib weights file",
+            replaced("fold-2.safetensors", (2**40).to_bytes(8, "little") + b"{}"),
+        ),
+    ],
+    "history": [
+        ("4 lines; the models recorded 4", in_text("history.csv", r"0\.\d+\n", "0.999\n")),
+        ("3 lines; the models recorded 4", in_text("history.csv", r"4,1,.*\n", "")),
+    ],
+    "manifest": [("fold-1.skops, .* missing", estimator_without_files)],
+    "metadata": [
+        ("no release 0.0.9", release("0.0.9")),
+        ("3_evaluate.ipynb ran other code", in_book("3_evaluate.ipynb", other_code)),
+        ("commit: the manifest says abc", in_manifest(commit="abc")),
+        ("digitlib: the manifest says 9.9", in_manifest(digitlib="9.9")),
+        ("not the code that run.json says", other_model),
+    ],
+    "cannot be checked: code": [
+        ("3_evaluate.ipynb", tagged_cell),
+        ("changed, see .*model.py", other_model),
+    ],
+    "checks": [
+        ("checks.json says otherwise: DL00", checks_say),
+        ("damaged", replaced("checks.json", b'[{"code": 1}]')),
+    ],
+    "notebooks": [
+        ("did not run in order", in_book("1_eda.ipynb", unordered)),
+        ("ended in ValueError", in_book("2_train.ipynb", failed)),
+        ("not a readable notebook", replaced("1_eda.ipynb", b"[1]")),
+    ],
+    "outputs": [
+        (
+            r"cell \[\d+\] shows 99.87 %, the files give \d\d\.\d",
+            in_book("3_evaluate.ipynb", shows_another_number),
+        ),
+        ("shows another picture", in_book("3_evaluate.ipynb", shows_another_picture)),
+    ],
+    "holds: outputs": [
+        (
+            "1 cells of the student's own are no proof",
+            in_book("3_evaluate.ipynb", lambda cells: cells.insert(0, MINE)),
+        )
+    ],
+    "cannot be checked: lock file": [
+        (
+            "1 lines are other ones, such as torch==9",
+            in_text("requirements.lock", r"torch==\S+", "torch==9"),
+        )
+    ],
+    "complete notebook": [("not the one", replaced("digits_complete.ipynb", b"{}"))],
+    "pages": [
+        ("3_evaluate.html", in_text("3_evaluate.html", "Evaluation", "99.99 %")),
+        ("index.html", in_text("index.html", "</main>", "<b>99.87 %</b></main>")),
+        (
+            "2_train.html",
+            in_text("2_train.html", "</head>", "<style>b::after {content: '99.87'}</style></head>"),
+        ),
+        ("index.html", in_manifest(authors="Eve")),
+    ],
+    "cannot be checked: run": [("file of the student's own", in_run("data", source="/etc/passwd"))],
+    "data": [("published", in_run("data", sha256="0" * 64))],
 }
 
 
-@pytest.mark.parametrize("name", FORGED)
-def test_forgery_is_caught_on_its_own_line_with_its_reason(name, parts, forge, tmp_path, request):
-    where, said, change = FORGED[name]
+@pytest.mark.parametrize(
+    ("where", "said", "change"), [(line, *case) for line in FORGED for case in FORGED[line]]
+)
+def test_forgery_is_caught_on_its_own_line_with_its_reason(
+    where, said, change, parts, forge, tmp_path, request
+):
     verdict, _, claim = where.rpartition(": ")
-    if change is None:
-        changed = {"a missing file": None, "a changed file": b"1\n"}
-        parts["history.csv"] = changed.get(name, parts["history.csv"])
-        parts |= {"x.csv": b"1\n"} if name == "an extra file" else {}
-        path = forge({n: c for n, c in parts.items() if c is not None}, signed=False)
-    else:
-        change(parts)
-        path = forge(parts)
+    change(parts)
     ours = request.getfixturevalue("honest")[1] / "report" if claim == "outputs" else None
-    found, why = judged_line(path, claim, tmp_path / "it", report=ours)
+    found, why = judged_line(forge(parts), claim, tmp_path / "it", report=ours)
     assert found == (verdict or "does not hold") and re.search(said, why), why
     assert "\n" not in why
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"x.csv": b"1\n"}, "x.csv not listed"),
+        ({"history.csv": None}, "history.csv missing"),
+        ({"history.csv": b"1\n"}, "changed after .*: history.csv"),
+    ],
+)
+def test_files_are_those_that_the_manifest_lists(changed, said, parts, forge, tmp_path):
+    kept = {name: content for name, content in (parts | changed).items() if content is not None}
+    found, why = judged_line(forge(kept, signed=False), "manifest", tmp_path / "it")
+    assert found == "does not hold" and re.search(said, why), why
 
 
 def trained_on(parts, tmp_path, number, extra, scale_on=None):
