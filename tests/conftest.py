@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from digitlib import cli
+from digitlib import cli, load_digits
 from digitlib.reporting import pdf
 
 # Files whose tests share what is slow to make, in the order in which they start. Of `test_own.py`,
@@ -64,6 +64,18 @@ def shared_folder(tmp_path_factory):
     """One folder for all processes of a test run."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """All 5,620 rows; do not change them."""
+    return load_digits()
+
+
+def same_weights(first, second):
+    """Whether two fitted classifiers are the same to the bit."""
+    pairs = zip(first.network_.parameters(), second.network_.parameters(), strict=True)
+    return all(bool((one == other).all()) for one, other in pairs)
 
 
 @pytest.fixture(scope="session")

@@ -11,14 +11,9 @@ import pytest
 import torch
 from sklearn.model_selection import KFold
 
-from digitlib import DigitClassifier, checks, crossval, load_digits, model, runs
+from digitlib import DigitClassifier, checks, crossval, model, runs
 
 NEED_DATA = {f"DL{number:03}" for number in (1, 2, 3, 7, 9, 11, 15)}
-
-
-@pytest.fixture(scope="session")
-def digits():
-    return load_digits()
 
 
 @pytest.fixture(scope="session")
