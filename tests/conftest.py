@@ -14,19 +14,27 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from digitlib import cli, load_digits
 from digitlib.reporting import pdf
 
 # Files whose tests share what is slow to make, in the order in which they start. Of `test_own.py`,
 # the tests of one parameter stay together: each parameter is a report of its own.
-SHARING = ("pages", "lab", "own", "reading", "verify", "submission", "compare", "checks", "runs")
+SHARING = ("pages", "lab", "own", "reading", "verify", "submission", "crossval")
+SHARING += ("compare", "checks", "runs")
 TOGETHER = tuple(f"test_{name}.py" for name in SHARING)
 # Tests that take long on their own; they start next.
-LONG = ("test_report.py::test_killed", "test_colab.py", "test_classifier.py", "test_crossval.py")
+LONG = ("test_report.py::test_killed", "test_colab.py", "test_classifier.py")
 ROOT = Path(__file__).parents[1]
 BROWSER = next((found for name in pdf.BROWSERS if (found := shutil.which(name))), None)
 needs_browser = pytest.mark.skipif(
     BROWSER is None, reason="no Chromium or Chrome on PATH (apt install chromium)"
 )
+# What is typed into a title page ends on every page of the hand-in, and in the grader's terminal.
+TITLE_PAGE = {
+    "authors": "Ada <script>alert(1)</script> & O'Neil",
+    "course": "Learning 1",
+    "title": "Digits, read",
+}
 # 1,797 rows, one epoch: seconds, not half a minute.
 SMALL = ("--source", "sklearn", "--epochs", "1", "--seed", "3")
 
@@ -59,6 +67,18 @@ def shared_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def digits():
+    """All 5,620 rows; do not change them."""
+    return load_digits()
+
+
+def same_weights(first, second):
+    """Whether two fitted classifiers are the same to the bit."""
+    pairs = zip(first.network_.parameters(), second.network_.parameters(), strict=True)
+    return all(bool((one == other).all()) for one, other in pairs)
+
+
+@pytest.fixture(scope="session")
 def digitlib_command():
     """Call ``python -m digitlib ...`` in a folder; returns the finished process."""
 
@@ -71,6 +91,18 @@ def digitlib_command():
             text=True,
             timeout=240,
         )
+
+    return call
+
+
+@pytest.fixture
+def command(capsys):
+    """Call ``digitlib ...`` in this process; returns exit code, standard output and error."""
+
+    def call(*words):
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(word) for word in words])
+        return end.value.code or 0, *capsys.readouterr()
 
     return call
 
@@ -126,15 +158,39 @@ def small_report(shared_folder, digitlib_command, hostile_environment):
     return report
 
 
-def judged_line(path, name, scratch, run_code=False):
-    """One line of the verdict on a hand-in, without a report of it: word and reason."""
+@pytest.fixture(scope="session")
+def handed_in(small_report, shared_folder):
+    """The small report, packed once to be handed in; do not change it."""
+    from digitlib.handin import submission
+
+    path = shared_folder / "dist" / "small-submission.zip"
+    with open(shared_folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            words = (small_report.name, TITLE_PAGE, small_report.parent, path.parent)
+            assert submission.make_submission(*words, any_code=True)[0] == path
+    return path
+
+
+def judged_lines(path, names, scratch, run_code=False, report=None):
+    """Some lines of the verdict on a hand-in, word and reason of each.
+
+    No report is made of it, that is what takes long; what looks into one is given `report`.
+    """
     from digitlib.handin import evidence, judge
 
     (scratch / "files").mkdir(parents=True)
     it = judge.HandIn(scratch, evidence.unpack(path, "", scratch / "files"), run_code)
-    if name in {*judge.RESTS_ON, "checks"}:
+    if report is not None:
+        shutil.copytree(report, it.ours, dirs_exist_ok=True)
+    if {*names} & {*judge.RESTS_ON, "checks", "retraining"}:
         it.check()
-    return judge._line(name, it)
+    return [judge._line(name, it) for name in names]
+
+
+def judged_line(path, name, scratch, **options):
+    """One line of the verdict on a hand-in."""
+    return judged_lines(path, [name], scratch, **options)[0]
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,7 @@ import zipfile
 import pytest
 
 from digitlib.errors import ParameterError
-from digitlib.handin import autograder, submission
-
-TITLE_PAGE = {"authors": "Ada", "course": "Learning 1", "title": "Digits"}
+from digitlib.handin import autograder
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +57,7 @@ def test_what_is_in_the_zip(packed):
         assert subprocess.run(["bash", "-n"], input=script, check=False).returncode == 0
 
 
-def test_a_real_hand_in(gradescope, small_report, tmp_path):
-    handed_in, _ = submission.make_submission(
-        "small", TITLE_PAGE, small_report.parent, tmp_path, any_code=True
-    )
+def test_a_real_hand_in(gradescope, small_report, handed_in):
     found = gradescope(lambda folder: shutil.unpack_archive(handed_in, folder))
     assert len(found["tests"]) > 5
     assert set(_points(found).values()) == {1}
@@ -74,8 +69,14 @@ def test_a_real_hand_in(gradescope, small_report, tmp_path):
 
 
 @pytest.mark.parametrize("name", [None, "homework.pdf"])
-def test_what_is_no_hand_in_earns_nothing_for_what_cannot_be_checked(gradescope, name):
-    found = gradescope(lambda folder: name and (folder / name).write_bytes(b"%PDF-1.7"))
+def test_what_is_no_hand_in_earns_nothing_for_what_cannot_be_checked(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIGITLIB_AUTOGRADER_ROOT", str(tmp_path))
+    for folder in (tmp_path / "submission", tmp_path / "results"):
+        folder.mkdir()
+    if name:
+        (tmp_path / "submission" / name).write_bytes(b"%PDF-1.7")
+    autograder.main()
+    found = json.loads((tmp_path / "results" / "results.json").read_text())
     unchecked = [t for t in found["tests"] if t["output"].startswith("cannot be checked")]
     assert any(test["output"].startswith("does not hold") for test in found["tests"])
     assert unchecked and {(t["score"], t["status"]) for t in unchecked} == {(0, "failed")}

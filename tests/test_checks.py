@@ -11,15 +11,9 @@ import pytest
 import torch
 from sklearn.model_selection import KFold
 
-from digitlib import DigitClassifier, checks, crossval, load_digits, model, runs
-from digitlib.cli import main
+from digitlib import DigitClassifier, checks, crossval, model, runs
 
 NEED_DATA = {f"DL{number:03}" for number in (1, 2, 3, 7, 9, 11, 15)}
-
-
-@pytest.fixture(scope="session")
-def digits():
-    return load_digits()
 
 
 @pytest.fixture(scope="session")
@@ -51,24 +45,19 @@ def change_info(folder, part, **facts):
 # ---- the command ---------------------------------------------------------------------------------
 
 
-def test_the_command_reruns_the_folders_checks_and_fails_with_one(spoilt, tmp_path, capsys):
-    def check(folder):
-        with pytest.raises(SystemExit) as end:
-            main(["check", str(folder)])
-        return end.value.code, capsys.readouterr()
-
-    code, said = check(spoilt)
+def test_the_command_reruns_the_folders_checks_and_fails_with_one(spoilt, tmp_path, command):
+    code, said, _ = command("check", spoilt)
     assert code == 0
-    codes = [line.split()[0] for line in said.out.splitlines()]
+    codes = [line.split()[0] for line in said.splitlines()]
     assert codes == sorted({*checks.CHECKS} - NEED_DATA)
     assert not (spoilt / "checks.json").exists()  # a finished report is not changed
     change_info(spoilt, "scores", correct=5600, accuracy=5600 / 5620)
-    code, said = check(spoilt)
+    code, said, _ = command("check", spoilt)
     assert code == 1
-    assert "DL010 FAILED" in said.out
-    code, said = check(tmp_path)  # no run at all
+    assert "DL010 FAILED" in said
+    code, _, said = command("check", tmp_path)  # no run at all
     assert code == 2
-    (line,) = said.err.splitlines()
+    (line,) = said.splitlines()
     assert "no run.json" in line
 
 

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from conftest import same_weights
 from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.base import clone
@@ -69,11 +70,6 @@ def test_checks_of_scikit_learn_on_square_images(estimator, check):
 @pytest.fixture(scope="module")
 def fitted():
     return DigitClassifier(epochs=3, batch_size=16, random_state=0).fit(X, Y)
-
-
-def same_weights(first, second):
-    pairs = zip(first.network_.parameters(), second.network_.parameters(), strict=True)
-    return all(torch.equal(*pair) for pair in pairs)
 
 
 def test_fitted_attributes(fitted):

@@ -13,12 +13,6 @@ from digitlib import cli
 HEAVY = ("torch", "pandas", "sklearn", "papermill", "nbconvert")
 
 
-def run(*words):
-    with pytest.raises(SystemExit) as end:
-        cli.main([*words])
-    return end.value.code
-
-
 @pytest.mark.parametrize(
     "words", [[], ["report", "--help"], ["report", "--seed", "x"], ["report", "--x"]]
 )
@@ -39,19 +33,20 @@ def test_help_and_bad_input_take_half_a_second_and_load_nothing_heavy(words):
     assert min(seconds) < 0.5
 
 
-def test_every_command_explains_itself(capsys):
-    assert run("--help") == 0
-    listed = capsys.readouterr().out
-    for name, command in cli.commands.commands.items():
+def test_every_command_explains_itself(command):
+    code, listed, _ = command("--help")
+    assert code == 0
+    for name, described in cli.commands.commands.items():
         assert name in listed
-        assert run(name, "--help") == 0
-        said = capsys.readouterr().out
-        options = [option for option in command.params if option.opts[0][0] == "-"]
+        code, said, _ = command(name, "--help")
+        assert code == 0
+        options = [option for option in described.params if option.opts[0][0] == "-"]
         assert all(option.opts[0] in said and option.help for option in options), name
 
 
 SEE = r" \(see digitlib report --help\)"
 NAME = ": takes one plain folder name.*"
+TITLE_PAGE = ["--authors", "A", "--course", "C", "--title", "T"]
 BAD = [
     ([], r"missing command \(see digitlib --help\)"),
     (["frobnicate"], r"no such command 'frobnicate' \(see digitlib --help\)"),
@@ -62,6 +57,7 @@ BAD = [
     (["check"], r"missing argument 'FOLDER'.*"),
     (["pdf"], r"missing option '--name'.*"),
     (["submission", "--name", "a", "--course", "C"], r"missing option '--authors'.*"),
+    (["submission", *TITLE_PAGE, "--name", "none"], r".*none: no such report; make it with .*"),
     (["verify"], r"missing argument 'PATH...'.*"),
     (["verify", "a.zip", "--jobs", "many"], r"invalid value for '--jobs'.*'many'.*"),
     (["report", "--recipe", "nope"], r"recipe 'nope' is unknown; choose one of: coursework.*"),
@@ -82,11 +78,10 @@ BAD = [
 
 
 @pytest.mark.parametrize(("words", "said"), BAD)
-def test_bad_input_is_one_line_and_exit_code_2(words, said, capsys, tmp_path, monkeypatch):
+def test_bad_input_is_one_line_and_exit_code_2(words, said, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run(*words) == 2
-    out, error = capsys.readouterr()
-    assert out == ""
+    code, out, error = command(*words)
+    assert (code, out) == (2, "")
     assert re.fullmatch(f"digitlib: {said}\n", error), error
     assert list(tmp_path.iterdir()) == []
 

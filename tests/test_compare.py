@@ -12,19 +12,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
 from digitlib import DigitClassifier, compare, cross_validate, load_digits, runs
-from digitlib.cli import main
-from digitlib.errors import DataError, ParameterError
+from digitlib.errors import ParameterError
 from digitlib.recipes import RECIPES
 
 NEIGHBOUR = KNeighborsClassifier(1)
 QUICK = GaussianNB()
 
 BRIEF = "coursework, changed: epochs 1 (10)"
-
-
-@pytest.fixture(scope="session")
-def digits():
-    return load_digits()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,17 +41,6 @@ def test_writers_are_never_on_both_sides(digits):
     expected = KNeighborsClassifier(1).fit(X[:3823], y[:3823]).predict(X[3823:])
     assert (result.predicted == expected).all()
     assert result.fold_accuracies.tolist() == [result.accuracy]
-
-
-def test_a_protocol_that_cannot_be(digits):
-    for options, error, says in (
-        ({"protocol": "writers"}, DataError, "use source bundled or uci"),
-        ({"protocol": "writers", "writers": np.full(5620, "unknown")}, DataError, "here 0 and 0"),
-        ({"protocol": "people"}, ParameterError, "takes 'folds' or 'writers'"),
-        ({"writers": np.full(5620, "train")}, ParameterError, "no effect"),
-    ):
-        with pytest.raises(error, match=says):
-            cross_validate(NEIGHBOUR, digits.data, digits.target, progress="off", **options)
 
 
 # ---- measured once -------------------------------------------------------------------------------
@@ -221,12 +204,11 @@ def test_data_that_tells_no_writers_apart_and_is_not_the_runs(monkeypatch, run):
     assert comparison.pairs["writers McNemar p, Holm"].isna().all()
 
 
-def test_the_command_prints_the_ranking(monkeypatch, comparison, capsys):
+def test_the_command_prints_the_ranking(monkeypatch, comparison, command):
     monkeypatch.setattr(compare, "compare", lambda *_: comparison)
-    with pytest.raises(SystemExit) as end:
-        main(["compare"])
-    lines = capsys.readouterr().out.splitlines()
-    assert end.value.code in (0, None)
+    code, said, _ = command("compare")
+    lines = said.splitlines()
+    assert code == 0
     assert lines[1].startswith("RBF SVC")
     assert sum("coursework" in line for line in lines) >= 4
 

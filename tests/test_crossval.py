@@ -7,10 +7,12 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from conftest import same_weights
 from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import KFold, ShuffleSplit, cross_val_predict
+from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -39,9 +41,7 @@ def same_bits(first, second):
     np.testing.assert_array_equal(first.probabilities, second.probabilities)
     np.testing.assert_array_equal(first.folds, second.folds)
     assert first.history.equals(second.history)
-    for one, other in zip(first.estimators, second.estimators, strict=True):
-        pairs = zip(one.network_.parameters(), other.network_.parameters(), strict=True)
-        assert all(torch.equal(a, b) for a, b in pairs)
+    assert all(map(same_weights, first.estimators, second.estimators))
 
 
 # ---- the result ----------------------------------------------------------------------------------
@@ -133,13 +133,16 @@ def test_surrounding_configuration_sets_the_number_of_folds_at_once():
 # ---- any classifier ------------------------------------------------------------------------------
 
 
+FOREST = RandomForestClassifier(30, random_state=1)
 PIPELINE = make_pipeline(StandardScaler(), LogisticRegression(C=0.01))
 
 
-@pytest.mark.parametrize("other", [OURS, PIPELINE, NEIGHBOUR], ids=["ours", "pipeline", "other"])
-def test_any_classifier_gets_the_probabilities_of_cross_val_predict(other):
-    result = cross_validate(other, *ROWS, n_jobs=2)
-    expected = cross_val_predict(other, *ROWS, cv=SPLIT, method="predict_proba")
+@pytest.mark.parametrize("folds", ["kfold", "stratified"])
+@pytest.mark.parametrize("other", [OURS, PIPELINE, FOREST], ids=["ours", "pipeline", "forest"])
+def test_any_classifier_gets_the_probabilities_of_cross_val_predict(other, folds):
+    result = cross_validate(other, *ROWS, n_jobs=2, folds=folds)
+    cv = SPLIT if folds == "kfold" else StratifiedKFold(4, shuffle=True, random_state=30)
+    expected = cross_val_predict(other, *ROWS, cv=cv, method="predict_proba")
     np.testing.assert_array_equal(result.probabilities, expected)
     assert result.history.empty == (other is not OURS)
 
@@ -192,7 +195,8 @@ def test_class_whose_rows_are_all_held_out_has_probability_0():
         ({"cv": ShuffleSplit(2)}, r"holds out row \d+ \d times; takes a spl"),
         ({"protocol": "all"}, r"^protocol='all': takes 'folds' or 'writers'$"),
         ({"writers": ["train"] * 320}, r"^writers has no effect with protocol"),
-        ({"protocol": "writers"}, r"needs rows of training and of test writers"),
+        ({"protocol": "writers"}, r"needs rows of training and of test writers.*bundled or uci"),
+        ({"protocol": "writers", "writers": ["unknown"] * 320}, r"here 0 and 0"),
     ],
 )
 def test_wrong_argument_gets_one_line(change, said):

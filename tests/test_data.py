@@ -20,11 +20,6 @@ CLASS_COUNTS = [554, 571, 557, 572, 568, 558, 558, 566, 554, 562]
 SHA256 = "a88fcce34a8912ee99fb04893ce831c603fcf73799df3c49e93ec05a736beef2"
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return digitlib.load_digits()
-
-
 def test_bundled_table_is_the_published_one(digits):
     assert digits.data.shape == (5620, 64)
     assert digits.data.dtype == np.uint8

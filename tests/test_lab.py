@@ -16,7 +16,7 @@ from digitlib.reporting import kernels
 
 NOTEBOOKS = sorted(path.name for path in kernels.notebook_folder().glob("*.ipynb"))
 # Real digits and a real training, only less of both.
-SMALL = {"source": '"sklearn"', "epochs": "3", "splits": "2"}
+SMALL = {"source": '"sklearn"', "epochs": "3", "splits": "2", "budget": "2"}
 # Places on the sheet, of 280 by 280: the strokes of a seven.
 SEVEN = [[(70, 60), (130, 58), (205, 52), (170, 140), (125, 235)], [(105, 148), (200, 138)]]
 pytestmark = needs_browser

@@ -1,21 +1,23 @@
 """Your own model: any network, any classifier, any setting, told truthfully on every page."""
 
+import html
 import json
+import os
+import re
 import shlex
 import shutil
+from functools import cache, partial
 
 import nbformat
 import numpy as np
 import pytest
-from conftest import judged_line
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
+from conftest import TITLE_PAGE, judged_line
 from torch import nn
 
-from digitlib import DigitClassifier, cross_validate, load_digits, own, provenance, runs
+from digitlib import DigitClassifier, cli, cross_validate, load_digits, own, provenance, runs
 from digitlib.errors import ParameterError, RunError
 from digitlib.handin import submission, verify
+from digitlib.reporting import index, kernels, pdf
 
 CLASSIFIER = """
 from sklearn.linear_model import LogisticRegression
@@ -51,7 +53,7 @@ class Residual(nn.Sequential):
 def model(seed):
     return DigitClassifier("coursework", seed, network=Residual, epochs=1)
 """
-TITLE_PAGE = {"authors": "Ada Lovelace", "course": "Learning 1", "title": "Digits, read"}
+SETTINGS = DigitClassifier("balanced", 0, changes={"layers": "8p 8p"}, epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -78,31 +80,21 @@ def flat(side, n_classes):
 # ---- settings ------------------------------------------------------------------------------------
 
 
-def test_settings_of_a_recipe_are_changed_and_named(digits, tmp_path):
-    changes = {"dropout": 0.3, "schedule": "one-cycle"}
-    classifier = DigitClassifier("coursework", 0, changes=changes, epochs=1)
-    result = cross_validate(classifier, digits.data, digits.target, n_splits=2, progress="off")
-    info = runs.load(runs.save(result, digits, tmp_path / "run", seed=0)).info
+def test_settings_of_a_recipe_are_changed_and_named(run_of):
+    info = runs.load(run_of("settings")[0]).info
     assert info["model"]["kind"] == "settings"
-    assert info["model"]["changed"]["dropout"] == [0.3, 0.5]
-    assert runs.label({**info, "code": {}}) == (
-        "coursework, changed: epochs 1 (10), schedule one-cycle (step), dropout 0.3 (0.5)"
-    )
+    assert info["model"]["changed"] == {"layers": ["8p 8p", "16 32p 64"], "epochs": [1, 3]}
+    assert runs.label({**info, "code": {}}) == WORDS["settings"]
     assert runs.summary(info) != info["recipe"]["summary"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
+def test_changes_that_cannot_be_get_one_line():
+    for changes, says in (
         ({"dropuot": 0.3}, "setting 'dropuot' is unknown; those that can be changed are: network"),
-        ({"dropout": 2}, "dropout=2: takes a number 0..0.95"),
-        ({"filters": 8}, "filters=8 has no effect on recipe coursework"),
         ({"network": "own"}, "network='own' needs a function"),
-    ],
-)
-def test_changes_that_cannot_be_get_one_line(changes, says):
-    with pytest.raises(ParameterError, match=says):
-        DigitClassifier("coursework", changes=changes).settings()
+    ):
+        with pytest.raises(ParameterError, match=says):
+            DigitClassifier("coursework", changes=changes).settings()
 
 
 # ---- networks ------------------------------------------------------------------------------------
@@ -175,41 +167,36 @@ def test_a_recipe_that_trains_no_network_takes_none():
 # ---- any classifier ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("folds", ["kfold", "stratified"])
-def test_predictions_are_those_of_scikit_learn_row_by_row(digits, folds):
-    classifier = RandomForestClassifier(30, random_state=1)
-    ours = cross_validate(classifier, digits.data, digits.target, folds=folds, progress="off")
-    cv = {"kfold": KFold, "stratified": StratifiedKFold}[folds](4, shuffle=True, random_state=30)
-    options = {"cv": cv, "method": "predict_proba"}
-    theirs = cross_val_predict(classifier, digits.data, digits.target, **options)
-    assert np.array_equal(ours.probabilities, theirs)
+@pytest.fixture(scope="module")
+def run_of(digits, file, tmp_path_factory):
+    """Folder and result of a run of a kind of model, made once each; do not change it."""
+
+    @cache
+    def made(kind):
+        source, classifier = None, SETTINGS
+        if kind != "settings":
+            spec = file(NETWORK if kind == "network" else CLASSIFIER)
+            source, classifier = own.source_of(spec), own.from_file(spec, 0)
+        how = {"n_splits": 2, "folds": "stratified", "progress": "off"}
+        result = cross_validate(classifier, digits.data, digits.target, **how)
+        folder, facts = tmp_path_factory.mktemp(kind), {"folds": "stratified", "source": source}
+        return runs.save(result, digits, folder / "run", seed=0, **facts), result
+
+    return made
 
 
-def test_a_splitter_that_holds_a_row_out_twice_is_refused(digits):
-    twice = [(np.arange(900, 1797), np.arange(900))] * 2
-    splitter = type("Twice", (), {"split": lambda *_: iter(twice)})()
-    with pytest.raises(ParameterError, match=r"holds out row 0 2 times"):
-        cross_validate(LogisticRegression(), digits.data, digits.target, cv=splitter)
-
-
-@pytest.mark.parametrize("text", [CLASSIFIER, NETWORK], ids=["classifier", "network"])
-def test_kept_models_give_the_same_predictions_when_read_back(digits, file, tmp_path, text):
-    spec = file(text)
-    classifier = own.from_file(spec, 0)
-    result = cross_validate(classifier, digits.data, digits.target, n_splits=2, progress="off")
-    source = own.source_of(spec)
-    folder = runs.save(result, digits, tmp_path / "run", seed=0, source=source)
+@pytest.mark.parametrize("kind", ["classifier", "network"])
+def test_kept_models_give_the_same_predictions_when_read_back(digits, run_of, kind):
+    folder, result = run_of(kind)
     info = json.loads((folder / "run.json").read_text())
-    assert (folder / "model.py").read_text() == text
-    assert info["model"]["kind"] == ("estimator" if text == CLASSIFIER else "network")
+    assert (folder / "model.py").read_text() == (NETWORK if kind == "network" else CLASSIFIER)
+    assert info["model"]["kind"] == ("network" if kind == "network" else "estimator")
     again = runs.load_model(folder, run_code=True).estimators[0].predict_proba(digits.data[:50])
     assert np.array_equal(again, result.estimators[0].predict_proba(digits.data[:50]))
 
 
-def test_code_beside_a_run_is_not_executed_unasked(digits, file, tmp_path):
-    classifier = own.from_file(file(NETWORK), 0)
-    result = cross_validate(classifier, digits.data, digits.target, n_splits=2, progress="off")
-    folder = runs.save(result, digits, tmp_path / "run", seed=0, source=NETWORK)
+def test_code_beside_a_run_is_not_executed_unasked(run_of, tmp_path):
+    folder = shutil.copytree(run_of("network")[0], tmp_path / "run")
     (folder / "model.py").write_text("raise SystemExit('it ran')")
     with pytest.raises(RunError, match=r"would run that code; if you trust it, .*--run-code"):
         runs.load_model(folder)
@@ -231,7 +218,10 @@ def test_a_file_that_gives_no_classifier_gets_one_line(file, text, says):
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_line_refuses_what_it_can_before_anything_starts(digitlib_command, tmp_path):
+def test_the_command_line_refuses_what_it_can_before_anything_starts(
+    command, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.py").write_text("x = 1\n")
     for words, says in (
         (("--model", "none.py"), "no such file"),
@@ -241,35 +231,29 @@ def test_the_command_line_refuses_what_it_can_before_anything_starts(digitlib_co
         (("--set", "dropout=0.3", "--model", "bad.py"), "set has no effect beside model"),
         (("--folds", "leave-one-out"), "takes kfold or stratified"),
     ):
-        done = digitlib_command("report", *words, cwd=tmp_path)
-        assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+        code, _, said = command("report", *words)
+        assert code == 2 and says in said and said.count("\n") == 1
     assert not (tmp_path / "reports").exists()
 
 
-# ---- reports, made again from their own page, handed in and judged -----------------------------
+# ---- reports, made by the command on the page of a run, handed in and judged --------------------
 
 
 @pytest.fixture(scope="module", params=["classifier", "network", "settings"])
-def report(request, digitlib_command, tmp_path_factory):
-    """A finished report of each kind of model, its working folder and its name."""
-    folder = tmp_path_factory.mktemp(request.param)
-    (folder / "mine.py").write_text(NETWORK if request.param == "network" else CLASSIFIER)
-    words = ("--model", "mine.py") if request.param != "settings" else ("--set", "layers=8p 8p")
-    if request.param == "settings":
-        words = ("--recipe", "balanced", "--name", "mine", *words, "--set", "epochs=1")
-    done = digitlib_command(
-        "report",
-        *words,
-        "--source",
-        "sklearn",
-        "--splits",
-        "3",
-        "--folds",
-        "stratified",
-        cwd=folder,
-    )
-    assert done.returncode == 0, done.stderr
-    return request.param, folder
+def report(request, run_of, tmp_path_factory):
+    """Kind of model; a run of it; the report that the command on that run's page makes."""
+    run, folder = run_of(request.param)[0], tmp_path_factory.mktemp(request.param)
+    again = shutil.copytree(run, folder / "reports" / "mine")
+    page = index.write_index(again, "mine").read_text()
+    command = re.search(r'class="command"><code>python -m digitlib (.*?)</code>', page)[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(os, "environ", os.environ.copy())
+        with pytest.raises(SystemExit) as end:
+            cli.main(shlex.split(html.unescape(command)))
+    assert end.value.code in (0, None)
+    assert command in (again / "index.html").read_text()
+    return request.param, run, again
 
 
 WORDS = {
@@ -279,29 +263,26 @@ WORDS = {
 }
 
 
-def test_every_page_says_what_was_run(report):
-    kind, folder = report
-    pages = sorted((folder / "reports" / "mine").glob("*.html"))
+def test_the_command_on_the_page_makes_the_same_predictions_and_pages_that_say_of_what(report):
+    kind, run, again = report
+    name = "predictions.csv"
+    assert (again / name).read_bytes() == (run / name).read_bytes()
+    pages = sorted(again.glob("*.html"))
     assert len(pages) == 5
-    assert all(WORDS[kind] in page.read_text() for page in pages)
-    assert WORDS[kind] in (folder / "reports" / "index.html").read_text()
+    assert all(WORDS[kind] in page.read_text() for page in [*pages, again.parent / "index.html"])
 
 
-def test_the_command_on_the_page_makes_the_same_predictions(report, digitlib_command):
-    _, folder = report
-    page = (folder / "reports" / "mine" / "index.html").read_text()
-    command = page.split('<pre class="command"><code>')[1].split("</code>")[0]
-    words = command.replace("&#39;", "'").removeprefix("python -m digitlib ")
-    before = (folder / "reports" / "mine" / "predictions.csv").read_bytes()
-    done = digitlib_command(*shlex.split(words), cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert (folder / "reports" / "mine" / "predictions.csv").read_bytes() == before
+@pytest.fixture
+def hand_in(tmp_path, monkeypatch):
+    """Pack a report, without printing it; returns the path and what was noted."""
+    monkeypatch.setattr(pdf, "BROWSERS", ())
+    pack = partial(submission.make_submission, title_page=TITLE_PAGE, out=tmp_path, any_code=True)
+    return lambda folder: pack(folder.name, reports=folder.parent)
 
 
-def test_the_verdict_says_what_can_be_checked(report, tmp_path):
-    kind, folder = report
-    reports = folder / "reports"
-    packed, notes = submission.make_submission("mine", TITLE_PAGE, reports, tmp_path, any_code=True)
+def test_the_verdict_says_what_can_be_checked(report, hand_in, tmp_path):
+    kind, _, folder = report
+    packed, notes = hand_in(folder)
     verdict = verify.verify(packed)
     lines = {line["claim"]: (line["verdict"], line["why"]) for line in verdict["claims"]}
     assert not [one for one in lines.items() if one[1][0] == "does not hold"]
@@ -315,34 +296,31 @@ def test_the_verdict_says_what_can_be_checked(report, tmp_path):
     assert any("your own" in note for note in notes)
 
 
-def test_changed_code_is_shown_not_called_damaged(small_report, tmp_path, monkeypatch):
+def test_changed_code_is_shown_not_called_damaged(
+    small_report, digits, hand_in, tmp_path, monkeypatch
+):
     """The student typed 5x5 kernels into model.py; the grader's digitlib has 3x3."""
     copy = shutil.copytree(small_report, tmp_path / "reports" / "small")
     ours = provenance.sources()
     theirs = {**ours, "digitlib/model.py": ours["digitlib/model.py"] + "KERNEL = 5\n"}
     weights = copy / "fold-1.safetensors"
     wide = DigitClassifier("coursework", 0, changes={"network": "compact", "layers": "8"}, epochs=1)
-    data = load_digits("sklearn")
     header = json.loads((copy / "run.json").read_text())
-    fitted = wide.fit(data.data[:200], data.target[:200])
+    fitted = wide.fit(digits.data[:200], digits.target[:200])
     fitted.recipe_ = DigitClassifier.load(weights).recipe_
     facts = {"fold": 1, "seed": 3, "split_seed": 30, "data": header["data"]["sha256"]}
     fitted.history_ = DigitClassifier.load(weights).history_
     fitted.save(weights, **facts)
     header["code"] |= {"sha256": provenance.hash_sources(theirs), "changed": ["digitlib/model.py"]}
     (copy / "run.json").write_text(json.dumps(header))
-    monkeypatch.setattr(provenance, "sources", lambda: theirs)
-    packed, _ = submission.make_submission(
-        "small", TITLE_PAGE, tmp_path / "reports", tmp_path, any_code=True
-    )
-    monkeypatch.undo()
-    found, why = judged_line(packed, "code", tmp_path / "one")
-    assert found == "cannot be checked" and "digitlib/model.py" in why
-    found, why = judged_line(packed, "probabilities", tmp_path / "two")
-    assert found == "cannot be checked" and why.startswith(
-        "the student changed digitlib/model.py: "
-    )
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "sources", lambda: theirs)
+        packed, _ = hand_in(copy)
     verdict = verify.verify(packed)
+    lines = {line["claim"]: (line["verdict"], line["why"]) for line in verdict["claims"]}
+    assert lines["code"][0] == lines["probabilities"][0] == "cannot be checked"
+    assert "digitlib/model.py" in lines["code"][1]
+    assert lines["probabilities"][1].startswith("the student changed digitlib/model.py: ")
     assert "+KERNEL = 5" in verdict["code"]
     assert verdict["verdict"] == "holds in part"
 
@@ -350,10 +328,10 @@ def test_changed_code_is_shown_not_called_damaged(small_report, tmp_path, monkey
 # ---- in a notebook -------------------------------------------------------------------------------
 
 
-def test_a_model_written_in_the_notebook_is_kept_as_a_file_that_makes_it(tmp_path, monkeypatch):
+def test_a_model_written_in_the_notebook_is_kept_as_a_file_that_makes_it(
+    digits, tmp_path, monkeypatch
+):
     """2_train with the line replaced and a class in a cell before it, run by a real kernel."""
-    from digitlib.reporting import kernels
-
     book = nbformat.read(kernels.notebook_folder() / "2_train.ipynb", 4)
     at = next(i for i, c in enumerate(book.cells) if "model" in c.metadata.get("tags", ()))
     definitions, line = NETWORK.split("def model(seed):")
@@ -367,32 +345,16 @@ def test_a_model_written_in_the_notebook_is_kept_as_a_file_that_makes_it(tmp_pat
     kernels.run(tmp_path / "2_train.ipynb", tmp_path / "done.ipynb", values, tmp_path)
     run = runs.load(tmp_path / "run", run_code=True)
     assert (run.kind, run.info["model"]["name"]) == ("network", "Residual")
-    digits = load_digits("sklearn")
-    again = cross_validate(
-        own.from_file(str(tmp_path / "run" / "model.py"), 5),
-        digits.data,
-        digits.target,
-        n_splits=2,
-        progress="off",
-    )
+    classifier = own.from_file(str(tmp_path / "run" / "model.py"), 5)
+    again = cross_validate(classifier, digits.data, digits.target, n_splits=2, progress="off")
     assert np.allclose(again.probabilities, run.probabilities, atol=1e-8)
 
 
 def test_saved_outputs_and_the_line_of_ones_own_are_no_changed_code():
-    text = json.dumps(
-        {
-            "cells": [
-                {"cell_type": "code", "metadata": {}, "source": "a = 1", "outputs": []},
-                {
-                    "cell_type": "code",
-                    "metadata": {"tags": ["model"]},
-                    "source": "mine",
-                    "outputs": [],
-                },
-                {"cell_type": "markdown", "metadata": {}, "source": "words"},
-            ]
-        }
-    )
+    code = {"cell_type": "code", "metadata": {}, "source": "a = 1", "outputs": []}
+    line = {**code, "metadata": {"tags": ["model"]}, "source": "mine"}
+    words = {"cell_type": "markdown", "metadata": {}, "source": "words"}
+    text = json.dumps({"cells": [code, line, words]})
     ran = text.replace('"outputs": []', '"outputs": [1]').replace("mine", "SVC()")
     assert provenance.notebook_code(ran) == provenance.notebook_code(text) == "a = 1\n"
     assert provenance.notebook_code(text.replace("a = 1", "a = 2")) != "a = 1\n"

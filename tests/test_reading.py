@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import digitlib
-from digitlib import cli, cross_validate, load_digits, runs
+from digitlib import cross_validate, load_digits, runs
 from digitlib.reading import Reader
 
 HERE = Path(__file__).parent
@@ -33,18 +33,6 @@ def small_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def reader(small_run):
     return Reader(small_run)
-
-
-@pytest.fixture
-def command(capsys):
-    """Runs a command; gives exit code, standard output and standard error."""
-
-    def call(*words):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(word) for word in words])
-        return end.value.code or 0, *capsys.readouterr()
-
-    return call
 
 
 def idx(array):

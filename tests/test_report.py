@@ -41,9 +41,7 @@ def test_run_json_records_what_was_asked_for_and_the_score_of_the_predictions(sm
     assert info["data"]["rows"] == 1797 and info["versions"]["torch"]
     table = pd.read_csv(small_report / "predictions.csv")
     assert list(table) == ["row", "fold", "label", "predicted", *(f"p{k}" for k in range(10))]
-    assert table["row"].tolist() == list(range(1797))
     assert info["scores"]["correct"] == (table["label"] == table["predicted"]).sum()
-    assert (table.filter(regex="^p[0-9]").to_numpy().argmax(axis=1) == table["predicted"]).all()
 
 
 def test_the_headline_is_in_the_index_and_a_part_of_the_data_is_called_a_part_on_each_page(

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import same_weights
 from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss
 from torch.nn import functional as F
@@ -29,11 +30,6 @@ def two_threads():
 def fit(X=X, y=Y, epochs=1, eval_set=None, on_epoch=None, **options):
     classifier = DigitClassifier(epochs=epochs, **{"random_state": 0, **options})
     return classifier.fit(X, y, eval_set=eval_set, on_epoch=on_epoch)
-
-
-def same_weights(first, second):
-    pairs = zip(first.network_.parameters(), second.network_.parameters(), strict=True)
-    return all(torch.equal(*pair) for pair in pairs)
 
 
 # ---- threads -------------------------------------------------------------------------------------
