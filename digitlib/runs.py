@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
 import shutil
 import time
 import zipfile
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from digitlib import metrics
 from digitlib.crossval import Fold
 from digitlib.errors import RunError
+from digitlib.files import replacing, write_text
 from digitlib.provenance import code_hash, library_version, provenance, where_am_i
 from digitlib.recipes import from_dict
 
@@ -72,6 +71,13 @@ class Run:
     def own(self):
         """Whether the model needs code of the user's."""
         return self.kind in ("network", "estimator")
+
+    @property
+    def model_files(self):
+        """Names of the files of the fitted models, fold by fold; none if they were not kept."""
+        ending = "skops" if self.kind == "estimator" else "safetensors"
+        splits = 0 if self.unkept else self.info["parameters"]["splits"]
+        return [f"fold-{number}.{ending}" for number in range(1, splits + 1)]
 
     def classifier(self, seed=None):
         """The classifier, not fitted, that the run was made with; with another `seed` if given."""
@@ -217,27 +223,6 @@ def _predictions(result):
     columns = {"fold": result.folds, "label": result.y, "predicted": result.predicted}
     probabilities = pd.DataFrame(result.probabilities, columns=[f"p{c}" for c in result.classes])
     return pd.DataFrame(columns).rename_axis("row").reset_index().join(probabilities)
-
-
-@contextmanager
-def replacing(path):
-    """A path beside `path` to write to, which takes its place when the block ends well.
-
-    A reader never sees half a file; if the block raises, `path` is as it was before.
-    """
-    part = Path(path).with_name(f".{Path(path).name}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_text(path, text):
-    """Write `text` to `path`, whole or not at all; return `path`."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
-    return path
 
 
 def load(folder, consistent=True, run_code=False):

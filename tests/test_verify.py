@@ -18,7 +18,7 @@ from conftest import judged_line, needs_browser
 
 from digitlib import DigitClassifier, load_digits
 from digitlib.errors import ParameterError
-from digitlib.handin import evidence, judge, submission, verify
+from digitlib.handin import copies, evidence, judge, submission, verify
 
 TITLE_PAGE = {"authors": "Ada Lovelace", "course": "Learning 1", "title": "Digits, read"}
 PROBABILITIES = [f"p{digit}" for digit in range(10)]
@@ -176,6 +176,11 @@ def tagged_cell(parts):
     book(parts, "3_evaluate.ipynb", lambda cells: cells.insert(0, evil))
 
 
+def model_cell(parts):
+    evil = {**MINE, "metadata": {"tags": ["model"]}, "source": "c.KFold = leak"}
+    book(parts, "3_evaluate.ipynb", lambda cells: cells.insert(0, evil))
+
+
 def comment_and_swap(parts):
     table(parts, swapped)
     code = json.loads(parts["sources.json"])["digitlib/training.py"]
@@ -262,6 +267,7 @@ FORGED = {
     "no weights": ("manifest", "fold-1.skops, .* missing", estimator_without_files),
     "a release": ("metadata", "no release 0.0.9", release("0.0.9")),
     "a tagged cell": ("cannot be checked: code", "3_evaluate.ipynb", tagged_cell),
+    "a model cell": ("cannot be checked: code", "3_evaluate.ipynb", model_cell),
     "a comment": ("probabilities", "fold .: ", comment_and_swap),
     "not finite": (
         "run",
@@ -606,7 +612,7 @@ def test_class_survives_its_worst_file_and_near_copies_are_flagged(
     assert verdicts == ["holds", "does not hold", "unreadable", "unreadable", "unreadable"]
     ada, zoe, pat = found["Ada Lovelace"], found["Zoë van-der Berg"], found["Pat"]
     assert "near copy" in ada["notes"] and "near copy" in zoe["notes"]
-    assert float(zoe["distance"]) < verify.NEAR and "copied.zip" in ada["nearest"]
+    assert float(zoe["distance"]) < copies.NEAR and "copied.zip" in ada["nearest"]
     assert zoe["authors"].startswith("'=HYPERLINK")  # no spreadsheet runs it
     assert "essay.pdf" in pat["feedback"]
     assert "\x1b" not in capsys.readouterr().out

@@ -74,20 +74,13 @@ def own(path, ours):
         Cell(cell["cell_type"], "".join(cell["source"]), [text for _, text in _shown(cell)])
         for cell in cells
         if "".join(cell["source"]) not in known
-        and (cell["cell_type"] != "code" or not provenance.is_given(cell) or _is_model(cell))
+        and (cell["cell_type"] != "code" or not provenance.sets_parameters(cell))
     ]
-
-
-def _is_model(cell):
-    return "model" in cell["metadata"].get("tags", ())
 
 
 def _code(book):
-    return [
-        cell
-        for cell in book["cells"]
-        if cell["cell_type"] == "code" and not provenance.is_given(cell)
-    ]
+    code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    return [cell for cell in code if not provenance.sets_parameters(cell)]
 
 
 def _shown(cell):

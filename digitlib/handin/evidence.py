@@ -7,6 +7,8 @@ import stat
 import zipfile
 from pathlib import Path
 
+MANIFEST = "MANIFEST.json"
+TITLE_PAGE = ("authors", "course", "title")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # flat: no folder, so no way out of one
 MAX_ARCHIVE = 200_000_000
 MAX_FILES = 500
