@@ -9,6 +9,7 @@ import re
 import stat
 import time
 import zipfile
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -453,6 +454,14 @@ def test_a_number_that_a_cell_shows_is_compared_with_what_the_files_give(parts, 
     assert not found.faults
 
 
+def test_accuracy_on_the_test_writers_is_that_of_their_rows_alone():
+    y = np.zeros(5620, int)
+    predicted = np.where(np.arange(5620) < 3900, 0, 1)
+    it = SimpleNamespace(run=SimpleNamespace(y=y, predicted=predicted), digits=load_digits())
+    found = judge.HandIn.accuracies(it)
+    assert found == {"accuracy": 3900 / 5620, "writers": (3900 - 3823) / 1797}
+
+
 MINE = {"cell_type": "code", "metadata": {}, "execution_count": 1, "outputs": []}
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQV"
@@ -611,6 +620,8 @@ def test_class_survives_its_worst_file_and_near_copies_are_flagged(
     verdicts = [found[name.rsplit("_", 1)[0]]["verdict"] for name in hand_ins]
     assert verdicts == ["holds", "does not hold", "unreadable", "unreadable", "unreadable"]
     ada, zoe, pat = found["Ada Lovelace"], found["Zoë van-der Berg"], found["Pat"]
+    assert ada["writers"] == ada["accuracy"] != "", "all rows here are the test writers'"
+    assert pat["writers"] == pat["accuracy"] == ""
     assert "near copy" in ada["notes"] and "near copy" in zoe["notes"]
     assert float(zoe["distance"]) < copies.NEAR and "copied.zip" in ada["nearest"]
     assert zoe["authors"].startswith("'=HYPERLINK")  # no spreadsheet runs it
@@ -620,7 +631,7 @@ def test_class_survives_its_worst_file_and_near_copies_are_flagged(
     assert 'href="Ada-Lovelace/verdict.html"' in overview and overview.count("<tr>") == 6
     assert (out / "Ada-Lovelace" / "report" / "3_evaluate.html").is_file()
     filled = (out / "moodle-worksheet.csv").read_text()
-    assert '"8"' in filled and filled.count("Teilnehmer") == 5
+    assert "in11,8,100" in filled and filled.count("Teilnehmer") == 5
     with zipfile.ZipFile(out / "moodle-feedback.zip") as archive:
         assert len(archive.namelist()) == 5
 

@@ -311,10 +311,11 @@ def _line(name, it):
     except CannotBeChecked as error:
         word, said = "cannot be checked", str(error)
     except DoesNotHold as error:
-        said = str(error).replace(f"{it.folder}/", "")
+        said = str(error)
     except Exception as error:
         # A stranger's file may provoke anything; it must not end the verdict, nor count as held.
-        said = f"a file is damaged ({type(error).__name__}: {str(error)[:120]})"
+        said = f"a file is damaged ({type(error).__name__}: {str(error)[:200]})"
+    said = said.replace(f"{it.folder}/", "")
     if affected and it.release:
         return "cannot be checked", f"made with digitlib {it.release}: {said}"
     if affected and word == "does not hold" and it.sources:
@@ -399,7 +400,8 @@ def _facts(it):
     if it.run:
         label, stated = runs.label(it.run.info), _stated(it.run.info)
         facts |= {"model": plain(label), "stated": plain(stated), "settings": it.settings()}
-    return facts | it.accuracies()
+        facts |= it.accuracies()
+    return facts
 
 
 def _changes(it):

@@ -4,7 +4,6 @@ Their pages are never parsed; their notebooks are read as JSON; nothing of the s
 """
 
 import hashlib
-import html
 import json
 import shutil
 
@@ -131,16 +130,12 @@ class HandIn:
             self.fault = f"no report can be made of its data: {error}"
 
     def accuracies(self):
-        """Share of the rows read correctly: of all, and of those of the test writers; or None."""
-        if self.run is None:
-            return {}
+        """Share of rows read correctly: of all, and, as ``writers``, of the test writers' rows."""
         right = self.run.y == self.run.predicted
-        known = self.digits is not None and len(self.digits.writers) == len(right)
-        theirs = right[self.digits.writers == "test"] if known else right[:0]
-        return {
-            "accuracy": float(right.mean()),
-            "writers": float(theirs.mean()) if len(theirs) else None,
-        }
+        found = {"accuracy": float(right.mean())}
+        if self.digits is not None and len(self.digits.writers) == len(right):
+            found["writers"] = float(right[self.digits.writers == "test"].mean())
+        return found
 
     def settings(self):
         """Digest of all that decides a run: two honest runs with the same are the same run."""
@@ -173,7 +168,7 @@ class HandIn:
     def _words(self, name):
         try:
             found = cells.own(self.files / name, kernels.notebook_folder() / name)
-            return [_shown(cell) for cell in found]
+            return [_harmless(cell) for cell in found]
         except Exception:  # a damaged notebook has none; a line of the verdict says what is wrong
             return []
 
@@ -184,10 +179,9 @@ def our_digits(info):
     return load_digits(source) if source in SOURCES else None
 
 
-def _shown(cell):
-    """A cell of the student's, made harmless: prose without attributes, code and text escaped."""
-    if cell.kind == "markdown":
-        safe = bleach.clean(markdown2html(cell.source), tags=ALLOWED, attributes={}, strip=True)
-        return {"kind": "text", "html": safe}
-    shown = "".join(f"<pre>{html.escape(text)}</pre>" for text in [cell.source, *cell.texts])
-    return {"kind": "code", "html": shown}
+def _harmless(cell):
+    """The cell, if it is prose with HTML without attributes; the template escapes what is not."""
+    if cell["kind"] == "markdown":
+        prose = markdown2html(cell["source"])
+        cell["html"] = bleach.clean(prose, tags=ALLOWED, attributes={}, strip=True)
+    return cell

@@ -13,6 +13,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import digitlib
 from digitlib import provenance
 from digitlib.errors import DigitlibError, ParameterError, RunError
+from digitlib.files import replacing
 from digitlib.handin import colab, render
 from digitlib.handin.evidence import MANIFEST, TITLE_PAGE
 from digitlib.reporting import pdf
@@ -60,7 +61,7 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
     books = sorted(folder.glob("*.ipynb"))
     if faults := [f for path in books for f in notebook_faults(path.read_bytes(), path.name)]:
         raise RunError(f"{folder}: {'; '.join(faults)}")
-    from digitlib import runs  # brings torch, which nobody shall wait for to hear of a wrong name
+    from digitlib import runs  # pandas and scikit-learn: nobody waits for them to hear of a fault
 
     run = runs.load(folder)
     _need(folder, run.model_files)
@@ -87,7 +88,7 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
             "files": {part.name: describe(part.read_bytes()) for part in parts},
         }
         packed.parent.mkdir(parents=True, exist_ok=True)
-        with runs.replacing(packed) as half, ZipFile(half, "w", ZIP_DEFLATED) as archive:
+        with replacing(packed) as half, ZipFile(half, "w", ZIP_DEFLATED) as archive:
             archive.writestr(MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
             for part in parts:
                 archive.write(part, part.name)

@@ -61,26 +61,13 @@ def make(lines, opened=True, **facts):
     }
     worst = max((word for _, word, _ in lines), key=list(WORDS).index)
     verdict["verdict"] = WORDS[worst] if opened else "unreadable"
-    return verdict | {"feedback": _feedback(verdict)}
-
-
-def _feedback(verdict):
-    """Two plain sentences for the student."""
-    share = f"{100 * (verdict['accuracy'] or 0):.2f} %"
-    read = f"By your files, {share} of the digits were read correctly."
     wrong, unchecked = _claims(verdict, "does not hold"), _claims(verdict, "cannot be checked")
-    return {
-        "holds": f"{read} Everything that you handed in agrees with them.",
-        "holds in part": f"{read} Nothing is wrong, but this could not be checked: {unchecked}.",
-        "does not hold": f"Some of what you handed in does not follow from your files: {wrong}. "
-        "Make the report again, hand in what `make submission` writes, or ask your teacher.",
-        "unreadable": f"Your hand-in could not be read: {verdict['claims'][0]['why']}. Hand in the "
-        "zip file that `make submission` wrote, unchanged.",
-    }[verdict["verdict"]]
+    told = render("feedback.txt.j2", v=verdict, wrong=wrong, unchecked=unchecked)
+    return verdict | {"feedback": told.strip()}
 
 
 def _claims(verdict, word):
-    return ", ".join(line["claim"] for line in verdict["claims"] if line["verdict"] == word)
+    return [line["claim"] for line in verdict["claims"] if line["verdict"] == word]
 
 
 def _notes(verdict):
@@ -94,14 +81,7 @@ def _notes(verdict):
 
 def table(verdict):
     """Lines of text for a terminal."""
-    width = max(len(line["claim"]) for line in verdict["claims"])
-    whose = f": {verdict['title']} by {verdict['authors']}" if verdict["authors"] else ""
-    yield (verdict["path"] or verdict["file"]) + whose
-    for line in verdict["claims"]:
-        yield f"  {line['claim']:{width}}  {line['verdict']:17}  {line['why']}"
-    for note in _notes(verdict):
-        yield f"  {note}"
-    yield f"  {'=> ':>{width}}{verdict['verdict']}  ({verdict['seconds']} s)"
+    return render("verdict.txt.j2", v=verdict, notes=_notes(verdict)).rstrip()
 
 
 def write(verdict, folder):
@@ -130,8 +110,8 @@ def _marks(verdict):
         "retrained": lines.get("retraining"),
         "notes": "; ".join(_notes(verdict)),
         "identical_to": "; ".join(verdict["identical_to"]),
-        "does_not_hold": _claims(verdict, "does not hold"),
-        "cannot_be_checked": _claims(verdict, "cannot be checked"),
+        "does_not_hold": "; ".join(_claims(verdict, "does not hold")),
+        "cannot_be_checked": "; ".join(_claims(verdict, "cannot be checked")),
     }
     return {n: no_formula(cell) if isinstance(cell, str) else cell for n, cell in cells.items()}
 

@@ -114,21 +114,23 @@ def verify_files(
     tasks = list(itertools.zip_longest([*slots, *earlier], folders))
     jobs = min(jobs or os.cpu_count() or 1, len(tasks))
     options = {"retrain": retrain, "run_code": run_code}
-    known, judged = [], {}
-    with closing(_in_processes(tasks, jobs, options, timeout)) as done:
-        for number, verdict, found in tqdm(done, total=len(tasks), unit="hand-in", disable=single):
-            copies.compare(verdict, found, known)
-            known.append((verdict, found))
+    known, judged = [], [None] * len(slots)
+    with closing(_in_processes(tasks, jobs, options, timeout)) as found:
+        progress = tqdm(found, total=len(tasks), unit="hand-in", disable=single or None)
+        for number, verdict, fingerprint in progress:
+            copies.compare(verdict, fingerprint, known)
+            known.append((verdict, fingerprint))
             if number < len(slots):
                 verdict["points"] = systems.points(points, verdict) if points else None
                 judged[number] = verdict
                 verdicts.write(verdict, folders[number])
-                _write_class(judged, folders, marks, None if single else out)
-    for number, verdict in sorted(judged.items()):
-        verdicts.write(verdict, folders[number])  # again, with near copies that came later
-        print("\n".join(verdicts.table(verdict)))
-    _to_systems([verdict for _, verdict in sorted(judged.items())], out, moodle, canvas)
-    return int(any(verdict["verdict"] != "holds" for verdict in judged.values()))
+            # All of those judged so far: any of them may have become a near copy.
+            _write_class(judged, folders, marks, None if single else out)
+    for verdict, folder in zip(judged, folders, strict=True):
+        verdicts.write(verdict, folder)  # again, with near copies that came later
+        print(verdicts.table(verdict))
+    _to_systems(judged, out, moodle, canvas)
+    return int(any(verdict["verdict"] != "holds" for verdict in judged))
 
 
 def _check_arguments(marks, out, jobs, timeout, points):
@@ -158,8 +160,10 @@ def _names(slots):
 
 def _write_class(judged, folders, marks, out):
     """Write marks, and the overview into `out`, of those judged so far."""
-    rows = [(folders[number].name, verdict) for number, verdict in sorted(judged.items())]
+    pairs = zip(folders, judged, strict=True)
+    rows = [(folder.name, verdict) for folder, verdict in pairs if verdict is not None]
     if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
         verdicts.write_page(out / "index.html", render("class.html.j2", rows=rows))
     if marks is not None:
         verdicts.write_marks(marks, [verdict for _, verdict in rows])
