@@ -82,6 +82,7 @@ def check_folder(path, name):
 
 def check_room(folder):
     """Whether kernels can work and a report fits into `folder`: ParameterError if not."""
+    folder = folder.absolute()
     there = next(path for path in (folder, *folder.parents) if path.is_dir())
     if (free := shutil.disk_usage(there).free) < ROOM:
         raise ParameterError(

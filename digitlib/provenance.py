@@ -86,26 +86,32 @@ def sources():
     paths = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.glob("*.toml")])
     found = {f"digitlib/{p.relative_to(PACKAGE).as_posix()}": p.read_text("utf-8") for p in paths}
     for path in sorted(notebook_folder().glob("[0-9]_*.ipynb")):
-        found[f"notebooks/{path.name}"] = notebook_code(path.read_text("utf-8"))
+        found[f"notebooks/{path.name}"] = notebook_code(path.read_text("utf-8"), path.name)
     return found
 
 
-def notebook_code(text):
-    """Code cells of a notebook as text, without outputs and what a run records otherwise."""
+def notebook_code(text, name):
+    """Code cells of a notebook as text, without outputs and what a run records otherwise.
+
+    `name` is that of its file: the cell for a model of the user's is one of 2_train alone.
+    """
     cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
-    cells = [cell for cell in cells if not is_given(cell)]
+    model = "model" if Path(name).name == "2_train.ipynb" else None
+    cells = [c for c in cells if not sets_parameters(c) and model not in _tags(c)]
     return "\n\n# ---- cell\n".join("".join(cell["source"]) for cell in cells) + "\n"
 
 
-def is_given(cell):
-    """Whether a notebook's cell only sets parameters, or is the one for a model of the user's."""
-    tags, source = set(cell["metadata"].get("tags", ())), "".join(cell["source"])
-    if "model" in tags:
-        return True
+def sets_parameters(cell):
+    """Whether a notebook's cell is tagged as one of parameters, and does nothing but set them."""
     try:
-        return not tags.isdisjoint(YOURS) and all(map(_sets_a_value, ast.parse(source).body))
+        body = ast.parse("".join(cell["source"])).body
     except (SyntaxError, ValueError):
         return False
+    return not YOURS.isdisjoint(_tags(cell)) and all(map(_sets_a_value, body))
+
+
+def _tags(cell):
+    return cell["metadata"].get("tags", ())
 
 
 def _sets_a_value(node):
@@ -116,11 +122,19 @@ def _sets_a_value(node):
     return isinstance(node, ast.Assign) and all(isinstance(t, ast.Name) for t in node.targets)
 
 
-def ran_other_code(notebooks):
-    """Which executed notebooks (name -> text) ran other code than those of the same name here."""
+def ran_other_code(notebooks, stated=None):
+    """Which of our notebooks, as executed (name -> text), ran other code than the `stated` sources.
+
+    None: than those here.
+    """
     ours = sources()
-    known = {name: text for name, text in notebooks.items() if f"notebooks/{name}" in ours}
-    return sorted(n for n, text in known.items() if notebook_code(text) != ours[f"notebooks/{n}"])
+    stated = ours if stated is None else stated
+    return [
+        name
+        for name, text in sorted(notebooks.items())
+        if f"notebooks/{name}" in ours
+        and notebook_code(text, name) != stated.get(f"notebooks/{name}")
+    ]
 
 
 @cache
@@ -157,7 +171,7 @@ def _changed_since_commit():
     for line in _git("status", "--porcelain", "--untracked-files=no", "-z").split("\0"):
         name = line[3:]
         if name.startswith("notebooks/") and name in texts:
-            if notebook_code(_git("show", f"HEAD:{name}")) != texts[name]:
+            if notebook_code(_git("show", f"HEAD:{name}"), name) != texts[name]:
                 found.append(name)
         elif name in texts:
             found.append(name)
@@ -183,7 +197,7 @@ def committed(names):
             text = _git("show", f"HEAD:{name}")
         except (OSError, subprocess.CalledProcessError):
             continue
-        texts[name] = notebook_code(text) if name.endswith(".ipynb") else text
+        texts[name] = notebook_code(text, name) if name.endswith(".ipynb") else text
     return texts
 
 

@@ -75,6 +75,13 @@ class Run:
         """Whether the model needs code of the user's."""
         return self.kind in ("network", "estimator")
 
+    @property
+    def model_files(self):
+        """Names of the files of the fitted models, fold by fold; none if they were not kept."""
+        ending = "skops" if self.kind == "estimator" else "safetensors"
+        splits = 0 if self.unkept else self.info["parameters"]["splits"]
+        return [f"fold-{number}.{ending}" for number in range(1, splits + 1)]
+
     def classifier(self, seed=None):
         """The classifier, not fitted, that the run was made with; with another `seed` if given."""
         seed = self.info["parameters"]["seed"] if seed is None else seed

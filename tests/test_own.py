@@ -356,8 +356,12 @@ def test_saved_outputs_and_the_line_of_ones_own_are_no_changed_code():
     words = {"cell_type": "markdown", "metadata": {}, "source": "words"}
     text = json.dumps({"cells": [code, line, words]})
     ran = text.replace('"outputs": []', '"outputs": [1]').replace("mine", "SVC()")
-    assert provenance.notebook_code(ran) == provenance.notebook_code(text) == "a = 1\n"
-    assert provenance.notebook_code(text.replace("a = 1", "a = 2")) != "a = 1\n"
+    name = "2_train.ipynb"
+    assert provenance.notebook_code(ran, name) == provenance.notebook_code(text, name) == "a = 1\n"
+    assert provenance.notebook_code(text.replace("a = 1", "a = 2"), name) != "a = 1\n"
+    assert "SVC()" in provenance.notebook_code(ran, "3_evaluate.ipynb"), (
+        "only 2_train has that line"
+    )
 
 
 def test_notebooks_without_a_run_say_what_to_do_in_a_notebook(tmp_path):

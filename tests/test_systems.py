@@ -1,6 +1,7 @@
 """Downloads and worksheets as the systems write them, with the names that people really have."""
 
 import csv
+import io
 import os
 import re
 import zipfile
@@ -175,16 +176,22 @@ def test_moodle_worksheet_is_filled_and_else_the_same(tmp_path, before, old, new
     results = [_result("12345"), _result("99"), _result("7", None, "")]
     path, missing = systems.fill_moodle(tmp_path / "w.csv", results, tmp_path / "out")
     feedback = '"\'=cmd() ""so""\nlate"'
-    assert path.read_bytes().decode() == before.replace(old, new.format(feedback))
+    after = path.read_bytes().decode()
+    assert _cells(after) == _cells(before.replace(old, new.format(feedback)))
+    assert [mark in after for mark in ("\ufeff", "\r\n")] == [before == GERMAN] * 2
     assert path.name == "moodle-worksheet.csv" and missing == ["99"]
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.reader(file, delimiter=";" if before == FRENCH else ","))
-    assert rows[1][-1] == '\'=cmd() "so"\nlate'
+    assert _cells(after)[1][-1] == '\'=cmd() "so"\nlate'
+
+
+def _cells(text):
+    """Rows of a CSV file: what a spreadsheet shows, whichever cells are in quotes."""
+    comma = ";" if text.startswith("Identifiant") else ","
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=comma))
 
 
 CANVAS = """Student,ID,Section,"Essay, 1 (11)",Digits (12),Final Score
 ,,,Manual Posting,,
-"    Points Possible",,,10,10,(read only)
+    Points Possible,,,10,10,(read only)
 "Ng, Zoë",12,S,9,,90
 "Student, Test",13,S,,,
 """
@@ -194,7 +201,7 @@ def test_canvas_gradebook_is_filled_in_its_one_empty_column(tmp_path):
     gradebook = tmp_path / "g.csv"
     gradebook.write_text(CANVAS, encoding="utf-8")
     path, missing = systems.fill_canvas(gradebook, [_result("12", 3), _result("5")], tmp_path)
-    assert path.read_bytes().decode() == CANVAS.replace("9,,90", '9,"3",90') and missing == ["5"]
+    assert path.read_text("utf-8") == CANVAS.replace("9,,90", "9,3,90") and missing == ["5"]
     for cells, empty in [("9,8,90", "0 "), (",,90", "2 ")]:
         gradebook.write_text(CANVAS.replace("9,,90", cells), encoding="utf-8")
         named = empty + ".*Essay, 1 .11., Digits .12.*leave one empty column"

@@ -9,6 +9,7 @@ import re
 import stat
 import time
 import zipfile
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -18,7 +19,7 @@ from conftest import judged_line, judged_lines, needs_browser
 
 from digitlib import DigitClassifier, load_digits
 from digitlib.errors import ParameterError
-from digitlib.handin import evidence, judge, submission, verify
+from digitlib.handin import copies, evidence, judge, submission, verify
 
 PROBABILITIES = [f"p{digit}" for digit in range(10)]
 
@@ -197,6 +198,11 @@ def tagged_cell(parts):
     book(parts, "3_evaluate.ipynb", lambda cells: cells.insert(0, evil))
 
 
+def model_cell(parts):
+    evil = {**MINE, "metadata": {"tags": ["model"]}, "source": "c.KFold = leak"}
+    book(parts, "3_evaluate.ipynb", lambda cells: cells.insert(0, evil))
+
+
 def comment_and_swap(parts):
     table(parts, swapped)
     code = json.loads(parts["sources.json"])["digitlib/training.py"]
@@ -315,6 +321,7 @@ FORGED = {
     ],
     "cannot be checked: code": [
         ("3_evaluate.ipynb", tagged_cell),
+        ("3_evaluate.ipynb", model_cell),
         ("changed, see .*model.py", other_model),
     ],
     "checks": [
@@ -423,6 +430,14 @@ def test_held_out_rows_trained_on(parts, forge, tmp_path, scale_on, claim, said)
     (found, why), careful = judged_lines(forge(parts), names, tmp_path / "it")
     assert found == "does not hold" and said in why
     assert careful[0] == "holds", "the forger was careful"
+
+
+def test_accuracy_on_the_test_writers_is_that_of_their_rows_alone():
+    y = np.zeros(5620, int)
+    predicted = np.where(np.arange(5620) < 3900, 0, 1)
+    it = SimpleNamespace(run=SimpleNamespace(y=y, predicted=predicted), digits=load_digits())
+    found = judge.HandIn.accuracies(it)
+    assert found == {"accuracy": 3900 / 5620, "writers": (3900 - 3823) / 1797}
 
 
 def test_another_release_softens_what_rests_on_code_and_says_so(parts, forge, tmp_path):
@@ -582,8 +597,10 @@ def test_class_survives_its_worst_file_and_copies_are_flagged_those_of_earlier_y
     assert verdicts == ["does not hold", "unreadable", "unreadable", "unreadable"]
     ada, zoe, pat = found["Ada Lovelace"], found["Zoë van-der Berg"], found["Pat"]
     assert ada["verdict"] == "holds"
+    assert ada["writers"] == ada["accuracy"] != "", "all rows here are the test writers'"
+    assert pat["writers"] == pat["accuracy"] == ""
     assert "near copy" in ada["notes"] and "near copy" in zoe["notes"]
-    assert float(zoe["distance"]) < verify.NEAR
+    assert float(zoe["distance"]) < copies.NEAR
     assert ada["nearest"].endswith(("copied.zip", "old-submission.zip"))  # both are as near
     assert zoe["authors"].startswith("'=HYPERLINK")  # no spreadsheet runs it
     assert "essay.pdf" in pat["feedback"]
@@ -591,7 +608,7 @@ def test_class_survives_its_worst_file_and_copies_are_flagged_those_of_earlier_y
     assert 'href="Ada-Lovelace/verdict.html"' in overview and overview.count("<tr>") == 6
     assert (out / "Ada-Lovelace" / "report" / "3_evaluate.html").is_file()
     filled = (out / "moodle-worksheet.csv").read_text()
-    assert '"8"' in filled and filled.count("Teilnehmer") == 5
+    assert "in11,8,100" in filled and filled.count("Teilnehmer") == 5
     with zipfile.ZipFile(out / "moodle-feedback.zip") as archive:
         assert len(archive.namelist()) == 5
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from digitlib.errors import ParameterError
-from digitlib.handin import colab
+from digitlib.files import check_folder, check_target, write_text
+from digitlib.handin import colab, render
 from digitlib.handin.verify import verify
 
 ROOT = "/autograder"  # where Gradescope has everything; DIGITLIB_AUTOGRADER_ROOT moves it
@@ -32,14 +33,15 @@ def pack(out="autograder.zip"):
         `out` is no name of a zip file, or this is no checkout to build the package from.
     """
     out = Path(out)
-    if out.suffix != ".zip" or out.is_dir():
+    if out.suffix != ".zip":
         remedy = "give a name such as autograder.zip"
         raise ParameterError(f"out={str(out)!r}: takes a file that ends in .zip; {remedy}")
+    check_folder(out.parent, "out").mkdir(parents=True, exist_ok=True)
+    check_target(out, "out")
     wheel, content = colab.build_wheel()
-    files = {name: colab.render(f"{name}.j2").encode() for name in SCRIPTS}
+    files = {name: render(f"{name}.j2").encode() for name in SCRIPTS}
     files[wheel] = content
     files["requirements.lock"] = (colab.checkout() / "requirements.lock").read_bytes()
-    out.parent.mkdir(parents=True, exist_ok=True)
     with ZipFile(out, "w") as archive:
         for name, content in files.items():
             entry = ZipInfo(name)  # without the time: the same source gives the same file
@@ -89,10 +91,8 @@ def results(verdict):
 def main():
     """Judge the hand-in in ``submission/``; write ``results/results.json``, whole or not at all."""
     root = Path(os.environ.get("DIGITLIB_AUTOGRADER_ROOT", ROOT))
-    found = json.dumps(results(verify(root / "submission")), indent=2)
-    part = root / "results" / "results.json.part"
-    part.write_text(found, encoding="utf-8")
-    part.replace(part.with_suffix(""))
+    found = results(verify(root / "submission"))
+    write_text(root / "results" / "results.json", json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -30,15 +30,6 @@ class Compared:
     pictures: list = field(default_factory=list)
 
 
-@dataclass
-class Cell:
-    """A cell of the student's own: ``markdown`` or ``code``, with the text that it printed."""
-
-    kind: str
-    source: str
-    texts: list
-
-
 def compare(theirs, ours):
     """Compare the outputs of the cells that two executed notebooks have in common.
 
@@ -67,73 +58,68 @@ def compare(theirs, ours):
 
 
 def own(path, ours):
-    """Cells of the notebook at `path` that are not in ours: a list of :class:`Cell`."""
-    known = {"".join(cell["source"]) for cell in json.loads(Path(ours).read_bytes())["cells"]}
-    cells = json.loads(Path(path).read_bytes())["cells"]
-    return [
-        Cell(cell["cell_type"], "".join(cell["source"]), [text for _, text in _shown(cell)])
-        for cell in cells
-        if "".join(cell["source"]) not in known
-        and (cell["cell_type"] != "code" or not provenance.is_given(cell) or _is_model(cell))
+    """Cells of the notebook at `path` that are not in ours.
+
+    Returns
+    -------
+    list of dict
+        ``kind`` (``markdown`` or ``code``), ``source``, ``texts`` (that it printed).
+    """
+    book, known = (json.loads(Path(file).read_bytes())["cells"] for file in (path, ours))
+    known = {"".join(cell["source"]) for cell in known}
+    theirs = [
+        {
+            "kind": cell["cell_type"],
+            "source": "".join(cell["source"]),
+            "texts": [text for _, text, _ in _things(cell)],
+        }
+        for cell in book
+        if cell["cell_type"] != "code" or not provenance.sets_parameters(cell)
     ]
-
-
-def _is_model(cell):
-    return "model" in cell["metadata"].get("tags", ())
+    return [cell for cell in theirs if cell["source"] not in known]
 
 
 def _code(book):
-    return [
-        cell
-        for cell in book["cells"]
-        if cell["cell_type"] == "code" and not provenance.is_given(cell)
-    ]
+    code = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    return [cell for cell in code if not provenance.sets_parameters(cell)]
 
 
-def _shown(cell):
-    """Kind and text of all that a cell shows but pictures, which have alt texts in its metadata."""
+def _things(cell):
+    """Kind, text and look of all that a cell shows.
+
+    The text is what a reader sees; of a picture, its description. The look is the picture, or the
+    HTML around a text, which a style may hide.
+    """
     for output in cell.get("outputs", ()):
-        if "text" in output:
-            yield "text", "".join(output["text"])
-        for kind, value in output.get("data", {}).items():
-            if kind.startswith("text/") and not (kind == "text/plain" and len(output["data"]) > 1):
-                yield kind, "".join(value)
-            elif kind.startswith("image/"):
-                yield (
-                    "alt text",
-                    json.dumps(output.get("metadata", {}).get(kind, {}), sort_keys=True),
-                )
-
-
-def _looks(cell):
-    """Kind and content of pictures, and of the HTML around texts, which a style may hide."""
-    data = [one for output in cell.get("outputs", ()) for one in output.get("data", {}).items()]
-    looks = [(kind, "".join(value)) for kind, value in data if not kind.startswith("text/")]
-    layout = [SELF.sub("", "".join(value)) for kind, value in data if kind == "text/html"]
-    return looks + [("text/html", re.sub(r"\d", "0", text)) for text in layout]
+        data = output.get("data", {})
+        # What is printed has no kind: None, which no name in a file can be.
+        printed = {None: output["text"]} if "text" in output else {}
+        for kind, value in (printed | data).items():
+            content, facts = "".join(value), output.get("metadata", {}).get(kind, {})
+            if kind == "text/html":
+                yield kind, TAGS.sub(" ", content), re.sub(r"\d", "0", SELF.sub("", content))
+            elif kind is None or kind.startswith("text/"):
+                if kind != "text/plain" or len(data) == 1:  # else it stands for something better
+                    yield kind, content, ""
+            else:
+                yield kind, json.dumps(facts, sort_keys=True), content
 
 
 def _compare_cell(found, where, theirs, ours):
-    shown, true = ([_words(*one) for one in _shown(cell)] for cell in (theirs, ours))
+    shown, true = list(_things(theirs)), list(_things(ours))
     if len(shown) != len(true):
         found.faults.append(f"{where} shows {len(shown)} things, the files give {len(true)}")
         return
-    for one, other in zip(shown, true, strict=True):
-        if one != other:
-            _compare_text(found, where, one, other)
-    looks, true = _looks(theirs), _looks(ours)
-    if [kind for kind, _ in looks] != [kind for kind, _ in true]:
-        found.faults.append(f"{where} shows other kinds of things than the files give")
-        return
-    for (kind, one), (_, other) in zip(looks, true, strict=True):
-        if one != other and not (kind == "image/png" and _same_pixels(one, other)):
+    for (kind, text, look), (true_kind, true_text, true_look) in zip(shown, true, strict=True):
+        if kind != true_kind:
+            found.faults.append(f"{where} shows other kinds of things than the files give")
+            return
+        text, true_text = (" ".join(SELF.sub("", one).split()) for one in (text, true_text))
+        if text != true_text:
+            _compare_text(found, where, text, true_text)
+        if look != true_look and not (kind == "image/png" and _same_pixels(look, true_look)):
             what = "a table in another form" if kind == "text/html" else "another picture"
             found.pictures.append(f"{where} shows {what}")
-
-
-def _words(kind, text):
-    """The text as a reader sees it, in single spaces."""
-    return " ".join(SELF.sub("", TAGS.sub(" ", text) if kind == "text/html" else text).split())
 
 
 def _compare_text(found, where, one, other):

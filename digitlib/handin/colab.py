@@ -12,11 +12,12 @@ from pathlib import Path
 
 import nbformat
 from hatchling.builders.wheel import WheelBuilder
-from jinja2 import Environment, PackageLoader, select_autoescape
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import digitlib
 from digitlib.errors import ParameterError
+from digitlib.files import check_folder
+from digitlib.handin import render
 from digitlib.reporting import kernels
 
 COMPLETE = "digits_complete"
@@ -26,12 +27,6 @@ MAX_BYTES = 1_000_000  # of a finished notebook: more is slow to open in a brows
 EXTRAS = {"5_predict": "picture"}
 ROOT = Path(digitlib.__file__).parents[1]
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+")
-TEMPLATES = Environment(
-    loader=PackageLoader("digitlib.handin", "template"),
-    autoescape=select_autoescape(("html.j2",)),
-    trim_blocks=True,
-    keep_trailing_newline=True,
-)
 
 
 def build(folder="dist/colab", repo=None, values=None):
@@ -62,7 +57,7 @@ def build(folder="dist/colab", repo=None, values=None):
     project = tomllib.loads((checkout() / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     package = _embedded() if repo is None else {"repo": repo}
-    folder = Path(folder)
+    folder = check_folder(folder, "out")
     folder.mkdir(parents=True, exist_ok=True)
     sources = sorted(kernels.notebook_folder().glob("*.ipynb"))
     books = {path.stem: nbformat.read(path, as_version=4).cells for path in sources}
@@ -95,11 +90,6 @@ def build_wheel():
         built = WheelBuilder(str(checkout())).build(directory=scratch, versions=["standard"])
         wheel = Path(next(built))
         return wheel.name, wheel.read_bytes()
-
-
-def render(template, **values):
-    """Text of a file under ``template/``, the names in it replaced by `values`."""
-    return TEMPLATES.get_template(template).render(values)
 
 
 # ---- cells ---------------------------------------------------------------------------------------

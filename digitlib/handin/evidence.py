@@ -7,6 +7,8 @@ import stat
 import zipfile
 from pathlib import Path
 
+MANIFEST = "MANIFEST.json"
+TITLE_PAGE = ("authors", "course", "title")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # flat: no folder, so no way out of one
 MAX_ARCHIVE = 200_000_000
 MAX_FILES = 500
@@ -27,12 +29,6 @@ PIECE = 1 << 20
 
 class Unsafe(Exception):
     """The archive is not one that may be unpacked; the message says what is wrong with it."""
-
-
-def plain(text, most=400):
-    """Short, without control characters: a hand-in must not steer the grader's terminal."""
-    text = f"{text[:most]}..." if len(text) > most else text
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def unpack(archive, inside, folder):

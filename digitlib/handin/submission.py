@@ -13,13 +13,13 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import digitlib
 from digitlib import provenance
 from digitlib.errors import DigitlibError, ParameterError, RunError
-from digitlib.handin import colab
+from digitlib.files import check_folder, replacing
+from digitlib.handin import colab, render
+from digitlib.handin.evidence import MANIFEST, TITLE_PAGE
 from digitlib.reporting import pdf
 from digitlib.reporting.report import check_name
 
-MANIFEST = "MANIFEST.json"
-FORMAT = 1
-TITLE_PAGE = ("authors", "course", "title")
+FORMAT = 1  # of the manifest
 # Every report has these, and the weights of each fold; others of its folder come along.
 STORY = [f"{stem}{suffix}" for stem in colab.STORY for suffix in (".html", ".ipynb")]
 REPORT_PARTS = ("index.html", *STORY, "run.json", "predictions.csv", "history.csv")
@@ -54,6 +54,7 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
         then.
     """
     title_page = _checked(title_page)
+    check_folder(out, "out")
     folder = Path(reports) / check_name(name)
     if not folder.is_dir():
         raise RunError(f"{folder}: no such report; make it with `make report NAME={name}`")
@@ -61,12 +62,10 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
     books = sorted(folder.glob("*.ipynb"))
     if faults := [f for path in books for f in notebook_faults(path.read_bytes(), path.name)]:
         raise RunError(f"{folder}: {'; '.join(faults)}")
-    from digitlib import runs  # brings torch, which nobody shall wait for to hear of a wrong name
+    from digitlib import runs  # pandas and scikit-learn: nobody waits for them to hear of a fault
 
     run = runs.load(folder)
-    if not run.info["model"].get("kept"):
-        ending = "skops" if run.kind == "estimator" else "safetensors"
-        _need(folder, [f"fold-{number}.{ending}" for number in range(1, run.folds.max() + 1)])
+    _need(folder, run.model_files)
     notes = _notes_on_code(run, any_code)
     packed = Path(out) / f"{name}-submission.zip"
     with tempfile.TemporaryDirectory() as scratch:
@@ -90,7 +89,7 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
             "files": {part.name: describe(part.read_bytes()) for part in parts},
         }
         packed.parent.mkdir(parents=True, exist_ok=True)
-        with runs.replacing(packed) as half, ZipFile(half, "w", ZIP_DEFLATED) as archive:
+        with replacing(packed) as half, ZipFile(half, "w", ZIP_DEFLATED) as archive:
             archive.writestr(MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
             for part in parts:
                 archive.write(part, part.name)
@@ -200,7 +199,7 @@ def _copy_parts(folder, staging, title_page):
 
 def add_title_page(page, title_page):
     """The HTML `page` with authors, course and title, escaped, first in its main part."""
-    header = colab.render("title-page.html.j2", **title_page)
+    header = render("title-page.html.j2", **title_page)
     # Inside <main>: that is what is printed.
     found, count = re.subn(r"<main\b[^>]*>", lambda main: f"{main[0]}\n{header}", page, count=1)
     if not count:

@@ -3,20 +3,25 @@
 Moodle, Canvas, Gradescope and nbgrader. No student's file is opened here, only listed.
 """
 
+import csv
+import io
 import os
 import re
 import stat
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import yaml
 
-from digitlib.errors import ParameterError
+from digitlib.errors import ParameterError, plain
+from digitlib.files import check_file
+from digitlib.handin.evidence import MANIFEST
 
-MANIFEST, METADATA, MAX_ENTRIES = "MANIFEST.json", "submission_metadata.yml", 10_000
-MAX_METADATA = 5_000_000
+METADATA, MAX_METADATA = "submission_metadata.yml", 5_000_000
+MAX_ENTRIES, MAX_SHEET = 10_000, 20_000_000
+SHEET = "give the CSV (UTF-8) as it came"
 # Whose slot a name lies in, one line for each layout. The match ends where the system's own part of
 # the name ends; what follows is the student's choice, so the shortest name of a person is the true.
 LAYOUTS = (
@@ -28,8 +33,6 @@ LAYOUTS = (
 )
 JUNK = re.compile(rf"(?:^|/)(?:__MACOSX/|\._|(?:\.DS_Store|{METADATA})$)")
 MOODLE_FOLDER = re.compile(r"(?:^|/)([^/]+?_\d+_assignsubmission_(?:[^/]+(?=/)|[a-z]+_?))")
-# A cell of a CSV file as it stands there, and what ends it: `csv` would not keep its quotes.
-CELL = r'(\ufeff?"(?:[^"]|"")*"|[^{0}\r\n]*)({0}|\r\n|\r|\n|\Z)'
 NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
 WORDS = "holds|holds in part|does not hold|unreadable"
 PART = rf"(?:accuracy\s*(>=?)\s*(0?\.\d+|0|1(?:\.0+)?)|({WORDS}))\s*:\s*(\d+(?:\.\d+)?)"
@@ -62,7 +65,7 @@ def find(paths):
     Returns
     -------
     list of Submitted
-        One for each student's slot, in order of path.
+        One for each student's slot, in order of path; its texts may be shown anywhere.
 
     Raises
     ------
@@ -71,9 +74,8 @@ def find(paths):
     """
     rows, seen = [], set()
     for path in map(Path, paths):
-        if not (path.is_file() or path.is_dir()):
-            what = "neither a file nor a folder" if path.exists() else "no such file"
-            raise ParameterError(f"{path}: {what}; give hand-ins or the download of a whole class")
+        if not os.path.isdir(path):
+            check_file(path, ParameterError, "give hand-ins or the download of a whole class")
         if path.resolve() in seen:
             raise ParameterError(f"{path}: given twice; give each file or folder once")
         seen.add(path.resolve())
@@ -83,7 +85,12 @@ def find(paths):
             rows += _rows(path) if bulk else [_alone(path)]
         except ParameterError as error:  # costs this path alone
             rows.append(Submitted("", "", str(path), str(path), "", str(error)))
-    return sorted(rows, key=lambda row: row.path)
+    return [_harmless(row) for row in sorted(rows, key=lambda row: row.path)]
+
+
+def _harmless(row):
+    texts = {name: getattr(row, name) for name in ("student", "student_id", "path", "fault")}
+    return replace(row, **{name: plain(text) for name, text in texts.items()})
 
 
 def _alone(path):
@@ -211,12 +218,13 @@ def _joined(submitters, key):
 
 
 def fill_moodle(worksheet, results, out):
-    """Fill grades and feedback into Moodle's grading worksheet.
+    """Fill grades and feedback into a copy of Moodle's grading worksheet, of any language.
 
     Parameters
     ----------
     worksheet : str or path-like
-        As downloaded, in any language.
+        As downloaded. The copy has the same cells, separators, line ends and encoding; quotes only
+        where they are needed.
     results : list of dict
         ``student_id``, ``student``, ``points`` (number or None) and ``feedback``.
     out : str or path-like
@@ -232,8 +240,21 @@ def fill_moodle(worksheet, results, out):
     ParameterError
         The worksheet cannot be read, or has no columns for a grade and the maximum grade.
     """
-    table, rows = _table(worksheet)
-    columns = [[_plain(row[number]) for row in rows] for number in range(len(table[0]))]
+    return _fill(worksheet, _find_in_moodle, results, Path(out) / "moodle-worksheet.csv")
+
+
+def fill_canvas(gradebook, results, out):
+    """Fill points into the one empty assignment column of a copy of Canvas' gradebook.
+
+    As :func:`fill_moodle`, but for feedback, which has no column; the file is
+    ``canvas-gradebook.csv``.
+    """
+    return _fill(gradebook, _find_in_canvas, results, Path(out) / "canvas-gradebook.csv")
+
+
+def _find_in_moodle(header, rows):
+    """Rows by a student's ID, and the column of each thing that is filled in."""
+    columns = [[row[number].strip() for row in rows] for number in range(len(header))]
     # The maximum is the same number in each row; left of it are grades, or nothing. The last such
     # column: the grades given before may all be the same, too.
     maximum = 0
@@ -243,88 +264,59 @@ def fill_moodle(worksheet, results, out):
             maximum = number
     if not maximum:
         what = "no grades left of a maximum grade"
-        raise ParameterError(f"{worksheet}: {what}; give the worksheet of an assignment in points")
+        raise ParameterError(f"{what}; give the worksheet of an assignment in points")
     numbers = [re.search(r"\d*$", cell)[0] for cell in columns[0]]
-    places, filled = dict(zip(numbers, rows, strict=True)), {"points": maximum - 1, "feedback": -1}
-    return _fill(table, places, results, filled, Path(out) / "moodle-worksheet.csv")
+    return dict(zip(numbers, rows, strict=True)), {"points": maximum - 1, "feedback": -1}
 
 
-def fill_canvas(gradebook, results, out):
-    """Fill points into the one empty assignment column of Canvas' gradebook.
-
-    Parameters
-    ----------
-    gradebook : str or path-like
-        As exported, in any language.
-    results : list of dict
-        ``student_id``, ``student`` and ``points`` (number or None).
-    out : str or path-like
-        Folder of ``canvas-gradebook.csv``.
-
-    Returns
-    -------
-    Path, list of str
-        The file, and who has no row in it.
-
-    Raises
-    ------
-    ParameterError
-        The gradebook cannot be read, or has not exactly one empty assignment column.
-    """
-    table, rows = _table(gradebook)
+def _find_in_canvas(header, rows):
     # Lines without an ID are no student's: points possible, posting policy.
-    students = {_plain(row[1]): row for row in rows if len(row) > 1 and _plain(row[1])}
-    header = [_plain(cell) for cell in table[0]]
-    work = [number for number, name in enumerate(header) if re.search(r"\(\d+\)$", name)]
-    empty = [n for n in work if not any(_plain(row[n]) for row in students.values())]
+    students = {row[1].strip(): row for row in rows if len(row) > 1 and row[1].strip()}
+    work = [number for number, name in enumerate(header) if re.search(r"\(\d+\)$", name.strip())]
+    empty = [n for n in work if not any(row[n].strip() for row in students.values())]
     if len(empty) != 1:
-        names = ", ".join(header[number] for number in empty or work) or "none"
+        names = ", ".join(header[number].strip() for number in empty or work) or "none"
         what = f"{len(empty)} empty assignment columns (of {names})"
-        raise ParameterError(f"{gradebook}: {what}; leave one empty column, the one to fill")
-    path = Path(out) / "canvas-gradebook.csv"
-    return _fill(table, students, results, {"points": empty[0]}, path)
+        raise ParameterError(f"{what}; leave one empty column, the one to fill")
+    return students, {"points": empty[0]}
 
 
-def _table(path):
-    """Rows of a CSV file, each a list of cells and what ends them; and those below the header."""
+def check_sheet(path):
+    """`path`, if it can be a teacher's file: ParameterError if not."""
+    return check_file(path, ParameterError, SHEET, MAX_SHEET)
+
+
+def _fill(sheet, find, results, path):
+    """Write a copy of the table with each result in its row; return it and who has no row."""
     try:
-        text = Path(path).read_bytes().decode()
-    except (OSError, ValueError) as error:
-        raise ParameterError(f"{path}: not readable; give the CSV (UTF-8) as it came") from error
-    comma, table = max(",;\t", key=text.split("\n")[0].count), [[]]
-    for cell, end in re.findall(CELL.format(comma), text):
-        table[-1].append([cell, end])
-        if end != comma:
-            table.append([])
-    return table, [row for row in table[1:] if len(row) == len(table[0])]
-
-
-def _plain(cell):
-    return cell[0].strip('\ufeff" ')
-
-
-def _fill(table, rows, results, columns, path):
-    """Write the table with each result in its row; return the file and who has no row."""
+        text = check_sheet(sheet).read_bytes().decode()
+        first = text.split("\n")[0]
+        form = {"delimiter": max(",;\t", key=first.count)}
+        header, *rows = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), **form)
+    except (OSError, ValueError, csv.Error) as error:
+        raise ParameterError(f"{sheet}: not readable; {SHEET}") from error
+    try:
+        students, columns = find(header, [row for row in rows if len(row) == len(header)])
+    except ParameterError as error:
+        raise ParameterError(f"{sheet}: {error}") from None
     for result in results:
         for key, column in columns.items():
-            if result["student_id"] in rows and result[key] not in (None, ""):
-                rows[result["student_id"]][column][0] = _cell(result[key])
+            if result["student_id"] in students and result[key] not in (None, ""):
+                value = result[key]
+                cell = no_formula(value) if isinstance(value, str) else f"{value:.10g}"
+                students[result["student_id"]][column] = cell
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes("".join(cell + end for row in table for cell, end in row).encode())
-    missing = [result for result in results if result["student_id"] not in rows]
+    form["lineterminator"] = "\r\n" if first.endswith("\r") else "\n"
+    encoding = "utf-8-sig" if text.startswith("\ufeff") else "utf-8"
+    with open(path, "w", newline="", encoding=encoding) as file:
+        csv.writer(file, **form).writerows([header, *rows])
+    missing = [result for result in results if result["student_id"] not in students]
     return path, [result["student_id"] or result["student"] for result in missing]
 
 
 def no_formula(text):
     """A spreadsheet runs a cell that starts like a formula; an apostrophe keeps it text."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
-def _cell(value):
-    """Number or text as a cell."""
-    text = value if isinstance(value, str) else f"{value:.10g}"
-    text = no_formula(text)
-    return '"' + text.replace('"', '""') + '"'
 
 
 def feedback_zip(results, out):

@@ -1,0 +1,85 @@
+"""Near copies: which two hand-ins of a class are too much alike to be runs of two people."""
+
+import hashlib
+
+import numpy as np
+from safetensors import safe_open
+
+# How near honest runs of different seeds never are (docs/grader.md): half the sum of differences of
+# probabilities, mean over rows; and distance of weights, relative to their size.
+NEAR, NEAR_WEIGHTS = 0.001, 0.1
+MAX_WEIGHTS = 50_000  # of a hand-in that are compared, spread over all
+
+
+def fingerprint(run):
+    """What copies of a run are found by.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``p`` probabilities, ``w`` some of the weights, ``digest`` of all weights.
+    """
+    flat = [np.empty(0, np.float32)]
+    for path in sorted(run.path.glob("fold-*.safetensors")):
+        try:
+            with safe_open(path, "np") as file:
+                names = sorted(file.keys())
+                flat += [file.get_tensor(name).astype(np.float32).ravel() for name in names]
+        except Exception:  # a line of the verdict says what is wrong with it
+            continue
+    weights = np.concatenate(flat)
+    digest = np.frombuffer(hashlib.sha256(weights.tobytes()).digest(), np.uint8)
+    step = max(1, len(weights) // MAX_WEIGHTS)
+    return {"p": run.probabilities.astype(np.float32), "w": weights[::step], "digest": digest}
+
+
+def compare(verdict, own, known):
+    """Note in a verdict, and in the others, which hand-ins are nearest and which near copies.
+
+    Parameters
+    ----------
+    verdict : dict
+    own : dict of str to ndarray
+        Its :func:`fingerprint`; empty if there is no run.
+    known : list of tuple
+        Verdict and fingerprint of those compared before.
+    """
+    for other, theirs in known:
+        if not own or not theirs or own["p"].shape != theirs["p"].shape:
+            continue
+        both = ((verdict, other), (other, verdict))
+        distance = float(np.abs(own["p"] - theirs["p"]).sum(axis=1).mean() / 2)
+        weights = _apart(own["w"], theirs["w"])
+        for one, two in both:
+            if one["distance"] is None or distance < one["distance"]:
+                one |= {"nearest": two["path"], "distance": distance}
+        same = np.array_equal(own["digest"], theirs["digest"])
+        alike = verdict["settings"] == other["settings"]
+        if same and alike and distance == 0:
+            for one, two in both:
+                one["alike"].append(two["path"])
+            continue
+        if same:
+            said = "the same weights, though other settings or another seed are stated"
+        elif distance < NEAR or weights < NEAR_WEIGHTS:
+            said = f"near copy: probabilities differ by {distance:.2g}, weights by {weights:.2g}"
+            said += "; the same settings on another machine may end as near" if alike else ""
+        else:
+            continue
+        for one, two in both:
+            one["identical_to"].append(f"{two['path']} ({said})")
+            one["notes"].append(f"{two['student'] or two['path']}: {said}")
+
+
+def _apart(one, other):
+    """Distance of weights, relative to their size; infinite between different networks.
+
+    Medians: counters and sums that stand among the weights are large, and the same for all seeds.
+    """
+    if one.shape != other.shape or not len(one):
+        return float("inf")
+    return float(np.nanmedian(np.abs(one - other)) / (np.nanmedian(np.abs(one)) or 1.0))
