@@ -1,6 +1,7 @@
 """The list of checks that a run must pass, each with a stable code."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ def check_folder(folder, everything=False, run_code=False):
     try:
         run = runs.load(folder, consistent=False, run_code=run_code)
     except RunError as error:
-        if not (Path(folder) / "run.json").is_file():
+        if not os.path.isfile(Path(folder) / "run.json"):
             raise
         return [Result("DL000", CHECKS["DL000"].title, False, str(error))]
     return check_run(run, load_digits(run.info["data"]["source"]) if everything else None)

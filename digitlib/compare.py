@@ -283,7 +283,7 @@ def compare(digits, run=None, recipes="quick", budget=BUDGET, seed=0, n_splits=4
     """
     folds = "kfold"
     if run is not None:
-        if run.info["data"]["sha256"] != digits.sha256:
+        if run.info["data"]["sha256"] != digits.sha256 or len(run.y) != len(digits.target):
             raise ParameterError(
                 "run: it was made on other data than is loaded; load the source that its run.json"
                 " names"

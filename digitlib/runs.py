@@ -277,7 +277,7 @@ def _read(folder):
     table = pd.read_csv(folder / "predictions.csv")
     probabilities = table.filter(regex=r"^p\d+$").to_numpy(float)
     whole = table[["row", "fold", "label", "predicted"]].to_numpy(float)
-    if not (whole == whole.round()).all():  # neither is NaN
+    if not ((whole == whole.round()) & (abs(whole) < 2**31)).all():  # neither is NaN
         raise ValueError("predictions.csv: a row, fold or digit is no integer")
     history = pd.read_csv(folder / "history.csv")
     if len(history) and len(history.select_dtypes("number").columns) < len(history.columns):
@@ -310,6 +310,8 @@ def _disagreement(run):
     rows, correct = run.info["data"]["rows"], run.info["scores"]["correct"]
     if len(run.y) != rows:
         return f"has {len(run.y)} rows but run.json says {rows}"
+    if set(run.folds) != set(range(1, run.info["parameters"]["splits"] + 1)):
+        return "has other folds than run.json"
     # NaN, where the last line is cut off, is not close to 1.
     if not np.allclose(run.probabilities.sum(axis=1), 1, atol=1e-4):
         return "holds probabilities that do not sum to 1"
