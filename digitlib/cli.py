@@ -236,10 +236,10 @@ def main(arguments=None):
         _fail(1, error)
     except KeyboardInterrupt:
         _fail(130, f"interrupted{KEPT.get(*arguments[:1], '')}")
-    except OSError as error:  # a full disk, a folder that may not be written
-        _fail(1, _room("files").trouble(error, Path("reports"), tempfile.gettempdir()))
     except BrokenPipeError:  # whoever read the output has gone; what a shell calls SIGPIPE
         os._exit(141)
+    except OSError as error:  # a full disk, a folder that may not be written
+        _fail(1, _room("files").trouble(error, Path("reports"), tempfile.gettempdir()))
 
 
 def _interrupt(number, frame):

@@ -258,6 +258,8 @@ def load(folder, consistent=True, run_code=False):
             f"{folder}: no run.json, so no complete run; make one with 2_train.ipynb or `digitlib"
             " report`"
         )
+    for name in ("run.json", "predictions.csv", "history.csv"):
+        check_file(folder / name, RunError, "make the run again", MOST_BYTES)
     try:
         run = _read(folder)
         run.run_code = run_code
@@ -271,8 +273,6 @@ def load(folder, consistent=True, run_code=False):
 
 
 def _read(folder):
-    for name in ("run.json", "predictions.csv", "history.csv"):
-        check_file(folder / name, ValueError, "make the run again", MOST_BYTES)
     info = read_info((folder / "run.json").read_bytes())
     table = pd.read_csv(folder / "predictions.csv")
     probabilities = table.filter(regex=r"^p\d+$").to_numpy(float)

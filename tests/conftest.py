@@ -19,7 +19,7 @@ from digitlib.reporting import pdf
 
 # Files whose tests share what is slow to make, in the order in which they start. Of `test_own.py`,
 # the tests of one parameter stay together: each parameter is a report of its own.
-SHARING = ("pages", "lab", "own", "reading", "verify", "submission", "crossval")
+SHARING = ("pages", "lab", "own", "reading", "verify", "bad_input", "submission", "crossval")
 SHARING += ("compare", "checks", "runs")
 TOGETHER = tuple(f"test_{name}.py" for name in SHARING)
 # Tests that take long on their own; they start next.

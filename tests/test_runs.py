@@ -187,8 +187,8 @@ DAMAGES = {
     "another_run": (TABLE, table_with(lambda t: t.assign(predicted=0)), r"csv has \d+ correct"),
     "no_history": ("history.csv", lambda _: b"", "EmptyDataError"),
     "info_gone": (INFO, None, r"no run\.json, so no complete run; make one with"),
-    "table_gone": (TABLE, None, "FileNotFoundError"),
-    "history_gone": ("history.csv", None, "FileNotFoundError"),
+    "table_gone": (TABLE, None, "no such file"),
+    "history_gone": ("history.csv", None, "no such file"),
 }
 
 
@@ -202,6 +202,6 @@ def test_damaged_folder_is_refused_in_one_line(name, folder):
     with pytest.raises(RunError, match=expected) as caught:
         runs.load(folder)
     message = str(caught.value)
-    assert message.startswith(f"{folder}: ")
+    assert message.startswith(f"{folder}")
     assert message.endswith("make the run again") or (damage is None and "make one with" in message)
     assert "\n" not in message

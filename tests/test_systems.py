@@ -131,7 +131,7 @@ def test_wrong_paths_are_told(tmp_path):
         archive.writestr("submission_metadata.yml", "[")
     for paths, message in [
         ([tmp_path / "x.zip"], "x.zip: no such file; give "),
-        ([tmp_path / "pipe"], "pipe: neither a file nor a folder; give "),
+        ([tmp_path / "pipe"], "pipe: is no plain file; give "),
         ([pdf, tmp_path / "." / "a.zip"], "a.zip: given twice; give "),
     ]:
         with pytest.raises(ParameterError, match=message):
