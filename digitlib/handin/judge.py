@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +39,7 @@ from digitlib.errors import DigitlibError, NotebookFailed, RunError
 from digitlib.handin import cells, submission
 from digitlib.handin.evidence import Unsafe, plain, unpack
 from digitlib.recipes import from_dict
-from digitlib.reporting import index, kernels, render
+from digitlib.reporting import draw, index, kernels, render
 
 RELEASES = (digitlib.__version__,)  # that there are, the last one is this
 # The whole hand-in is judged by the worst of its lines: the word for it.
@@ -328,13 +329,15 @@ def _pages(it):
     pages = sorted(name for name in it.listed if name.endswith(".html"))
     title_page = {field: str(it.manifest.get(field, "")) for field in submission.TITLE_PAGE}
     for name in it.listed:
-        if name.endswith((".ipynb", ".json", ".csv")) and name != _complete_name():
+        if name.endswith((".ipynb", ".json", ".csv", ".safetensors")) and name != _complete_name():
             shutil.copyfile(it.files / name, ours / name)
     for name in pages:
         made = b""
         try:
             if name == "index.html":
                 path = index.write_index(ours, str(it.manifest.get("name")))
+            elif name == "draw.html":
+                path = draw.write_page(ours)
             else:
                 path = render.write_page(ours / f"{name.removesuffix('.html')}.ipynb")
             made = submission.add_title_page(path.read_text("utf-8"), title_page).encode()
@@ -343,10 +346,10 @@ def _pages(it):
         if made != (it.files / name).read_bytes():
             other.append(name)
     if other and it.info["versions"] == runs.provenance()["versions"]:
-        raise DoesNotHold(f"not what our renderer makes of the notebooks: {', '.join(other)}")
+        raise DoesNotHold(f"not what our renderer makes of their files: {', '.join(other)}")
     if other:
         raise CannotBeChecked(f"made by other versions of libraries than here: {', '.join(other)}")
-    return f"{len(pages)} pages are, byte for byte, what our renderer makes of their notebooks"
+    return f"{len(pages)} pages are, byte for byte, what our renderer makes of their files"
 
 
 def _checks(it):
@@ -663,11 +666,14 @@ def _report(it, out):
     index.write_index(it.ours, "Recomputed")
     if out is None:
         return None
+    with suppress(Exception):  # weights that are no network have lines of their own
+        if it.run.undrawn is None:
+            draw.write_page(it.ours)
     report = Path(out) / "report"
     shutil.rmtree(report, ignore_errors=True)
     report.mkdir(parents=True)
-    for name in ("index.html", "3_evaluate.html"):
-        write_page(report / name, (it.ours / name).read_text("utf-8"))
+    for page in sorted(it.ours.glob("*.html")):
+        write_page(report / page.name, page.read_text("utf-8"))
     for name in ("3_evaluate.ipynb", "checks.json"):
         shutil.copyfile(it.ours / name, report / name)
     books = [
