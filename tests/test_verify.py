@@ -331,6 +331,11 @@ FORGED = {
             p, "2_train.html", "</head>", "<style>b::after {content: '99.87'}</style></head>"
         ),
     ),
+    "a page with other weights": (
+        "pages",
+        "draw.html",
+        lambda p: edit(p, "draw.html", '"weights": "....', '"weights": "AAAA'),
+    ),
     "title page": ("pages", "index.html", manifest_states(authors="Eve")),
     "an extra file": ("manifest", "x.csv not listed", None),
     "a missing file": ("manifest", "history.csv missing", None),
@@ -509,7 +514,7 @@ def test_nothing_smuggled_reaches_the_graders_pages(chromium, parts, forge, tmp_
     out = tmp_path / "out"
     assert verify.verify_files([forge(parts)], out=out) == 1
     pages = [out / "verdict.html", *sorted((out / "report").glob("*.html"))]
-    assert len(pages) == 4
+    assert len(pages) == 5
     asked = []
     page = chromium.new_page()
     page.on("request", lambda request: asked.append(request.url))
