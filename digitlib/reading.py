@@ -9,8 +9,8 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from digitlib import metrics, runs
-from digitlib.data import load_digits
-from digitlib.errors import DataError, ImageError
+from digitlib.data import load_again
+from digitlib.errors import ImageError
 from digitlib.handwriting import Digit, find_digits, read_idx
 
 __all__ = ["Limits", "Reader", "Reading", "describe", "predict", "read_idx"]
@@ -113,7 +113,7 @@ class Reader:
         found = runs.load(runs.newest_run() if run is None else run, run_code=run_code)
         self.run, self.model, self.label = found.path, found.ensemble(), runs.label(found.info)
         self.source = found.info["data"]["source"]
-        self.digits = _data_of(found)
+        self.digits = load_again(found.info["data"])
         self.limits = _limits(found, self.digits)
         # A tree: by brute force, threads decide which of two equally similar images comes first.
         self._similar = None
@@ -201,15 +201,6 @@ class Reader:
 
 def _neighbours(rows, count, algorithm):
     return NearestNeighbors(n_neighbors=min(count, len(rows)), algorithm=algorithm).fit(rows)
-
-
-def _data_of(run):
-    source = run.info["data"]["source"]
-    try:
-        digits = load_digits("bundled" if source == "uci" else source)  # known to be the same rows
-    except DataError:
-        return None
-    return digits if digits.sha256 == run.info["data"]["sha256"] else None
 
 
 def _limits(run, digits):

@@ -29,6 +29,8 @@ __all__ += ["newest_run", "provenance", "replacing", "save", "summary", "where_a
 SCHEMA = json.loads(Path(__file__).with_name("run.schema.json").read_text(encoding="utf-8"))
 NO_HISTORY = ["fold", "epoch", "learning_rate", "loss"]  # of a classifier without epochs
 MOST_BYTES = 64_000_000  # of a table; that of 200,000 digits has 30
+# Characters of weights on the page to draw on, 8 / 3 a weight: enough for four reference networks.
+MOST_DRAWN = 1_650_000
 TRAINING = ".training"  # a file with this name says that a run is still being made in its folder
 
 
@@ -69,6 +71,17 @@ class Run:
     def unkept(self):
         """Why models of the user's own could not be kept; None if all models are there."""
         return self.info["model"].get("kept") if self.own else None
+
+    @property
+    def undrawn(self):
+        """Why there is no page to draw on, ``draw.html``; None if there is one."""
+        if self.own:
+            return "its model is code of your own, which runs in Python alone"
+        weights = self.path / "fold-1.safetensors"
+        if not weights.is_file():
+            return "the weights of its networks are not there"
+        large = weights.stat().st_size / 4 * 8 / 3 > MOST_DRAWN  # 4 bytes a weight
+        return "its networks are too large for a page" if large else None
 
     @property
     def own(self):

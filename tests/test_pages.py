@@ -189,7 +189,7 @@ def test_pages_say_what_figures_show_and_stay_light(reports):
         assert "description" not in "".join(alts)
         assert path.stat().st_size < 1_500_000
         assert text.count("<h1") == 1
-    assert sum(path.stat().st_size for path in (reports / "one").iterdir()) < 6_000_000
+    assert sum(path.stat().st_size for path in (reports / "one").iterdir()) < 8_500_000
 
 
 @needs_browser

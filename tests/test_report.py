@@ -21,7 +21,7 @@ from digitlib import files
 from digitlib.errors import NotebookFailed, ParameterError
 from digitlib.reporting import kernels, report
 
-FILES = {"index.html", "run.json", "predictions.csv", "history.csv", "checks.json"}
+FILES = {"index.html", "draw.html", "run.json", "predictions.csv", "history.csv", "checks.json"}
 STEMS = ("1_eda", "2_train", "3_evaluate", "5_predict")
 
 

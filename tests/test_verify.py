@@ -361,6 +361,7 @@ FORGED = {
             in_text("2_train.html", "</head>", "<style>b::after {content: '99.87'}</style></head>"),
         ),
         ("index.html", in_manifest(authors="Eve")),
+        ("draw.html", in_text("draw.html", '"weights": "....', '"weights": "AAAA')),
     ],
     "cannot be checked: run": [("file of the student's own", in_run("data", source="/etc/passwd"))],
     "data": [("published", in_run("data", sha256="0" * 64))],
@@ -495,7 +496,7 @@ def test_nothing_smuggled_reaches_the_graders_pages(chromium, parts, forge, tmp_
     out = tmp_path / "out"
     assert verify.verify_files([forge(parts)], out=out) == 1
     pages = [out / "verdict.html", *sorted((out / "report").glob("*.html"))]
-    assert len(pages) == 4
+    assert len(pages) == 5
     asked = []
     page = chromium.new_page()
     page.on("request", lambda request: asked.append(request.url))

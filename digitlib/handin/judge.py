@@ -27,7 +27,7 @@ from digitlib.handin import cells, colab, copies, submission, verdicts
 from digitlib.handin.evidence import MANIFEST, TITLE_PAGE, Unsafe, unpack
 from digitlib.handin.recompute import BOOK, NEEDS_CODE, RELEASES, CannotBeChecked, HandIn
 from digitlib.recipes import from_dict
-from digitlib.reporting import index, render
+from digitlib.reporting import draw, index, render
 
 OWN = {"network": "the student's own network", "estimator": "the student's own classifier"}
 COMPLETE = f"{colab.COMPLETE}.ipynb"
@@ -171,19 +171,19 @@ def _outputs(it):
 
 
 def _pages(it):
-    """Their pages, byte for byte against what our renderer makes of their notebooks."""
+    """Their pages, byte for byte against what our renderer makes of their files."""
     folder = it.folder / "reports" / "pages"  # the index names such a folder
     folder.mkdir(parents=True)
     for name in it.listed:
-        if name.endswith((".ipynb", ".json", ".csv")) and name != COMPLETE:
+        if name.endswith((".ipynb", ".json", ".csv", ".safetensors")) and name != COMPLETE:
             shutil.copyfile(it.files / name, folder / name)
     pages = sorted(name for name in it.listed if name.endswith(".html"))
     other = ", ".join(name for name in pages if not _is_our_page(it, folder, name))
     if other and _same_libraries(it):
-        raise DoesNotHold(f"not what our renderer makes of the notebooks: {other}")
+        raise DoesNotHold(f"not what our renderer makes of their files: {other}")
     if other:
         raise CannotBeChecked(f"made by other versions of libraries than here: {other}")
-    return f"{len(pages)} pages are, byte for byte, what our renderer makes of their notebooks"
+    return f"{len(pages)} pages are, byte for byte, what our renderer makes of their files"
 
 
 def _is_our_page(it, folder, name):
@@ -191,6 +191,8 @@ def _is_our_page(it, folder, name):
     try:
         if name == "index.html":
             made = index.write_index(folder, str(it.manifest.get("name")))
+        elif name == "draw.html":
+            made = draw.write_page(folder)
         else:
             made = render.write_page((folder / name).with_suffix(".ipynb"))
         page = submission.add_title_page(made.read_text("utf-8"), title_page)

@@ -6,6 +6,7 @@ Their pages are never parsed; their notebooks are read as JSON; nothing of the s
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 
 import bleach
 import numpy as np
@@ -20,7 +21,7 @@ from digitlib.handin import cells, render
 from digitlib.handin.evidence import MANIFEST
 from digitlib.handin.submission import SOURCES as CODE
 from digitlib.handin.verdicts import write_page
-from digitlib.reporting import index, kernels
+from digitlib.reporting import draw, index, kernels
 from digitlib.reporting import render as rendering
 
 RELEASES = (digitlib.__version__,)  # that there are, the last one is this
@@ -151,14 +152,17 @@ class HandIn:
             return False
         rendering.write_page(self.ours / BOOK)
         index.write_index(self.ours, "Recomputed")
+        with suppress(Exception):  # weights that are no network have lines of their own
+            if self.run.undrawn is None:
+                draw.write_page(self.ours)
         return True
 
     def write_report(self, report):
         """Write our report, and apart from it the student's own words, into the folder `report`."""
         shutil.rmtree(report, ignore_errors=True)
         report.mkdir(parents=True)
-        for name in ("index.html", "3_evaluate.html"):
-            write_page(report / name, (self.ours / name).read_text("utf-8"))
+        for page in sorted(self.ours.glob("*.html")):
+            write_page(report / page.name, page.read_text("utf-8"))
         for name in (BOOK, "checks.json"):
             shutil.copyfile(self.ours / name, report / name)
         words = [(name, self._words(name)) for name in self.books]

@@ -10,13 +10,12 @@ import json
 import shlex
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
-from digitlib import files, metrics, runs
-from digitlib.data import fingerprint, load_digits
+from digitlib import metrics, runs
+from digitlib.data import load_again
 from digitlib.errors import DigitlibError, RunError
-from digitlib.reporting.render import PAGES, TEMPLATES, links
+from digitlib.reporting.render import PAGES, fill, links
 
 OPTIONS = (
     "seed",
@@ -74,8 +73,9 @@ def write_index(folder, name):
     kinds = ("*.ipynb", "[0-9]_*.html")
     stems = sorted({path.stem for kind in kinds for path in folder.glob(kind)})
     facts |= {"label": runs.label(run.info), "summary": runs.summary(run.info)}
-    facts |= {"links": links(stems), "what": WHAT, "titles": PAGES, "stems": stems}
-    return _write(folder / "index.html", "index.html.j2", name=name, info=run.info, **facts)
+    facts |= {"links": links(stems, run), "what": WHAT, "titles": PAGES, "stems": stems}
+    facts |= {"undrawn": run.undrawn}
+    return fill(folder / "index.html", "index.html.j2", name=name, info=run.info, **facts)
 
 
 def write_overview(reports):
@@ -92,7 +92,7 @@ def write_overview(reports):
         rows.append({**facts, "info": info, "low": low, "high": high})
     rows.sort(key=lambda row: row["info"]["created"], reverse=True)
     flat = [dict(_flat(row["info"])) for row in rows]
-    return _write(reports / "index.html", "overview.html.j2", runs=rows, flat=flat)
+    return fill(reports / "index.html", "overview.html.j2", runs=rows, flat=flat)
 
 
 def verdict(folder):
@@ -119,13 +119,6 @@ def checks_summary(folder):
 def _checks(folder):
     path = folder / "checks.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-
-
-def _write(path, template, **facts):
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=lambda name: name.endswith("html.j2")
-    )
-    return files.write_text(path, environment.get_template(template).render(**facts))
 
 
 def _flat(value, name=""):
@@ -184,11 +177,7 @@ def _samples(run):
 
     None, if the images cannot be had any more or are other ones.
     """
-    try:
-        X, y = load_digits(run.info["data"]["source"], return_X_y=True)
-    except DigitlibError:
-        return []
-    if fingerprint(X, y) != run.info["data"]["sha256"]:
+    if (digits := load_again(run.info["data"])) is None:
         return []
     sure = run.probabilities.max(axis=1)
     wrong = np.flatnonzero(run.y != run.predicted)
@@ -198,7 +187,7 @@ def _samples(run):
             "label": run.y[i],
             "predicted": run.predicted[i],
             "sure": sure[i],
-            "png": _png(X[run.row[i]].reshape(8, 8)),
+            "png": _png(digits.images[run.row[i]]),
         }
         for i in wrong[np.argsort(-sure[wrong], kind="stable")][:N_THUMBNAILS]
     ]

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from bs4 import BeautifulSoup
+from jinja2 import Environment, FileSystemLoader
 from nbconvert import HTMLExporter
 from nbconvert.exporters.templateexporter import TemplateExporter
 from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
@@ -21,11 +22,13 @@ from pygments.lexers.python import PythonLexer
 from digitlib import files, runs
 
 PAGES = {
+    "index": "Overview",
     "1_eda": "Exploration",
     "2_train": "Training",
     "3_evaluate": "Evaluation",
     "4_compare": "Comparison",
     "5_predict": "Prediction",
+    "draw": "Draw",
 }
 TEMPLATES = Path(__file__).with_name("template")
 HEADING = re.compile(r'<h([1-6])(?: id="([^"]*)")?>(.*?)</h\1>', re.DOTALL)
@@ -52,10 +55,10 @@ class _Exporter(HTMLExporter):
 class _Page:
     """What one page knows while it is written: its links and facts, its headings so far."""
 
-    def __init__(self, notebook, stems, info):
+    def __init__(self, notebook, stems, run):
         self.stem, self.title, self.toc = notebook.stem, PAGES.get(notebook.stem, notebook.stem), []
-        self.links = links(stems)
-        self.report, self.facts = runs.label(info), _facts(info)
+        self.links = links(stems, run)
+        self.report, self.facts = runs.label(run.info), facts(run.info)
         self._heading, self._level, self._ids = self.title, 1, set()
         self._figures = count(1)
 
@@ -191,12 +194,21 @@ def _python_code(source):
     return highlight(source, PythonLexer(stripnl=True), HtmlFormatter(nowrap=True)).rstrip("\n")
 
 
-def links(stems):
+def links(stems, run):
     """Pairs of stem and title for the bar: the overview, then each page in order."""
-    return [("index", "Overview"), *((stem, PAGES.get(stem, stem)) for stem in sorted(stems))]
+    stems = ["index", *sorted(stems), *["draw"] * (run.undrawn is None)]
+    return [(stem, PAGES.get(stem, stem)) for stem in stems]
 
 
-def _facts(info):
+def fill(path, template, **facts):
+    """Write `path` from a template of this folder; return `path`."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=lambda name: name.endswith("html.j2")
+    )
+    return files.write_text(path, environment.get_template(template).render(**facts))
+
+
+def facts(info):
     """Pairs for a page's header, from ``run.json``."""
     return [
         ("Model", runs.label(info)),
@@ -207,7 +219,7 @@ def _facts(info):
     ]
 
 
-def write_page(notebook, stems=None, info=None):
+def write_page(notebook, stems=None):
     """Write the HTML page beside an executed notebook.
 
     Parameters
@@ -217,8 +229,6 @@ def write_page(notebook, stems=None, info=None):
     stems : iterable of str or None
         Names, without ending, of all notebooks that get a page in this folder. None: those that are
         there now.
-    info : dict or None
-        What ``run.json`` says. None: it is read.
 
     Returns
     -------
@@ -226,8 +236,7 @@ def write_page(notebook, stems=None, info=None):
     """
     folder = notebook.parent
     stems = [path.stem for path in folder.glob("*.ipynb")] if stems is None else stems
-    info = runs.load(folder, consistent=False).info if info is None else info
-    page = _Page(notebook, stems, info)
+    page = _Page(notebook, stems, runs.load(folder, consistent=False))
     filters = {
         "prose": page.prose,
         "picture": page.picture,

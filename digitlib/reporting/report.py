@@ -198,6 +198,7 @@ def _run_notebooks(staging, parameters, compare):
                 lane.result()
                 if lane is running[0]:
                     marker.unlink()
+                    pages.append(renderer.submit(_write_draw, staging, plan))
                     _check(staging)
             for page in pages:
                 page.result()
@@ -213,6 +214,14 @@ def _write_page(notebook, stems):
     from digitlib.reporting import render  # brings torch, which trains elsewhere by now
 
     render.write_page(notebook, stems)
+
+
+def _write_draw(staging, stems):
+    from digitlib import runs
+    from digitlib.reporting import draw
+
+    if runs.load(staging).undrawn is None:
+        draw.write_page(staging, stems)
 
 
 def _check(staging):

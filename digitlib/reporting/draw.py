@@ -1,0 +1,135 @@
+"""Write ``draw.html``: digits drawn by hand, read by the run's networks in the reader's browser.
+
+One file. ``template/draw.js`` does there what Python does here; this module gives it the numbers.
+"""
+
+import base64
+
+import numpy as np
+from torch import nn
+
+from digitlib import runs
+from digitlib.data import load_again
+from digitlib.reporting.render import facts, fill, links
+
+MOST_IMAGES = 6000  # of the data, among which the page looks for similar ones
+SCALER = ("mean", "scale")
+ACTIVATIONS = {nn.ReLU: "relu", nn.GELU: "gelu"}
+
+
+def write_page(folder, stems=None):
+    """Write ``draw.html`` of a run folder; the same run gives the same bytes.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a run whose ``undrawn`` is None; while it is trained, the page waits.
+    stems : iterable of str or None
+        As for :func:`digitlib.reporting.render.write_page`.
+
+    Returns
+    -------
+    Path
+    """
+    run = runs.load(folder, consistent=False)
+    stems = [path.stem for path in folder.glob("*.ipynb")] if stems is None else stems
+    networks = _networks(run)
+    told = {
+        "classes": np.unique(run.y).tolist(),
+        "doubt": float(f"{np.quantile(run.probabilities.max(axis=1), 0.01):.4g}"),
+        "shift": run.info["recipe"].get("test_shift", 0.0),
+        "networks": networks,
+        **_images(run),
+    }
+    return fill(
+        folder / "draw.html",
+        "draw.html.j2",
+        links=links(stems, run),
+        label=runs.label(run.info),
+        facts=facts(run.info),
+        recipe=run.info["recipe"]["name"],
+        used=len(networks),
+        folds=run.info["parameters"]["splits"],
+        told=told,
+    )
+
+
+def _networks(run):
+    """The networks of the folds, as many as fit into a page."""
+    found, left = [], runs.MOST_DRAWN
+    for fold in range(1, run.info["parameters"]["splits"] + 1):
+        classifier = run.fitted(fold)
+        stages = _stages(classifier.network_)
+        left -= sum(len(stage["weights"]) for stage in stages)
+        if left < 0:
+            break
+        scaler = {name: _numbers(getattr(classifier.scaler_, f"{name}_")) for name in SCALER}
+        found.append({**scaler, "stages": stages})
+    return found
+
+
+def _stages(network, side=8):
+    """A network of :mod:`digitlib.model`, each convolution with what follows it as one stage.
+
+    A stage convolves, pools the largest values, multiplies and adds a number for each channel,
+    activates and pools the means. A linear layer is a convolution as large as its image.
+    """
+    stages, stage = [], {}
+    for layer in network:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            stage = _convolution(layer, side)
+            stages.append(stage)
+            side += 2 * stage["pad"] - stage["size"] + 1
+        elif isinstance(layer, nn.BatchNorm2d):  # after a convolution without a bias
+            scale = (layer.weight / (layer.running_var + layer.eps).sqrt()).detach().numpy()
+            stage["shift"] = _numbers(
+                layer.bias.detach().numpy() - layer.running_mean.numpy() * scale
+            )
+            stage["scale"] = _numbers(stage["scale"] * scale)
+        elif isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
+            stage["most" if isinstance(layer, nn.MaxPool2d) else "mean"] = layer.kernel_size
+            side //= layer.kernel_size
+        elif type(layer) in ACTIVATIONS:
+            stage["activation"] = ACTIVATIONS[type(layer)]
+    return stages
+
+
+def _convolution(layer, side):
+    """A stage whose weights are 16-bit integers, to be multiplied by the scale of their channel.
+
+    They are exact to 1 / 65,534 of the channel's largest: 16-bit floats were not exact enough for
+    readouts fitted in closed form.
+    """
+    weights, bias = layer.weight.detach().numpy(), layer.bias
+    outputs, size, pad = len(weights), side, 0
+    if isinstance(layer, nn.Conv2d):
+        size, pad = layer.kernel_size[0], layer.padding[0]
+        weights = weights.transpose(0, 2, 3, 1)  # rows, columns, inputs, as model.Flatten has them
+    weights = weights.reshape(outputs, -1).astype(float)
+    scale = np.abs(weights).max(axis=1).clip(1e-30) / 32767
+    whole = np.rint(weights / scale[:, None]).astype("<i2").T  # for each input all outputs
+    return {
+        "inputs": weights.shape[1] // size**2,
+        "outputs": outputs,
+        "size": size,
+        "pad": pad,
+        "most": 1,
+        "mean": 1,
+        "activation": "none",
+        "weights": base64.b64encode(whole.tobytes()).decode(),
+        "scale": _numbers(scale),
+        "shift": _numbers(np.zeros(outputs) if bias is None else bias.detach().numpy()),
+    }
+
+
+def _numbers(values):
+    return [float(f"{value:.9g}") for value in values]
+
+
+def _images(run):
+    """Evenly spread rows of the data: a letter for each pixel, A for 0; none if it is gone."""
+    if (digits := load_again(run.info["data"])) is None:
+        return {"images": "", "labels": []}
+    some = slice(None, None, -(-len(digits.data) // MOST_IMAGES))
+    letters = (digits.data[some].astype(np.uint8) + ord("A")).tobytes().decode()
+    return {"images": letters, "labels": digits.target[some].tolist()}

@@ -1,0 +1,222 @@
+// Reads digits as the Python package does, with the numbers that the page carries; knows nothing of
+// the page. window.digitlib: classify 64 counts, prepare a picture of one digit, find all digits.
+const find = (name) => document.querySelector(name);
+const told = JSON.parse(find("#told").textContent);
+const range = (count) => [...Array(count).keys()];
+const sum = (values) => values.reduce((a, b) => a + b, 0);
+const largest = (values) => values.reduce((a, b) => Math.max(a, b), -Infinity);
+const average = (rows) => rows[0].map((_, i) => sum(rows.map((row) => row[i])) / rows.length);
+
+// ---- the networks: training.predict -------------------------------------------------------------
+// An image is a list of numbers: row by row, in a row pixel by pixel, in a pixel its channels.
+
+function unpack(text, outputs) { // 16-bit integers; zeros are added to make inputs come in fours
+  const bytes = atob(text), count = bytes.length / 2;
+  const weights = new Float64Array(Math.ceil(count / outputs / 4) * 4 * outputs);
+  for (let i = 0; i < count; i++)
+    weights[i] = ((bytes.charCodeAt(2 * i) << 16) | (bytes.charCodeAt(2 * i + 1) << 24)) >> 16;
+  return weights;
+}
+told.networks.forEach(({ stages }) => stages.forEach((stage) => {
+  stage.weights = unpack(stage.weights, stage.outputs);
+}));
+
+// Four inputs at a time, for all outputs: several times as quick as one by one.
+function convolve(image, side, { inputs, outputs, size, pad, weights }) {
+  const left = side + 2 * pad - size + 1, result = new Float64Array(left * left * outputs);
+  for (let place = 0; place < left * left; place++) {
+    const seen = new Float64Array(weights.length / outputs);
+    for (let i = 0; i < size * size; i++) {
+      const row = Math.floor(place / left) + Math.floor(i / size) - pad;
+      const column = (place % left) + (i % size) - pad, from = (row * side + column) * inputs;
+      if (row >= 0 && column >= 0 && row < side && column < side)
+        seen.set(image.subarray(from, from + inputs), i * inputs);
+    }
+    for (let k = 0; k < seen.length; k += 4) {
+      const a = seen[k], b = seen[k + 1], c = seen[k + 2], d = seen[k + 3];
+      if (!(a || b || c || d)) continue; // much of an image is paper, and ReLU leaves many zeros
+      for (let o = 0, at = place * outputs, w = k * outputs; o < outputs; o++, at++, w++)
+        result[at] += a * weights[w] + b * weights[w + outputs]
+          + c * weights[w + 2 * outputs] + d * weights[w + 3 * outputs];
+    }
+  }
+  return [result, left];
+}
+
+function pool(image, side, channels, size, join, start) {
+  const left = Math.floor(side / size);
+  const result = new Float64Array(left * left * channels).fill(start);
+  for (let row = 0; row < left * size; row++)
+    for (let column = 0; column < left * size; column++) {
+      const to = (Math.floor(row / size) * left + Math.floor(column / size)) * channels;
+      for (let c = 0, from = (row * side + column) * channels; c < channels; c++)
+        result[to + c] = join(result[to + c], image[from + c]);
+    }
+  return [result, left];
+}
+
+function erf(x) { // to 7 digits: Abramowitz and Stegun (1964), formula 7.1.26
+  const t = 1 / (1 + 0.3275911 * Math.abs(x));
+  const cubic = ((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736;
+  return Math.sign(x) * (1 - (cubic * t + 0.254829592) * t * Math.exp(-x * x));
+}
+const ACTIVATE = {
+  none: (x) => x, relu: (x) => Math.max(0, x), gelu: (x) => (x / 2) * (1 + erf(x / Math.SQRT2)),
+};
+
+function forward([image, side], stage) {
+  const { outputs, scale, shift, most, mean } = stage, activate = ACTIVATE[stage.activation];
+  [image, side] = convolve(image, side, stage);
+  if (most > 1) [image, side] = pool(image, side, outputs, most, Math.max, -Infinity);
+  for (let i = 0; i < image.length; i++)
+    image[i] = activate(image[i] * scale[i % outputs] + shift[i % outputs]);
+  if (mean === 1) return [image, side];
+  return pool(image, side, outputs, mean, (before, x) => before + x / mean ** 2, 0);
+}
+
+function moved(image, dx, dy) { // by parts of a pixel; 0 comes in from outside
+  const at = (y, x) => (y < 0 || x < 0 || y > 7 || x > 7 ? 0 : image[8 * y + x]);
+  return image.map((_, i) => {
+    const y = (i >> 3) + dy, x = (i % 8) + dx, top = Math.floor(y), left = Math.floor(x);
+    const across = (row) => at(row, left) * (left + 1 - x) + at(row, left + 1) * (x - left);
+    return across(top) * (top + 1 - y) + across(top + 1) * (y - top);
+  });
+}
+
+const scaled = (pixels, { mean, scale }) =>
+  Float64Array.from(pixels, (pixel, i) => (pixel - mean[i]) / scale[i]);
+function softmax(scores) {
+  const powers = scores.map((score) => Math.exp(score - largest(scores)));
+  return powers.map((power) => power / sum(powers));
+}
+const steps = told.shift ? [-told.shift, 0, told.shift] : [0];
+const views = steps.flatMap((dy) => steps.map((dx) => [dx, dy]));
+function classify(pixels) {
+  return average(told.networks.map((network) => {
+    const image = scaled(pixels, network);
+    const scores = (view) => [...network.stages.reduce(forward, [moved(image, ...view), 8])[0]];
+    return softmax(average(views.map(scores)));
+  }));
+}
+
+// ---- from a picture to digits: handwriting.py, normalisation.py ---------------------------------
+// A mask is a list of 0 and 1, row by row. Drawings have white paper, without shadow or noise.
+
+function inkOf({ width, height, data }) {
+  const gauss = range(5).map((k) => Math.exp(-(k ** 2) / 2)), all = 2 * sum(gauss) - 1;
+  const blur = (values, step, length) => values.map((middle, i) => {
+    const place = Math.floor(i / step) % length, start = i - place * step;
+    let total = middle;
+    for (let k = 1; k < 5; k++) { // mirrored at the edges
+      const before = place < k ? k - place - 1 : place - k;
+      const after = place + k < length ? place + k : 2 * length - 1 - place - k;
+      total += gauss[k] * (values[start + before * step] + values[start + after * step]);
+    }
+    return total / all;
+  });
+  const grey = blur(blur(Float64Array.from(data), width, height), 1, width);
+  const paper = largest(data), contrast = grey.map((value) => (paper - value) / 255);
+  const clear = contrast.filter((value) => value > 0.04), least = 0.4 * otsu(clear);
+  return contrast.map((value) => value > least);
+}
+
+function otsu(values) { // the cut with the most variance between its two sides
+  const low = -largest(values.map((x) => -x)), step = (largest(values) - low) / 256 || 1;
+  const counts = new Float64Array(256), centre = (bin) => low + (bin + 0.5) * step;
+  values.forEach((x) => counts[Math.min(255, Math.floor((x - low) / step))]++);
+  const total = sum(counts.map((count, bin) => count * centre(bin)));
+  let below = 0, weight = 0, most = -1, best = 255;
+  counts.subarray(0, 255).forEach((count, bin) => {
+    [below, weight] = [below + count, weight + count * centre(bin)];
+    const above = values.length - below, gap = weight / below - (total - weight) / above;
+    if (below * above * gap ** 2 > most) [most, best] = [below * above * gap ** 2, bin];
+  });
+  return centre(best);
+}
+
+function piecesOf(ink, width) { // each the places of pixels that touch, if only at corners
+  const left = Uint8Array.from(ink), found = [], around = range(9).map((k) => k - 4);
+  for (let start; (start = left.indexOf(1)) >= 0; left[start] = 0) {
+    const places = [start];
+    left[start] = 0;
+    for (const place of places)
+      for (const k of around) {
+        const right = ((k + 4) % 3) - 1, next = place + Math.round((k - right) / 3) * width + right;
+        if (!left[next] || Math.abs((next % width) - (place % width)) > 1) continue;
+        left[next] = 0;
+        places.push(next);
+      }
+    found.push(boxed(places, width));
+  }
+  return found;
+}
+
+function boxed(places, width) {
+  let top = Infinity, left = Infinity, bottom = 0, right = 0;
+  for (const place of places) {
+    const row = Math.floor(place / width), column = place % width;
+    [top, bottom] = [Math.min(top, row), Math.max(bottom, row + 1)];
+    [left, right] = [Math.min(left, column), Math.max(right, column + 1)];
+  }
+  return { places, top, left, bottom, right, height: bottom - top, width: right - left };
+}
+
+// A piece above or below another belongs to it; so does a small one close beside it.
+function digitsOf({ width, height, data }) {
+  const all = piecesOf(inkOf({ width, height, data }), width);
+  const highest = (pieces) => largest(pieces.map((piece) => piece.height));
+  const inner = all.filter((p) => p.top && p.left && p.bottom < height && p.right < width);
+  const inside = highest(inner) > highest(all) / 4 ? inner : all, size = highest(inside);
+  const gap = (a, b, start, end) => Math.max(a[start], b[start]) - Math.min(a[end], b[end]);
+  const overlap = (a, b) => (gap(a, b, "top", "bottom") < 0.3 * a.height
+    ? -gap(a, b, "left", "right") / Math.min(a.width, b.width) : 0);
+  const beside = (a, b) => gap(a, b, "left", "right") < 0.12 * size
+    && b.top < a.bottom && b.bottom > a.top;
+  const digits = [];
+  for (const piece of inside.filter((p) => p.height > 0.4 * size).sort((a, b) => a.left - b.left)) {
+    const joins = digits.length && overlap(digits.at(-1), piece) > 0.4;
+    const before = joins ? digits.pop().places : [];
+    digits.push(boxed([...before, ...piece.places], width));
+  }
+  const whole = digits.map(({ places }) => [...places]);
+  for (const piece of inside) {
+    if (piece.height > 0.4 * size || piece.places.length <= 0.002 * size ** 2) continue;
+    const near = digits.map((digit) => Math.max(overlap(digit, piece), beside(digit, piece)));
+    if (largest(near) > 0.4) whole[near.indexOf(largest(near))].push(...piece.places);
+  }
+  return whole.map((places) => {
+    const box = boxed(places, width);
+    return { ...box, pixels: normalised(box, width) };
+  });
+}
+
+const rint = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x)); // as NumPy
+function normalised({ places, top, left, height, width }, columns) {
+  const at = (mask, i, j) => (i < 0 || j < 0 || i > 31 || j > 31 ? 0 : mask[32 * i + j]);
+  const each = (pixel) => Uint8Array.from({ length: 1024 }, (_, k) => pixel(k >> 5, k % 32));
+  const ink = new Set(places), row = (i) => top + Math.floor(((i + 0.5) * height) / 32);
+  const column = (j) => left + Math.floor(((j - 5.5) * width) / 20);
+  // Stretched to 32 rows and 20 columns; thickened or thinned to an even weight.
+  let mask = each((i, j) => j > 5 && j < 26 && ink.has(row(i) * columns + column(j)));
+  const weight = sum(mask), cross = (i, j) => sum([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]
+    .map(([down, right]) => at(mask, i + down, j + right)));
+  const times = weight < 108 || weight > 560 ? 2 : weight < 256 || weight > 412 ? 1 : 0;
+  for (let n = 0; n < times; n++) mask = each((i, j) => cross(i, j) > (weight < 256 ? 0 : 4));
+  const begins = range(32).map((i) => mask.subarray(32 * i, 32 * i + 32).indexOf(1));
+  const used = range(32).filter((i) => begins[i] >= 0);
+  // Straightened: the third row and the third last begin below each other.
+  const high = Math.min(used[0] + 2, 31), low = Math.max(used.at(-1) - 2, 0);
+  const whole = begins[high] >= 0 && begins[low] >= 0 && low - high > 1;
+  const slope = whole ? (begins[high] - begins[low]) / (low - high) : 0;
+  const straight = each((i, j) => at(mask, i, j - rint((i - 16) * slope)));
+  return Uint8Array.from(range(64), (k) => // counted in blocks of 4 by 4
+    sum(range(16).map((n) => at(straight, 4 * (k >> 3) + (n >> 2), 4 * (k % 8) + (n % 4)))));
+}
+
+function prepare(picture) {
+  const digits = digitsOf(picture);
+  if (digits.length !== 1) throw new RangeError(`${digits.length} digits, not one`);
+  return digits[0].pixels;
+}
+
+window.digitlib = { classify, prepare, find: digitsOf };

@@ -1,0 +1,202 @@
+"""``draw.html``: what is drawn is read in the browser as Python reads it; pen, keys, rebuilding."""
+
+import base64
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import needs_browser
+from PIL import Image, ImageDraw
+from test_pages import faults_that_axe_finds, needs_axe, visit  # noqa: F401, a fixture
+
+from digitlib import DigitClassifier, cross_validate, load_digits, prepare_image, runs
+from digitlib.reporting import draw, index
+
+# Strokes in a square of 100: digits as the writers of the data form them.
+STROKES = {
+    0: [[(50, 8), (28, 22), (20, 50), (28, 80), (50, 92), (72, 80), (80, 50), (72, 22), (50, 8)]],
+    1: [[(32, 32), (56, 8), (56, 92)]],
+    2: [[(24, 28), (36, 10), (62, 10), (74, 28), (66, 50), (24, 90), (78, 90)]],
+    3: [
+        [(26, 14), (52, 8), (72, 22), (66, 42), (46, 48)],
+        [(46, 48), (70, 56), (74, 78), (52, 92), (24, 86)],
+    ],
+    4: [[(58, 8), (20, 64), (82, 64)], [(62, 40), (62, 94)]],
+    5: [[(74, 10), (34, 10), (30, 46), (56, 40), (74, 58), (70, 82), (48, 92), (26, 84)]],
+    6: [[(64, 8), (40, 30), (28, 64), (38, 90), (62, 90), (72, 70), (58, 54), (32, 62)]],
+    7: [[(22, 12), (78, 12), (44, 94)], [(34, 50), (74, 50)]],
+    8: [
+        [(50, 48), (30, 34), (34, 14), (52, 8), (68, 16), (68, 34), (50, 48)],
+        [(50, 48), (28, 66), (32, 88), (52, 94), (70, 86), (72, 66), (50, 48)],
+    ],
+    9: [[(72, 28), (56, 10), (34, 16), (30, 36), (46, 50), (70, 40), (72, 28), (62, 92)]],
+}
+
+
+def made(folder, recipe, rows=slice(None, None, 4), **settings):
+    """A run of two folds on some of the data, with its page to draw on."""
+    digits = load_digits("sklearn")
+    if rows:
+        kept = {name: digits[name][rows] for name in ("data", "target", "images")}
+        digits.update(kept)
+    classifier = DigitClassifier(recipe, random_state=0, **settings)
+    result = cross_validate(classifier, digits.data, digits.target, n_splits=2, progress="off")
+    runs.save(result, digits, folder, seed=0)
+    return draw.write_page(folder).parent
+
+
+@pytest.fixture(scope="module")
+def instant(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("draw") / "instant", "instant", None)
+
+
+@pytest.fixture(params=["coursework", "fast", "instant"])
+def run(request, small_report, instant, tmp_path):
+    """A run of each kind of network; that of the compact one looks at nine shifted views."""
+    if request.param == "fast":
+        return made(tmp_path / "fast", "fast", changes={"test_shift": 0.4})
+    return {"coursework": small_report, "instant": instant}[request.param]
+
+
+def picture_of(digit, random):
+    """A digit drawn in another hand: uint8, black on white, with smooth edges."""
+    turn, pen = np.radians(random.uniform(-12, 12)), random.uniform(14, 40)
+    width, height = random.uniform(2.2, 5), random.uniform(4.5, 6.5)
+    matrix = [[width * np.cos(turn), -height * np.sin(turn)]]
+    matrix += [[width * np.sin(turn), height * np.cos(turn)]]
+    sheet = Image.new("L", (840, 840), 255)
+    for stroke in STROKES[digit]:
+        points = (np.array(stroke) - 50 + random.normal(0, 2, (len(stroke), 2))) @ matrix + 420
+        points = [tuple(point) for point in points]
+        ImageDraw.Draw(sheet).line(points, 0, round(pen), joint="curve")
+        for x, y in points:
+            ImageDraw.Draw(sheet).circle((x, y), pen / 2, 0)
+    return np.asarray(sheet.resize((280, 280), Image.Resampling.BOX))
+
+
+@needs_browser
+def test_the_page_gives_the_probabilities_of_python(run, visit):  # noqa: F811
+    page = visit(run / "draw.html")
+    X = load_digits().data[:500]
+    given = page.evaluate("(rows) => rows.map((x) => digitlib.classify(x))", X.tolist())
+    assert np.abs(np.array(given) - runs.load_model(run).predict_proba(X)).max() < 0.002
+    assert page.evaluate("digitlib.classify(new Uint8Array(64))").__len__() == 10
+    assert page.asked == [(run / "draw.html").as_uri(), "data:,"][: len(page.asked)]
+    assert page.complaints == []
+
+
+@needs_browser
+def test_the_page_prepares_drawings_as_python_does(instant, visit):  # noqa: F811
+    random = np.random.default_rng(5)
+    pictures = [picture_of(number % 10, random) for number in range(200)]
+    expected = np.array([prepare_image(picture) for picture in pictures], int)
+    page = visit(instant / "draw.html")
+    given = page.evaluate(
+        """(all) => all.map((text) => {
+          const data = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+          return [...digitlib.prepare({ width: 280, height: 280, data })];
+        })""",
+        [base64.b64encode(picture.tobytes()).decode() for picture in pictures],
+    )
+    assert (np.abs(np.array(given) - expected) <= 1).mean() >= 0.99
+    white = "{width: 200, height: 200, data: new Uint8Array(40000).fill(255)}"
+    with pytest.raises(Exception, match="0 digits, not one"):
+        page.evaluate(f"digitlib.prepare({white})")
+
+
+def write(page, digit, left=0.0):
+    """Draw a digit with the mouse, its box beginning at this share of the sheet's width."""
+    box = page.locator("#field").bounding_box()
+    for stroke in STROKES[digit]:
+        places = [
+            (box["x"] + left * box["width"] + x * box["height"] / 130, box["y"] + 20 + y * 2.6)
+            for x, y in stroke
+        ]
+        page.mouse.move(*places[0])
+        page.mouse.down()
+        for place in places[1:]:
+            page.mouse.move(*place, steps=3)
+        page.mouse.up()
+
+
+@needs_browser
+def test_ten_digits_drawn_with_the_mouse_are_read_and_several_are_a_number(
+    instant,
+    visit,  # noqa: F811
+):
+    page, answer = visit(instant / "draw.html"), "document.querySelector('#answer').innerText"
+    for digit in STROKES:
+        write(page, digit, 0.3)
+        page.wait_for_function(f"{answer} === '{digit}'", timeout=5000)
+        page.click("#clear")
+    page.wait_for_function(f"{answer} === '–'")
+    for place, digit in enumerate((4, 7)):
+        write(page, digit, 0.02 + 0.5 * place)
+    page.wait_for_function(f"{answer} === '47'")
+    page.wait_for_function("document.querySelector('#said').innerText.startsWith('It reads 4 7:')")
+    shares = page.locator(".bars span").all_inner_texts()
+    assert len(shares) == 10 and sum(float(share.strip(" %")) for share in shares) > 99
+    assert page.locator("#similar span").first.inner_text() == "7"
+    page.click("#undo")
+    page.click("#undo")
+    page.wait_for_function(f"{answer} === '4'")
+
+
+@needs_browser
+def test_the_keyboard_draws_too(instant, visit):  # noqa: F811
+    page, answer = visit(instant / "draw.html"), "document.querySelector('#answer').innerText"
+    page.focus("#field")
+    for key in [" ", *["Shift+ArrowDown"] * 6, " ", "ArrowUp", "ArrowUp"]:
+        page.keyboard.press(key)
+    page.wait_for_function(f"{answer} === '1'")
+    page.keyboard.press("Backspace")
+    page.wait_for_function(f"{answer} === '–'")
+    page.keyboard.down(" ")  # held, it draws as long as it is
+    page.keyboard.press("Shift+ArrowUp")
+    page.keyboard.up(" ")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("strokes.length === 1 && pen === null && strokes[0].length === 2")
+
+
+@needs_browser
+@needs_axe
+def test_the_page_has_no_fault_that_axe_can_find_and_fits_a_phone(instant, visit):  # noqa: F811
+    page = visit(instant / "draw.html")
+    write(page, 3)
+    for width, scheme in ((360, "light"), (360, "dark"), (1440, "dark"), (3840, "light")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+        assert faults_that_axe_finds(page) == [], (width, scheme)
+    assert page.evaluate("getComputedStyle(document.querySelector('#field')).touchAction") == "none"
+
+
+def test_the_same_run_gives_the_same_bytes_and_a_page_of_bounded_size(small_report, instant):
+    for folder, most in ((small_report, 2_500_000), (instant, 1_500_000)):
+        before = (folder / "draw.html").read_bytes()
+        assert len(before) < most
+        if folder == instant:
+            assert draw.write_page(folder).read_bytes() == before
+
+
+def test_networks_that_do_not_fit_are_left_out_and_the_page_says_so(instant, monkeypatch):
+    whole = (instant / "draw.html").read_bytes()
+    one = 8 / 3 * (instant / "fold-1.safetensors").stat().st_size / 4
+    monkeypatch.setattr(runs, "MOST_DRAWN", one)
+    text = draw.write_page(instant).read_text()
+    assert "The run has 2 networks; 1 of them fit into this page" in text
+    monkeypatch.setattr(runs, "MOST_DRAWN", one / 2)
+    assert runs.load(instant).undrawn == "its networks are too large for a page"
+    (instant / "draw.html").write_bytes(whole)
+
+
+def test_the_index_leads_to_the_page_or_says_why_there_is_none(small_report, tmp_path):
+    folder = shutil.copytree(small_report, tmp_path / "mine")
+    assert '<a href="draw.html">Draw</a>' in index.write_index(folder, "mine").read_text()
+    info = json.loads((folder / "run.json").read_text())
+    info["model"] |= {"kind": "network", "name": "Small"}
+    (folder / "run.json").write_text(json.dumps(info))
+    text = index.write_index(folder, "mine").read_text()
+    assert "draw.html" not in text
+    assert "its model is code of your own, which runs in Python alone" in text
