@@ -62,14 +62,8 @@ class Recipe:
     )
     filters: int = _setting("random filters, each used with its negative", 1, 4096, of="random")
     filter_size: int = _setting("rows and columns of a random filter", 2, 7, of="random")
-    centres: int = _setting(
-        "training images that the kernel compares with, the hardest ones", 1, 20_000, of="kernel"
-    )
-    gamma: float = _setting(
-        "of the kernel exp(-gamma d^2 / mean of d^2), d: distance of features",
-        *(1e-6, 1e6),
-        of="kernel",
-    )
+    centres: int = _setting("images that are kept, the hardest", 1, 20_000, of="kernel")
+    gamma: float = _setting("of the kernel exp(-gamma d^2 / mean d^2)", 1e-6, 1e6, of="kernel")
     epochs: int = _setting("passes over the training images", 1, 100_000, of="learned")
     batch_size: int = _setting("images per step", 1, 1_000_000, of="learned")
     learning_rate: float = _setting(
