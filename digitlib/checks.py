@@ -17,7 +17,7 @@ from digitlib import crossval, files, metrics, model, runs
 from digitlib.classifier import DigitClassifier, read_header
 from digitlib.data import SHA256, SOURCES, load_digits
 from digitlib.errors import DataError, RunError
-from digitlib.recipes import RECIPES, from_dict
+from digitlib.recipes import RECIPES, RETIRED, from_dict
 from digitlib.scaling import PixelScaler
 
 # Another processor or torch rounds differently: seen up to 1e-6. Another run differs by 0.1.
@@ -215,7 +215,8 @@ def settings_named(run):
         return False, f"the run calls {name} {run.info['model']['name']}"
     if not run.own and (run.kind == "settings") != bool(changed):
         return False, f"the run calls itself {run.kind}, and {len(changed)} settings are changed"
-    if name not in RECIPES or ours.summary != RECIPES[name].summary:
+    known = (RECIPES | RETIRED).get(name)
+    if known is None or ours.summary != known.summary:
         return False, f"{name} is no recipe of this digitlib, or has another summary"
     if wrong := sorted(k for k in changed.keys() | stated if changed.get(k) != stated.get(k)):
         is_now, said = getattr(ours, wrong[0], None), stated.get(wrong[0], "no change")

@@ -295,6 +295,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         self.network_.load_state_dict(weights)
         if self.network is None:
             self.network_.to(memory_format=torch.channels_last)
+            training.place_centres(self.network_)
 
 
 def read_header(path):

@@ -150,7 +150,7 @@ def random_filter_network(filters, size=3, side=8, n_classes=10, generator=None)
     least = size + 1  # so that one 2x2 block is left to pool
     if side < least:
         raise ParameterError(
-            f"network='random-filters': takes images of {least}x{least} pixels or more, not"
+            f"random filters of size {size} take images of {least}x{least} pixels or more, not"
             f" {side}x{side}; choose another recipe"
         )
     left = side - size + 1  # rows and columns after the filters: 6 for 8x8 images and size 3
@@ -169,6 +169,51 @@ def random_filter_network(filters, size=3, side=8, n_classes=10, generator=None)
     bank.weight.copy_(torch.cat([weights, -weights]))
     bank.bias.fill_(-0.15)  # the threshold below which a match counts as none
     return network
+
+
+class Similarity(nn.Module):
+    """Features (n, d) -> similarity to each centre (n, centres): exp(-gamma d^2), 1 where equal.
+
+    Parameters
+    ----------
+    centres : int
+        Training images that are compared with. Those that are never placed are blank.
+    d : int
+        Features of an image.
+    side : int
+
+    Attributes
+    ----------
+    images : Tensor of shape (centres, 1, side, side), float16
+        Scaled. That is exact for 16ths and half the bytes of a file; features take ten times more.
+    centres : Tensor of shape (centres, d), float32
+        Features of the images, not kept in files: :func:`digitlib.training.place_centres`.
+    gamma : Tensor of shape ()
+    """
+
+    def __init__(self, centres, d, side):
+        super().__init__()
+        self.register_buffer("images", torch.zeros(centres, 1, side, side, dtype=torch.float16))
+        self.register_buffer("centres", torch.zeros(centres, d), persistent=False)
+        self.register_buffer("gamma", torch.ones(()))
+
+    def forward(self, x):
+        squares = x.square().sum(1, keepdim=True) + self.centres.square().sum(1)
+        # (a - b)^2 = a^2 + b^2 - 2 a b: one matrix product in place of n * centres differences.
+        return torch.addmm(squares, x, self.centres.T, alpha=-2).mul_(-self.gamma).exp_()
+
+
+def kernel_network(filters, size, centres, side=8, n_classes=10, generator=None):
+    """Fixed random filters, then a kernel on their pooled outputs, then a linear readout.
+
+    Saunders, Gammerman & Vovk (1998), Ridge regression learning algorithm in dual variables,
+    ICML, 515-521. Parameters and result are those of :func:`random_filter_network`; `centres` as
+    in :class:`Similarity`.
+    """
+    bank = random_filter_network(filters, size, side, n_classes, generator)
+    similarity = Similarity(centres, bank[-2].in_features, side)
+    head = nn.Linear(centres, n_classes, device="meta")
+    return nn.Sequential(*bank[:-2], similarity, _initialise(head, generator), nn.LogSoftmax(dim=1))
 
 
 def _initialise(network, generator):
@@ -197,6 +242,9 @@ def build(recipe, side, n_classes, generator=None):
         return reference_network(side, n_classes, recipe.dropout, generator)
     if recipe.network == "compact":
         return compact_network(recipe.layers, side, n_classes, recipe.dropout, generator)
+    if recipe.network == "kernel":
+        fixed = recipe.filters, recipe.filter_size, recipe.centres
+        return kernel_network(*fixed, side, n_classes, generator)
     return random_filter_network(recipe.filters, recipe.filter_size, side, n_classes, generator)
 
 

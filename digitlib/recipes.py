@@ -15,17 +15,21 @@ from digitlib.errors import ParameterError
 
 LAYERS = re.compile(r"[1-9]\d{0,3}p?( [1-9]\d{0,3}p?){0,15}")
 
+FIXED = ("random-filters", "kernel")  # networks whose filters are drawn and stay as they are
+
 # Of which recipes a setting decides something.
 APPLIES = {
     "all": lambda recipe: True,
-    "learned": lambda recipe: recipe.network != "random-filters",
+    "learned": lambda recipe: recipe.network not in FIXED,
     "built": lambda recipe: recipe.network in ("reference", "compact"),
     "headed": lambda recipe: recipe.network != "own",
     "compact": lambda recipe: recipe.network == "compact",
-    "random": lambda recipe: recipe.network == "random-filters",
+    "random": lambda recipe: recipe.network in FIXED,
+    "linear": lambda recipe: recipe.network == "random-filters",
+    "kernel": lambda recipe: recipe.network == "kernel",
     "step": lambda recipe: recipe.schedule == "step",
     "rewritten": lambda recipe: bool(recipe.rewrites),
-    "augmented": lambda recipe: recipe.network != "random-filters" or bool(recipe.copies),
+    "augmented": lambda recipe: recipe.network not in FIXED or bool(recipe.copies),
 }
 
 
@@ -39,8 +43,8 @@ def _setting(meaning, *allowed, of="all", needed=True, default=None):
 class Recipe:
     """Everything that decides a training run, apart from the data and the seed.
 
-    None: a setting does not apply. ``seconds``, which is no setting: what the 4-fold
-    cross-validation of 5,620 rows takes on two cores.
+    None: a setting does not apply. No settings are ``seconds``, what the 4-fold cross-validation of
+    5,620 rows takes on two cores, and ``instead``, the recipe that took the place of this one.
 
     Raises
     ------
@@ -50,7 +54,7 @@ class Recipe:
 
     name: str
     summary: str
-    network: str = _setting("which network", "reference", "compact", "random-filters", "own")
+    network: str = _setting("which network", "reference", "compact", *FIXED, "own")
     scaling: str = _setting("pixels to mean 0 and deviation 1, or to 0..1", "standard", "range")
     layers: str = _setting(
         "channels of each 3x3 convolution, p where a 2x2 max-pooling follows: 16 32p 64",
@@ -58,6 +62,8 @@ class Recipe:
     )
     filters: int = _setting("random filters, each used with its negative", 1, 4096, of="random")
     filter_size: int = _setting("rows and columns of a random filter", 2, 7, of="random")
+    centres: int = _setting("images that are kept, the hardest", 1, 20_000, of="kernel")
+    gamma: float = _setting("of the kernel exp(-gamma d^2 / mean d^2)", 1e-6, 1e6, of="kernel")
     epochs: int = _setting("passes over the training images", 1, 100_000, of="learned")
     batch_size: int = _setting("images per step", 1, 1_000_000, of="learned")
     learning_rate: float = _setting(
@@ -97,7 +103,7 @@ class Recipe:
         default=0.0,
     )
     copies: int = _setting(
-        "augmented copies of each image, for the readout", 1, 100, of="random", needed=False
+        "augmented copies of each image, for the readout", 1, 100, of="linear", needed=False
     )
     rewrites: int = _setting(
         "copies of each image in another hand (of 8x8 images, 0..16; others are repeated)",
@@ -109,6 +115,7 @@ class Recipe:
         "drawn pictures of each form of each digit", 1, 10_000, of="rewritten", needed=False
     )
     seconds: float = field(default=None, compare=False, repr=False)
+    instead: str = field(default=None, compare=False, repr=False)
 
     def __post_init__(self):
         for name, setting in SETTINGS.items():
@@ -139,7 +146,7 @@ class Recipe:
 
     def changes(self):
         """Settings that differ from the recipe of this name: name -> (value, the recipe's)."""
-        usual = RECIPES.get(self.name, self)
+        usual = (RECIPES | RETIRED).get(self.name, self)
         pairs = {name: (getattr(self, name), getattr(usual, name)) for name in SETTINGS}
         return {
             name: (value, before)
@@ -219,7 +226,10 @@ Recipe.__doc__ = f"{Recipe.__doc__}\n    Parameters\n    ----------\n" + "".join
 )
 
 _table = files("digitlib").joinpath("recipes.toml").read_text(encoding="utf-8")
-RECIPES = {name: Recipe(name, **row) for name, row in tomllib.loads(_table).items()}
+_all = {name: Recipe(name, **row) for name, row in tomllib.loads(_table).items()}
+RECIPES = {name: recipe for name, recipe in _all.items() if not recipe.instead}
+# Their runs are read and judged as before; new ones are not made.
+RETIRED = {name: recipe for name, recipe in _all.items() if recipe.instead}
 
 
 def parse(texts):
@@ -252,10 +262,13 @@ def get_recipe(recipe):
     Raises
     ------
     ParameterError
-        No recipe has that name.
+        No recipe has that name, or it was retired.
     """
     if isinstance(recipe, Recipe):
         return recipe
+    if isinstance(recipe, str) and recipe in RETIRED:
+        instead = RETIRED[recipe].instead
+        raise ParameterError(f"recipe {recipe!r} was retired; use {instead}, better in less time")
     if not isinstance(recipe, str) or recipe not in RECIPES:
         raise ParameterError(f"recipe {recipe!r} is unknown; choose one of: {', '.join(RECIPES)}")
     return RECIPES[recipe]

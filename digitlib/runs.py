@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import jsonschema
+import fastjsonschema
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -26,7 +26,9 @@ __all__ = ["FoldEnsemble", "FoldStore", "Run", "code_hash", "label", "load", "lo
 __all__ += ["newest_run", "provenance", "replacing", "save", "summary", "where_am_i", "write_text"]
 
 # What `run.json` may hold: types, ranges, no text that a page could take for more.
+# Not by jsonschema, whose import takes most of a second.
 SCHEMA = json.loads(Path(__file__).with_name("run.schema.json").read_text(encoding="utf-8"))
+_validate = fastjsonschema.compile(SCHEMA)
 NO_HISTORY = ["fold", "epoch", "learning_rate", "loss"]  # of a classifier without epochs
 MOST_BYTES = 64_000_000  # of a table; that of 200,000 digits has 30
 # Characters of weights on the page to draw on, 8 / 3 a weight: enough for four reference networks.
@@ -77,6 +79,8 @@ class Run:
         """Why there is no page to draw on, ``draw.html``; None if there is one."""
         if self.own:
             return "its model is code of your own, which runs in Python alone"
+        if self.info["recipe"].get("network") == "kernel":
+            return "its networks compare with images of their training, which takes Python"
         weights = self.path / "fold-1.safetensors"
         if not weights.is_file():
             return "the weights of its networks are not there"
@@ -304,10 +308,10 @@ def read_info(content):
     Runs of version 0.1, which had recipes alone, get a ``model``.
     """
     info = json.loads(content, parse_constant=_no_number)
-    errors = jsonschema.Draft202012Validator(SCHEMA).iter_errors(info)
-    if error := jsonschema.exceptions.best_match(errors):
-        where = ".".join(map(str, error.absolute_path)) or "run.json"
-        raise ValueError(f"{where}: {error.message[:120]}")
+    try:
+        _validate(info)
+    except fastjsonschema.JsonSchemaException as error:
+        raise ValueError(f"run.json: {error.message[:200]}") from None
     changed = from_dict(info["recipe"]).changes() if "model" not in info else {}
     before = {"kind": "settings" if changed else "recipe", "name": info["recipe"]["name"]}
     info.setdefault("model", {**before, "changed": changed, "source": None, "sha256": None})

@@ -12,6 +12,7 @@ import torch
 from sklearn.model_selection import KFold
 
 from digitlib import DigitClassifier, checks, crossval, model, runs
+from digitlib.recipes import RETIRED
 
 NEED_DATA = {f"DL{number:03}" for number in (1, 2, 3, 7, 9, 11, 15)}
 
@@ -59,6 +60,16 @@ def test_the_command_reruns_the_folders_checks_and_fails_with_one(spoilt, tmp_pa
     assert code == 2
     (line,) = said.splitlines()
     assert "no run.json" in line
+
+
+@pytest.mark.parametrize("recipe", ["kernel", RETIRED["fast"]])
+def test_runs_without_epochs_and_runs_of_retired_recipes_pass(recipe, digits, tmp_path):
+    classifier = DigitClassifier(recipe, random_state=0)
+    result = crossval.cross_validate(
+        classifier, digits.data, digits.target, n_splits=2, progress="off"
+    )
+    found = verdicts(runs.save(result, digits, tmp_path / "run", seed=0), everything=True)
+    assert {code for code, result in found.items() if not result.passed} == set()
 
 
 # ---- spoilt folders ------------------------------------------------------------------------------

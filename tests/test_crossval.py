@@ -78,7 +78,7 @@ def test_random_state_decides_the_folds_alone():
 
 @pytest.mark.parametrize(
     ("recipe", "changes"),
-    [("coursework", {"epochs": 1}), ("wide", {}), ("handwriting", {"epochs": 1, "drawn": 5})],
+    [("coursework", {"epochs": 1}), ("kernel", {}), ("handwriting", {"epochs": 1, "drawn": 5})],
 )
 def test_folds_at_once_threads_and_processes_change_no_bit(recipe, changes):
     classifier = DigitClassifier(recipe, random_state=0, changes=changes)
@@ -105,7 +105,7 @@ def test_folds_on_a_dask_cluster_have_the_same_bits(result):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
-@pytest.mark.parametrize("recipe", ["coursework", "fast", "balanced"])
+@pytest.mark.parametrize("recipe", ["coursework", "kernel", "balanced"])
 def test_cuda_agrees_with_the_cpu(recipe):
     """Only the order of sums differs, so all but a few answers agree."""
     X, y = digitlib.load_digits(return_X_y=True)

@@ -51,11 +51,11 @@ def instant(tmp_path_factory):
     return made(tmp_path_factory.mktemp("draw") / "instant", "instant", None)
 
 
-@pytest.fixture(params=["coursework", "fast", "instant"])
+@pytest.fixture(params=["coursework", "balanced", "instant"])
 def run(request, small_report, instant, tmp_path):
     """A run of each kind of network; that of the compact one looks at nine shifted views."""
-    if request.param == "fast":
-        return made(tmp_path / "fast", "fast", changes={"test_shift": 0.4})
+    if request.param == "balanced":
+        return made(tmp_path / "run", "balanced", changes={"epochs": 1, "test_shift": 0.4})
     return {"coursework": small_report, "instant": instant}[request.param]
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from digitlib.errors import ParameterError
-from digitlib.recipes import RECIPES, SETTINGS, explain, from_dict, get_recipe
+from digitlib.recipes import RECIPES, RETIRED, SETTINGS, explain, from_dict, get_recipe
 
-NAMES = ["coursework", "instant", "wide", "fast", "balanced", "accurate", "best", "handwriting"]
+NAMES = ["coursework", "instant", "kernel", "balanced", "accurate", "best", "handwriting"]
 NUMBERS = [name for name, setting in SETTINGS.items() if setting.type is not str]
 
 
@@ -31,7 +31,7 @@ def test_coursework_is_the_published_experiment_to_the_number():
 
 def test_a_recipe_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        get_recipe("fast").epochs = 3
+        get_recipe("balanced").epochs = 3
 
 
 def test_recipes_survive_json():
@@ -43,7 +43,7 @@ def test_recipes_survive_json():
 
 def test_settings_of_a_newer_version_are_refused():
     with pytest.raises(ParameterError, match="setting 'warp' is unknown; this run needs another"):
-        from_dict({**RECIPES["fast"].as_dict(), "warp": 9})
+        from_dict({**RECIPES["balanced"].as_dict(), "warp": 9})
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,24 @@ def test_settings_of_a_newer_version_are_refused():
     [
         ("instant", {"epochs": 1}, "^epochs=1 has no effect on recipe instant; "),
         ("instant", {"dropout": 1}, "^dropout=1 has no effect on recipe instant; "),
-        ("fast", {"decay": 1}, "^decay=1 has no effect on recipe fast; "),
+        ("balanced", {"decay": 1}, "^decay=1 has no effect on recipe balanced; "),
         ("best", {"filters": 1}, "^filters=1 has no effect on recipe best; "),
         ("coursework", {"drawn": 1}, "^drawn=1 has no effect on recipe coursework; "),
-        ("fast", {"epoch": 3}, "^setting .epoch. is unknown; .*: network, .*epochs"),
-        ("fast", {"network": "transformer"}, "takes one of: reference, compact, random-filters"),
-        ("fast", {"layers": "16 x"}, "takes channels and p for pooling, such as 16 32p 64"),
-        ("fast", {"network": "random-filters"}, "filters is missing: it takes an integer 1..4096"),
-        ("wide", {"augmentation": None}, "augmentation is missing"),
+        ("balanced", {"epoch": 3}, "^setting .epoch. is unknown; .*: network, .*epochs"),
+        (
+            "balanced",
+            {"network": "transformer"},
+            "takes one of: reference, compact, random-filters",
+        ),
+        ("balanced", {"layers": "16 x"}, "takes channels and p for pooling, such as 16 32p 64"),
+        (
+            "balanced",
+            {"network": "random-filters"},
+            "filters is missing: it takes an integer 1..4096",
+        ),
+        ("balanced", {"augmentation": None}, "augmentation is missing"),
+        ("kernel", {"copies": 2}, "^copies=2 has no effect on recipe kernel; "),
+        ("instant", {"centres": 9}, "^centres=9 has no effect on recipe instant; "),
         ("handwriting", {"rewrites": None, "drawn": 3}, "drawn=3 has no effect"),
         ("instant", {"filter_size": None}, "filter_size is missing"),
         ("instant", {"ridge": 0}, "learns nothing but its readout; takes a number above 0"),
@@ -69,12 +79,21 @@ def test_settings_that_cannot_be_are_refused(name, settings, said):
         get_recipe(name).changed(**settings)
 
 
+@pytest.mark.parametrize("name", ["wide", "fast"])
+def test_a_retired_name_says_what_to_use_instead_and_its_runs_can_be_read(name):
+    with pytest.raises(ParameterError, match=f"^recipe '{name}' was retired; use kernel, "):
+        get_recipe(name)
+    assert from_dict(RETIRED[name].as_dict()) == RETIRED[name]
+    changed = {**RETIRED[name].as_dict(), "ridge": 0.5}
+    assert from_dict(changed).changes() == {"ridge": (0.5, RETIRED[name].ridge)}
+
+
 @pytest.mark.parametrize("setting", NUMBERS)
 def test_each_range_has_two_ends(setting):
-    owner = next(recipe for recipe in RECIPES.values() if getattr(recipe, setting) is not None)
+    owner = next(r for r in (RECIPES | RETIRED).values() if getattr(r, setting) is not None)
     least, most = SETTINGS[setting].metadata["allowed"]
     if setting == "ridge":
-        owner = get_recipe("fast")  # the first that has it cannot be without it
+        owner = get_recipe("balanced")  # the first that has it cannot be without it
     assert getattr(owner.changed(**{setting: least}), setting) == least
     for value in (least - 1, most + 1, "1", True, float("nan")):
         with pytest.raises(ParameterError, match=rf"^{setting}=.*: takes an? (integer|number) "):
@@ -91,7 +110,7 @@ def test_settings_that_lose_their_effect_by_a_change_are_dropped():
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
-        ("fast", {"dropout": 2}, r"^dropout=2: takes a number 0..0.95$"),
+        ("balanced", {"dropout": 2}, r"^dropout=2: takes a number 0..0.95$"),
         ("handwriting", {"rewrites": None}, "^drawn=300 has no effect"),
     ],
 )
@@ -117,7 +136,7 @@ def test_settings_are_those_that_the_search_on_the_training_writers_chose():
         assert get_recipe(name) == dataclasses.replace(get_recipe(name), **settings)
 
 
-@pytest.mark.parametrize("recipe", ["quick", None, ["fast"]])
+@pytest.mark.parametrize("recipe", ["quick", None, ["kernel"]])
 def test_unknown_recipe_lists_the_names(recipe):
     with pytest.raises(ParameterError, match=f"^recipe .* is unknown; .*{', '.join(NAMES)}$"):
         get_recipe(recipe)

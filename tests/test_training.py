@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import same_weights
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss
 from torch.nn import functional as F
@@ -150,3 +151,68 @@ def _without(i, x, y, times, penalty):
     kept, targets = np.arange(len(x)) % len(y) != i, np.tile(np.eye(3)[y], (times, 1))
     rows = x.double().numpy()
     return Ridge(penalty).fit(rows[kept], targets[kept]).predict(rows[[i]])
+
+
+# ---- kernel ridge regression ---------------------------------------------------------------------
+
+
+def kernel_on(rows, **changes):
+    changes = {"filters": 6, "gamma": 0.5, "ridge": 0.05, **changes}
+    return DigitClassifier("kernel", 0, changes=changes).fit(X[:rows], Y[:rows])
+
+
+def features_of(classifier, rows):
+    x = torch.from_numpy(classifier.scaler_.transform(rows)).view(-1, 1, 8, 8)
+    return classifier.network_[:4](x).double().numpy()
+
+
+def by_scikit_learn(features, targets, fitted, asked, penalty=0.05):
+    """Scores of the rows `asked` by kernel ridge regression on the rows `fitted`."""
+    spread = 2 * features.var(axis=0).sum()
+    kernel = {"kernel": "rbf", "gamma": 0.5 / spread, "alpha": penalty}
+    model = KernelRidge(**kernel).fit(features[fitted], targets[fitted])
+    return model.predict(features[asked])
+
+
+@pytest.mark.parametrize("centres", [300, 1000])
+def test_with_all_rows_as_centres_it_is_scikit_learns_kernel_ridge(centres):
+    ours = kernel_on(300, centres=centres)
+    features, shares = features_of(ours, X), np.eye(10)[Y].mean(axis=0)
+    scores = by_scikit_learn(features, np.eye(10)[Y] - shares, slice(None), slice(None)) + shares
+    logits = ours.network_[:-1](
+        torch.from_numpy(ours.scaler_.transform(X)).view(-1, 1, 8, 8)
+    ).detach()
+    scale = (logits.numpy() * scores).sum() / (scores**2).sum()
+    np.testing.assert_allclose(logits / scale, scores, atol=1e-3)
+
+
+def test_the_loss_of_left_out_rows_is_that_of_real_refits():
+    loss = kernel_on(120, centres=120).history_[0]["loss"]
+    features, y = features_of(kernel_on(120, centres=120), X[:120]), Y[:120]
+    shares, rows = np.eye(10)[y].mean(axis=0), np.arange(120)
+    refits = [by_scikit_learn(features, np.eye(10)[y] - shares, rows != i, [i]) for i in rows]
+    left_out, y = torch.from_numpy(np.vstack(refits) + shares), torch.from_numpy(y)
+    best = min(F.cross_entropy(s * left_out, y).item() for s in torch.logspace(0, 2, 16))
+    assert loss == pytest.approx(best, rel=0.01)
+
+
+def test_centres_are_the_images_that_a_linear_readout_is_least_sure_of():
+    some, every = kernel_on(300, centres=100), kernel_on(300, centres=300)
+    kept = some.network_[4].images.flatten(1).numpy() * 16
+    assert {tuple(row) for row in kept} <= {tuple(row) for row in X.tolist()}
+    assert torch.equal(some.network_[4].images, every.network_[4].images[:100]), "in this order"
+    sure = DigitClassifier("instant", 0).fit(X, Y).predict_proba(X).max(axis=1)
+    rows = [int(np.flatnonzero((row == X).all(axis=1))[0]) for row in kept]
+    assert np.median(sure[rows]) < np.median(sure)
+
+
+def test_of_many_rows_all_are_fitted_on_the_hardest_as_landmarks():
+    X, y = load_digits(return_X_y=True)
+    few = DigitClassifier("kernel", 0, changes={"centres": 300}).fit(X[:3000], y[:3000])
+    assert few.score(X[3000:], y[3000:]) > 0.95, "300 odd ones alone would teach the wrong thing"
+
+
+def test_a_fold_of_the_whole_data_is_kept_in_less_than_half_a_megabyte(tmp_path):
+    X, y = load_digits(return_X_y=True)
+    DigitClassifier("kernel", 0).fit(X, y).save(tmp_path / "fold.safetensors")
+    assert (tmp_path / "fold.safetensors").stat().st_size < 500_000

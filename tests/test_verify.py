@@ -268,7 +268,7 @@ FORGED = {
             in_table(lambda t: t.assign(p3=t["p3"].where(t["row"] != 9))),
         ),
         ("Recursion|nested", replaced("run.json", b"[" * 100_000)),
-        ("required", replaced("run.json", b"{}")),
+        ("must contain", replaced("run.json", b"{}")),
         ("NaN is no number", in_text("run.json", '"accuracy": [^,]+', '"accuracy": NaN')),
         ("model.name", in_run("model", name="<script>alert(1)</script>")),
         ("recipe.name", in_run("recipe", name="[x](http://a.b)")),
