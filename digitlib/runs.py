@@ -309,9 +309,9 @@ def read_info(content):
     """
     info = json.loads(content, parse_constant=_no_number)
     try:
-        _validate(info)
+        _validate(info, name_prefix="run.json")
     except fastjsonschema.JsonSchemaException as error:
-        raise ValueError(f"run.json: {error.message[:200]}") from None
+        raise ValueError(error.message[:200]) from None
     changed = from_dict(info["recipe"]).changes() if "model" not in info else {}
     before = {"kind": "settings" if changed else "recipe", "name": info["recipe"]["name"]}
     info.setdefault("model", {**before, "changed": changed, "source": None, "sha256": None})

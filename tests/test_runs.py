@@ -170,12 +170,16 @@ INFO, TABLE = "run.json", "predictions.csv"
 DAMAGES = {
     "cut_off": (INFO, lambda content: content[:100], "JSONDecodeError"),
     "empty": (INFO, lambda _: b"", "JSONDecodeError"),
-    "a_list": (INFO, lambda _: b"[1, 2]", "run.json: .* not of type"),
-    "no_data": (INFO, lambda content: content.replace(b'"data"', b'"x"'), "'data' is a required"),
+    "a_list": (INFO, lambda _: b"[1, 2]", "run.json must be object"),
+    "no_data": (
+        INFO,
+        lambda content: content.replace(b'"data"', b'"x"'),
+        r"run.json must contain \['data'\]",
+    ),
     "splits": (
         INFO,
         lambda content: content.replace(b'"splits": 3', b'"splits": "3"'),
-        "parameters.splits: '3' is not of type",
+        "run.json.parameters.splits must be integer",
     ),
     "no_rows": (TABLE, lambda _: b"", "EmptyDataError"),
     "binary": (TABLE, lambda _: b"\xff\xfe\x00" * 99, "UnicodeDecodeError"),
