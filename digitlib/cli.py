@@ -114,7 +114,7 @@ def pdf(name, browser, code):
     help="Read handwritten digits in pictures (PNG, JPEG ...): one, or some in a line."
 )
 @click.argument("pictures", nargs=-1, metavar="[PICTURE]...")
-@_option("--run", "FOLDER", "the run, such as reports/best (default: the newest)")
+@_option("--run", "FOLDER", "the run (default: the newest of handwriting, else the newest)")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @_option(
     "--images", "FILE", "a labelled set in MNIST's format, with --labels: accuracy and confusions"

@@ -63,7 +63,7 @@ class Digit:
     steps: dict = field(repr=False)
 
 
-def prepare_image(image):
+def prepare_image(image, single=False):
     """The one digit in a picture, in the form of the data.
 
     Parameters
@@ -72,6 +72,8 @@ def prepare_image(image):
         PNG, JPEG, WebP, BMP, TIFF or GIF of one frame; or an array (rows, columns), (rows, columns,
         3 or 4): bool, unsigned integers (whole range of the type) or floats 0..1. Dark ink on light
         paper or the reverse; uneven light is evened out.
+    single : bool, default=False
+        All ink belongs to one digit, however broken.
 
     Returns
     -------
@@ -83,11 +85,11 @@ def prepare_image(image):
     ImageError
         This is no picture, it is too large, it holds no ink, or it holds several digits.
     """
-    digits = find_digits(image)
+    digits = find_digits(image, single)
     if len(digits) > 1:
         raise ImageError(
-            f"picture holds {len(digits)} digits; prepare_image takes one: crop the picture, or"
-            " call find_digits for all"
+            f"picture holds {len(digits)} digits; prepare_image takes one: crop the picture, call"
+            " find_digits for all, or say single=True if they are parts of one"
         )
     return digits[0].pixels
 
@@ -279,11 +281,10 @@ def find_ink(grey):
     ImageError
         Nothing stands out.
     """
-    small = np.ceil(np.multiply(grey.shape, 32 / max(grey.shape))).astype(int)
-    coarse = resize(grey, small, anti_aliasing=True)
-    median = ndimage.median_filter(coarse, size=21, mode="nearest")
-    paper = resize(median, grey.shape, order=1).astype(np.float32)
     smooth = ndimage.gaussian_filter(grey, 1)
+    middle = np.median(grey)
+    flat = np.mean(grey == middle) > 0.5  # drawn or cleaned: paper without shade or grain
+    paper = np.full_like(grey, middle) if flat else _paper(grey)
     contrast = smooth - paper
     contrast *= np.sign((contrast**3).mean()) or 1
     noise = _spread(contrast - np.median(contrast))
@@ -293,10 +294,18 @@ def find_ink(grey):
     middle = threshold_otsu(contrast[clear])
     ink = apply_hysteresis_threshold(contrast, max(0.4 * middle, 2.5 * noise), middle)
     # Noise alone, without what is left of shadows.
-    grain = _spread(smooth - ndimage.gaussian_filter(smooth, 4))
+    grain = 0 if flat else _spread(smooth - ndimage.gaussian_filter(smooth, 4))
     if contrast[ink].mean() < max(FAINTEST, 6 * grain):
         raise ImageError(NO_INK)
     return paper, ink
+
+
+def _paper(grey):
+    """What most of the neighbourhood looks like, everywhere."""
+    small = np.ceil(np.multiply(grey.shape, 32 / max(grey.shape))).astype(int)
+    coarse = resize(grey, small, anti_aliasing=True)
+    median = ndimage.median_filter(coarse, size=21, mode="nearest")
+    return resize(median, grey.shape, order=1).astype(np.float32)
 
 
 def _spread(deviations):

@@ -15,6 +15,7 @@ from digitlib.handwriting import Digit, find_digits, read_idx
 
 __all__ = ["Limits", "Reader", "Reading", "describe", "predict", "read_idx"]
 
+PREFERRED = "handwriting"  # the recipe for digits of one's own, wherever no run is named
 DOUBT = 0.01  # share of the run's own held-out digits that a limit may wrongly call doubtful
 MOST_PROBES = 1500  # held-out rows on which distances are calibrated: enough for a 99th percentile
 
@@ -87,7 +88,8 @@ class Reader:
     Parameters
     ----------
     run : str, path-like or None
-        Such as ``reports/coursework``; None: the newest under ``reports``.
+        Such as ``reports/coursework``; None: the newest under ``reports`` of the recipe
+        ``handwriting``, and without one the newest.
     run_code : bool, default=False
         Whether the run's own ``model.py`` may be executed; needed for models of the user's own.
 
@@ -110,7 +112,8 @@ class Reader:
     """
 
     def __init__(self, run=None, run_code=False):
-        found = runs.load(runs.newest_run() if run is None else run, run_code=run_code)
+        run = runs.newest_run(prefer=PREFERRED) if run is None else run
+        found = runs.load(run, run_code=run_code)
         self.run, self.model, self.label = found.path, found.ensemble(), runs.label(found.info)
         self.source = found.info["data"]["source"]
         self.digits = _data_of(found)
@@ -256,7 +259,7 @@ def predict(pictures, run=None, as_json=False, images=None, labels=None, run_cod
     pictures : list of (str, list of Digit)
         The name of each to print, and what was found in it; empty for a labelled set.
     run : str, path-like or None
-        None: the newest under ``reports``.
+        As for :class:`Reader`.
     as_json : bool, default=False
     images, labels : ndarray or None
         A labelled set, from :func:`digitlib.handwriting.read_idx`.
@@ -270,18 +273,19 @@ def predict(pictures, run=None, as_json=False, images=None, labels=None, run_cod
     """
     reader = Reader(run, run_code)
     if images is None:
-        _predict_pictures(pictures, reader, as_json)
+        _predict_pictures(pictures, reader, as_json, run is not None)
     else:
         _predict_labelled(images, labels, reader, as_json)
 
 
-def _predict_pictures(pictures, reader, as_json):
+def _predict_pictures(pictures, reader, as_json, named):
     read = [(name, reader.classify(found)) for name, found in pictures]
     if as_json:
         answers = [{"file": path, "digits": [r.as_dict() for r in each]} for path, each in read]
         print(json.dumps({"run": str(reader.run), "pictures": answers}))
         return
-    print(f"read by {reader.run} ({reader.label})", file=sys.stderr)
+    why = "" if named else f"; no run was named: {PREFERRED} is preferred, then the newest"
+    print(f"read by {reader.run} ({reader.label}){why}", file=sys.stderr)
     for path, each in read:
         print("\n".join(describe(path, each)))
 

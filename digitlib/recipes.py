@@ -138,8 +138,14 @@ class Recipe:
         )
 
     def changes(self):
-        """Settings that differ from the recipe of this name: name -> (value, the recipe's)."""
-        usual = RECIPES.get(self.name, self)
+        """Settings that differ from the recipe of this name: name -> (value, the recipe's).
+
+        Of a recipe that once had other settings, the version counts that is nearest.
+        """
+        versions = [RECIPES.get(self.name, self), *EARLIER.get(self.name, ())]
+        return min((self._against(usual) for usual in versions), key=len)
+
+    def _against(self, usual):
         pairs = {name: (getattr(self, name), getattr(usual, name)) for name in SETTINGS}
         return {
             name: (value, before)
@@ -219,7 +225,11 @@ Recipe.__doc__ = f"{Recipe.__doc__}\n    Parameters\n    ----------\n" + "".join
 )
 
 _table = files("digitlib").joinpath("recipes.toml").read_text(encoding="utf-8")
-RECIPES = {name: Recipe(name, **row) for name, row in tomllib.loads(_table).items()}
+_rows = tomllib.loads(_table)
+_earlier = {name: row.pop("earlier", []) for name, row in _rows.items()}
+RECIPES = {name: Recipe(name, **row) for name, row in _rows.items()}
+# Runs that were made with them are still runs of the recipe.
+EARLIER = {name: [replace(RECIPES[name], **row) for row in _earlier[name]] for name in RECIPES}
 
 
 def parse(texts):
