@@ -172,6 +172,9 @@ class Reader:
         scribbled = euler_number(digit.steps["box"], connectivity=2) < -3  # five holes or more
         if odd and (sure < limits.unusual or scribbled):
             warnings.append(UNUSUAL)
+        top, left, bottom, right = digit.box
+        if right - left > 1.6 * (bottom - top):
+            warnings.append("Wide shape: digits may be touching; write them apart.")
         guesses = self.model.classes_[order], probabilities[order]
         return Reading(digit, *guesses, similar, distances, warnings)
 
