@@ -33,7 +33,7 @@ ELASTIC = 0.3  # pixels of an 8x8 image that the knots of a 3x3 grid move
 
 # Another hand, for rewritten and drawn digits.
 TURN = 18.0  # degrees, either way
-SLANT = 0.35  # columns per row, either way
+SLANT = 0.35  # columns per row, either way; drawn digits: DRAWN_SLANT
 STRETCH = 0.35  # of the logarithm of the width, either way
 
 # Rewritten digits.
@@ -44,7 +44,9 @@ INK_DARKNESS = (0.3, 0.65)  # from which a pixel is ink, 0..1: a thick and a thi
 # Drawn digits.
 DRAWN_SIDE = 64  # pixels
 PEN_WIDTH = (2.0, 10.0)  # pixels
+DRAWN_SLANT = (-0.3, 0.6)  # columns per row: more hands lean to the right
 TREMBLE = 0.05  # standard deviation of a point's place, of the box
+PROPORTION = 0.2  # of the logarithm of the power that moves the middle of the box, each way
 _STROKES = (files("digitlib") / "strokes.toml").read_text(encoding="utf-8")
 FORMS = {int(digit): forms for digit, forms in tomllib.loads(_STROKES).items()}
 
@@ -178,14 +180,18 @@ def draw(count, seed):
 
 def _picture(form, random):
     """Ink of one digit: bool (DRAWN_SIDE, DRAWN_SIDE)."""
-    turn, slant = np.deg2rad(random.uniform(-TURN, TURN)), random.uniform(-SLANT, SLANT)
+    turn, slant = np.deg2rad(random.uniform(-TURN, TURN)), random.uniform(*DRAWN_SLANT)
     width = 0.6 * np.exp(random.uniform(-STRETCH, STRETCH))
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     change = rotation @ np.array([[width, -slant], [0, 1]])
+    # A large loop below a short neck, or a small one below a long neck.
+    proportion = np.exp(random.normal(0, PROPORTION, 2))
     picture = Image.new("1", (DRAWN_SIDE, DRAWN_SIDE))
     canvas, pen = ImageDraw.Draw(picture), random.uniform(*PEN_WIDTH)
     for stroke in form:
-        points = (_points(stroke, random) - 0.5) @ change.T * 0.62 * DRAWN_SIDE + DRAWN_SIDE / 2
+        points = _points(stroke, random)
+        points = np.sign(points) * np.abs(points) ** proportion - 0.5
+        points = points @ change.T * 0.62 * DRAWN_SIDE + DRAWN_SIDE / 2
         canvas.line([tuple(point) for point in points], 1, round(pen), joint="curve")
         for x, y in points[[0, -1]]:
             canvas.ellipse((x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2), 1)

@@ -122,14 +122,15 @@ def pdf(name, browser, code):
     help="Read handwritten digits in pictures (PNG, JPEG ...): one, or some in a line."
 )
 @click.argument("pictures", nargs=-1, metavar="[PICTURE]...")
-@_option("--run", "FOLDER", "the run, such as reports/best (default: the newest)")
+@_option("--run", "FOLDER", "the run (default: the newest of handwriting, else the newest)")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @_option(
     "--images", "FILE", "a labelled set in MNIST's format, with --labels: accuracy and confusions"
 )
 @_option("--labels", "FILE", "its labels")
+@_option("--show", "FILE.png", "write the picture with boxes, readings and what was left out")
 @_run_code
-def predict(pictures, images, labels, **options):
+def predict(pictures, images, labels, show, **options):
     """Print what was read. What cannot be read is told before torch is loaded."""
     handwriting, labelled = _room("handwriting"), images is not None or labels is not None
     if labelled and (images is None or labels is None or pictures):
@@ -141,10 +142,12 @@ def predict(pictures, images, labels, **options):
             "no picture given; try `digitlib predict photo.jpg`, or --images and --labels for a"
             " labelled set"
         )
+    if show is not None and len(pictures) != 1:
+        raise ParameterError(f"--show takes one picture, not {len(pictures)}; name one")
     found = [(path, handwriting.find_digits(path)) for path in pictures]
     if labelled:
         images, labels = handwriting.read_labelled(images, labels)
-    _room("reading").predict(found, images=images, labels=labels, **options)
+    _room("reading").predict(found, images=images, labels=labels, picture=show, **options)
 
 
 @commands.command(help="Write notebooks that carry digitlib with them: Colab, Kaggle, any Jupyter.")

@@ -63,14 +63,17 @@ class Digit:
     steps : dict of str to ndarray
         Pictures of the way, in order: ``grey``, ``paper``, ``ink`` (of the whole picture), ``crop``
         (this digit's ink) and those of :func:`digitlib.normalisation.steps`.
+    left_out : ndarray of shape (rows, columns), bool
+        Ink of the whole picture that was given to no digit: rulings, dashes, specks, the edge.
     """
 
     pixels: np.ndarray
     box: tuple
     steps: dict = field(repr=False)
+    left_out: np.ndarray = field(default=None, repr=False)
 
 
-def prepare_image(image):
+def prepare_image(image, single=False):
     """The one digit in a picture, in the form of the data.
 
     Parameters
@@ -79,6 +82,8 @@ def prepare_image(image):
         PNG, JPEG, WebP, BMP, TIFF or GIF of one frame; or an array (rows, columns), (rows, columns,
         3 or 4): bool, unsigned integers (whole range of the type) or floats 0..1. Dark ink on light
         paper or the reverse; uneven light is evened out.
+    single : bool, default=False
+        All ink belongs to one digit, however broken.
 
     Returns
     -------
@@ -90,17 +95,17 @@ def prepare_image(image):
     ImageError
         This is no picture, it is too large, it holds no ink, or it holds several digits.
     """
-    digits = find_digits(image)
+    digits = find_digits(image, single)
     if len(digits) > 1:
         raise ImageError(
-            f"picture holds {len(digits)} digits; prepare_image takes one: crop the picture, or"
-            " call find_digits for all"
+            f"picture holds {len(digits)} digits; prepare_image takes one: crop the picture, call"
+            " find_digits for all, or say single=True if they are parts of one"
         )
     return digits[0].pixels
 
 
 def find_digits(image, single=False):
-    """All digits of one line of writing, from left to right.
+    """All digits in a picture: row by row, each from left to right.
 
     Parameters
     ----------
@@ -121,15 +126,17 @@ def find_digits(image, single=False):
     grey = read_picture(image)
     paper, ink = find_ink(grey)
     whole = {"grey": grey, "paper": paper, "ink": ink}
-    return [_normalise(mask, whole) for mask in ([ink] if single else split_digits(ink))]
+    masks = [ink] if single else split_digits(without_rules(ink))
+    left_out = ink & ~np.any(masks, axis=0)
+    return [_normalise(mask, whole, left_out) for mask in masks]
 
 
-def _normalise(mask, whole):
+def _normalise(mask, whole, left_out):
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     box = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
     crop = mask[box[0] : box[2], box[1] : box[3]]
     steps = {name: step[0] for name, step in normalisation.steps(crop[None]).items()}
-    return Digit(steps["counts"].ravel(), box, {**whole, "crop": crop, **steps})
+    return Digit(steps["counts"].ravel(), box, {**whole, "crop": crop, **steps}, left_out)
 
 
 # ---- reading pictures ----------------------------------------------------------------------------
@@ -283,11 +290,10 @@ def find_ink(grey):
     ImageError
         Nothing stands out.
     """
-    small = np.ceil(np.multiply(grey.shape, 32 / max(grey.shape))).astype(int)
-    coarse = resize(grey, small, anti_aliasing=True)
-    median = ndimage.median_filter(coarse, size=21, mode="nearest")
-    paper = resize(median, grey.shape, order=1).astype(np.float32)
     smooth = ndimage.gaussian_filter(grey, 1)
+    middle = np.median(grey)
+    flat = np.mean(grey == middle) > 0.5  # drawn or cleaned: paper without shade or grain
+    paper = np.full_like(grey, middle) if flat else _paper(grey)
     contrast = smooth - paper
     contrast *= np.sign((contrast**3).mean()) or 1
     noise = _spread(contrast - np.median(contrast))
@@ -297,15 +303,91 @@ def find_ink(grey):
     middle = threshold_otsu(contrast[clear])
     ink = apply_hysteresis_threshold(contrast, max(0.4 * middle, 2.5 * noise), middle)
     # Noise alone, without what is left of shadows.
-    grain = _spread(smooth - ndimage.gaussian_filter(smooth, 4))
+    grain = 0 if flat else _spread(smooth - ndimage.gaussian_filter(smooth, 4))
     if contrast[ink].mean() < max(FAINTEST, 6 * grain):
         raise ImageError(NO_INK)
     return paper, ink
 
 
+def _paper(grey):
+    """What most of the neighbourhood looks like, everywhere."""
+    small = np.ceil(np.multiply(grey.shape, 32 / max(grey.shape))).astype(int)
+    coarse = resize(grey, small, anti_aliasing=True)
+    median = ndimage.median_filter(coarse, size=21, mode="nearest")
+    dark = ((coarse - median) ** 3).mean() < 0
+    fill = ndimage.grey_closing if dark else ndimage.grey_opening
+    filled = fill(ndimage.median_filter(coarse, 3), 11, mode="nearest")
+    return resize(filled, grey.shape, order=1).astype(np.float32)
+
+
 def _spread(deviations):
     """Standard deviation, from the median: ink, being little, does not count."""
     return 1.4826 * np.median(np.abs(deviations))
+
+
+def without_rules(ink):
+    """Ink without printed lines: of squared and ruled paper, of forms and tables.
+
+    Lines are runs of ink along rows or columns that lean by at most 1 in 20. A thin one is printed
+    if it crosses half of the picture, runs in from its edge, or is a side of a frame. Where a
+    stroke crosses it, the stroke is mended.
+
+    Parameters
+    ----------
+    ink : ndarray of shape (rows, columns), bool
+
+    Returns
+    -------
+    ndarray of shape (rows, columns), bool
+        `ink` itself if nothing else stands on the picture.
+    """
+    side = max(ink.shape)
+    along = [_runs(ink, side), _runs(ink.T, side).T]
+    network = label(ndimage.binary_dilation(along[0] | along[1], iterations=3))
+    sides = {}  # of each network: its lines along rows, along columns
+    for axis, lines in enumerate(along):
+        for line in regionprops(label(lines, connectivity=2)):
+            length = line.bbox[3 - axis] - line.bbox[1 - axis]
+            if line.area < max(3, 0.015 * side) * length:
+                edge = line.bbox[1 - axis] <= 2 or line.bbox[3 - axis] >= ink.shape[1 - axis] - 2
+                free = length > ink.shape[1 - axis] * (0.2 if edge else 0.5)
+                found = sides.setdefault(network[tuple(line.coords[0])], ([], []))
+                found[axis].append((length, free, line.coords))
+    rest = ink.copy()
+    for found in sides.values():
+        frame = min(map(len, found)) > 1
+        for axis, lines in enumerate(found):
+            longest = max((length for length, _, _ in lines), default=0)
+            for length, free, coords in lines:
+                if free or (frame and length > 0.8 * longest):
+                    _rub_out(rest, coords, axis)
+    tallest = max((_height(piece.bbox) for piece in regionprops(label(rest))), default=0)
+    return rest if tallest > 0.05 * side else ink
+
+
+def _runs(ink, side):
+    """Ink in straight runs of a twelfth of the `side` along rows, however they lean."""
+    length, (rows, columns) = side // 12, np.indices(ink.shape, sparse=True)
+    runs = np.zeros_like(ink)
+    for slope in np.linspace(-0.05, 0.05, 9):
+        place = rows + np.rint(slope * (columns - ink.shape[1] // 2)).astype(int)
+        level = np.take_along_axis(ink, place.clip(0, len(ink) - 1), axis=0)
+        dense = ndimage.uniform_filter1d(level.astype(np.float32), length, axis=1) > 0.9
+        level &= ndimage.maximum_filter1d(dense, length, axis=1)
+        y, x = np.nonzero(level)
+        runs[place[y, x].clip(0, len(ink) - 1), x] = True
+    return runs
+
+
+def _rub_out(ink, coords, axis):
+    """Take a line out of `ink`, but not the strokes that cross it."""
+    line = np.zeros_like(ink)
+    line[tuple(coords.T)] = True
+    thick = int(np.ceil(line.sum() / np.ptp(coords[:, 1 - axis]))) + 3
+    line = ndimage.binary_dilation(line)
+    rest = ink & ~line
+    across = np.ones((2 * thick, 1) if axis == 0 else (1, 2 * thick), bool)
+    ink &= ndimage.binary_closing(rest, across) | ~line
 
 
 def split_digits(ink):
@@ -322,7 +404,7 @@ def split_digits(ink):
     Returns
     -------
     list of ndarray of shape (rows, columns), bool
-        From left to right.
+        Row by row, each from left to right.
 
     Raises
     ------
@@ -338,8 +420,8 @@ def split_digits(ink):
             f"picture holds {len(tall)} pieces of ink, more than {MOST_DIGITS} digits; crop it, or"
             " even out the light"
         )
-    boxes, members = [], []
-    for piece in sorted(tall, key=lambda piece: piece.bbox[1]):
+    boxes, members, row = [], [], _rows(tall, len(ink), 0.3 * size)
+    for piece in sorted(tall, key=lambda piece: (row[piece.label], piece.bbox[1])):
         if boxes and _overlap(boxes[-1], piece.bbox) > 0.4:
             boxes[-1] = _hull(boxes[-1], piece.bbox)
             members[-1].append(piece.label)
@@ -355,6 +437,16 @@ def split_digits(ink):
             if max(near) > 0.4:
                 members[int(np.argmax(near))].append(piece.label)
     return [np.isin(pieces, labels) for labels in members]
+
+
+def _rows(pieces, height, gap):
+    """Row of each piece, by label: rows lie apart where the pieces' middles leave a `gap` free."""
+    free = np.ones(height, bool)
+    for piece in pieces:
+        margin = _height(piece.bbox) // 5
+        free[piece.bbox[0] + margin : piece.bbox[2] - margin] = False
+    bands = label(ndimage.binary_opening(free, np.ones(int(gap) + 1)) ^ True)
+    return {piece.label: bands[(piece.bbox[0] + piece.bbox[2]) // 2] for piece in pieces}
 
 
 def _inside(regions, shape):

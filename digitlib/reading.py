@@ -2,10 +2,13 @@
 
 import json
 import sys
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
+from skimage.measure import euler_number, label, regionprops
 from sklearn.neighbors import NearestNeighbors
 
 from digitlib import metrics, runs
@@ -13,9 +16,12 @@ from digitlib.data import load_again
 from digitlib.errors import ImageError
 from digitlib.handwriting import Digit, find_digits, read_idx
 
-__all__ = ["Limits", "Reader", "Reading", "describe", "predict", "read_idx"]
+__all__ = ["Limits", "Reader", "Reading", "describe", "predict", "read_idx", "show"]
 
+PREFERRED = "handwriting"  # the recipe for digits of one's own, wherever no run is named
+RED, ORANGE, BLUE = (200, 30, 30), (230, 120, 0), (20, 80, 200)
 DOUBT = 0.01  # share of the run's own held-out digits that a limit may wrongly call doubtful
+UNUSUAL = "Unusual shape: no training digit looks much like this; check the answer."
 MOST_PROBES = 1500  # held-out rows on which distances are calibrated: enough for a 99th percentile
 
 
@@ -29,6 +35,9 @@ class Limits:
     ----------
     probability : float
         Least probability of the most probable digit, from ``predictions.csv``.
+    unusual : float
+        The same of 98 %: above it an unusual shape is no reason to doubt, unless it has the many
+        holes of a scribble.
     distance : float
         Largest distance (Euclidean, 64 pixels of 0..16) to the most similar image of the data,
         where held-out images are compared with the images of other folds. Infinite if the run's
@@ -38,6 +47,7 @@ class Limits:
     """
 
     probability: float
+    unusual: float
     distance: float
     ink: float
 
@@ -87,7 +97,8 @@ class Reader:
     Parameters
     ----------
     run : str, path-like or None
-        Such as ``reports/coursework``; None: the newest under ``reports``.
+        Such as ``reports/coursework``; None: the newest under ``reports`` of the recipe
+        ``handwriting``, and without one the newest.
     run_code : bool, default=False
         Whether the run's own ``model.py`` may be executed; needed for models of the user's own.
 
@@ -110,7 +121,8 @@ class Reader:
     """
 
     def __init__(self, run=None, run_code=False):
-        found = runs.load(runs.newest_run() if run is None else run, run_code=run_code)
+        run = runs.newest_run(prefer=PREFERRED) if run is None else run
+        found = runs.load(run, run_code=run_code)
         self.run, self.model, self.label = found.path, found.ensemble(), runs.label(found.info)
         self.source = found.info["data"]["source"]
         self.digits = load_again(found.info["data"])
@@ -149,21 +161,20 @@ class Reader:
         similar, distances = np.empty(0, int), np.zeros(1)
         if self._similar is not None:
             distances, similar = (each[0] for each in self._similar.kneighbors([digit.pixels]))
-        limits, sure, ink = self.limits, probabilities[order[0]], digit.pixels.mean()
-        warnings = []
+        limits, sure, warnings = self.limits, probabilities[order[0]], []
         if sure < limits.probability:
             warnings.append(
-                f"low confidence: {_percent(sure)} is less than 99 % of held-out digits had"
+                f"Not sure: {_percent(sure)} is less than 99 % of held-out digits had; check the"
+                " answer."
             )
-        if distances[0] > limits.distance:
-            warnings.append(
-                f"unlike the data: distance {distances[0]:.0f} to the most similar image, 99 % of"
-                " held-out digits had less"
-            )
-        if ink > limits.ink:
-            warnings.append(
-                f"too many strokes: mean ink {ink:.1f} of 16, 99 % of the digits have less"
-            )
+        # Pens differ from those of the data: an odd shape that is read with ease is no warning.
+        odd = distances[0] > limits.distance or digit.pixels.mean() > limits.ink
+        scribbled = euler_number(digit.steps["box"], connectivity=2) < -3  # five holes or more
+        if odd and (sure < limits.unusual or scribbled):
+            warnings.append(UNUSUAL)
+        top, left, bottom, right = digit.box
+        if right - left > 1.6 * (bottom - top):
+            warnings.append("Wide shape: digits may be touching; write them apart.")
         guesses = self.model.classes_[order], probabilities[order]
         return Reading(digit, *guesses, similar, distances, warnings)
 
@@ -213,8 +224,8 @@ def _limits(run, digits):
             nearest.append(others.kneighbors(rows[probes & (run.folds == fold)])[0])
         distance = np.quantile(np.concatenate(nearest), 1 - DOUBT)
         ink = np.quantile(rows.mean(axis=1), 1 - DOUBT)
-    sure = np.quantile(run.probabilities.max(axis=1), DOUBT)
-    return Limits(float(sure), float(distance), float(ink))
+    sure, unusual = np.quantile(run.probabilities.max(axis=1), [DOUBT, 2 * DOUBT])
+    return Limits(float(sure), float(unusual), float(distance), float(ink))
 
 
 def _percent(share):
@@ -232,14 +243,45 @@ def describe(name, readings):
         guesses = zip(reading.classes[:2], reading.probabilities[:2], strict=True)
         first, second = (f"{digit} ({_percent(share)})" for digit, share in guesses)
         lines.append(f"{where} {first}, second guess {second}")
-        lines += [f"  looks like no digit of the data: {warning}" for warning in reading.warnings]
-    return lines
+        lines += [f"  {warning}" for warning in reading.warnings]
+    return lines + [f"  {words}" for words in left_out(readings[0].found)]
+
+
+def left_out(found):
+    """Lines of text for the ink of a picture that was given to no digit."""
+    size, places = found.left_out.shape, Counter()
+    for piece in regionprops(label(found.left_out, connectivity=2)):
+        (top, left), (down, right) = piece.bbox[:2], np.subtract(size, piece.bbox[2:])
+        edges = {"left": left, "right": right, "top": top, "bottom": down}
+        nearest = min(edges, key=edges.get)
+        places[f" at the {nearest} edge" if edges[nearest] <= 2 else ""] += 1
+    return [
+        f"{n} piece{'s'[: n > 1]} of ink{place} {'were' if n > 1 else 'was'} left out"
+        for place, n in sorted(places.items())
+    ]
+
+
+def show(readings):
+    """The picture: each digit in its box with its reading, orange if warned of; left out: red."""
+    found = readings[0].found
+    picture = np.repeat(np.uint8(255 * found.steps["grey"])[..., None], 3, axis=2)
+    picture[found.left_out] = RED
+    image = Image.fromarray(picture)
+    canvas = ImageDraw.Draw(image)
+    for reading in readings:
+        top, left, bottom, right = reading.found.box
+        colour = ORANGE if reading.warnings else BLUE
+        canvas.rectangle((left - 2, top - 2, right + 1, bottom + 1), outline=colour, width=2)
+        canvas.text((left, max(0, top - 26)), str(reading.classes[0]), colour, font_size=24)
+    return image
 
 
 # ---- digitlib predict ----------------------------------------------------------------------------
 
 
-def predict(pictures, run=None, as_json=False, images=None, labels=None, run_code=False):
+def predict(
+    pictures, run=None, as_json=False, images=None, labels=None, run_code=False, picture=None
+):
     """Read pictures, or measure a run on a labelled set, and print the answer.
 
     Parameters
@@ -247,12 +289,14 @@ def predict(pictures, run=None, as_json=False, images=None, labels=None, run_cod
     pictures : list of (str, list of Digit)
         The name of each to print, and what was found in it; empty for a labelled set.
     run : str, path-like or None
-        None: the newest under ``reports``.
+        As for :class:`Reader`.
     as_json : bool, default=False
     images, labels : ndarray or None
         A labelled set, from :func:`digitlib.handwriting.read_idx`.
     run_code : bool, default=False
         As for :class:`Reader`.
+    picture : str, path-like or None
+        Where to write the first picture with what was read, see :func:`show`.
 
     Raises
     ------
@@ -261,18 +305,21 @@ def predict(pictures, run=None, as_json=False, images=None, labels=None, run_cod
     """
     reader = Reader(run, run_code)
     if images is None:
-        _predict_pictures(pictures, reader, as_json)
+        _predict_pictures(pictures, reader, as_json, run is not None, picture)
     else:
         _predict_labelled(images, labels, reader, as_json)
 
 
-def _predict_pictures(pictures, reader, as_json):
+def _predict_pictures(pictures, reader, as_json, named, picture):
     read = [(name, reader.classify(found)) for name, found in pictures]
+    if picture is not None:
+        show(read[0][1]).save(picture, format="PNG")
     if as_json:
         answers = [{"file": path, "digits": [r.as_dict() for r in each]} for path, each in read]
         print(json.dumps({"run": str(reader.run), "pictures": answers}))
         return
-    print(f"read by {reader.run} ({reader.label})", file=sys.stderr)
+    why = "" if named else f"; no run was named: {PREFERRED} is preferred, then the newest"
+    print(f"read by {reader.run} ({reader.label}){why}", file=sys.stderr)
     for path, each in read:
         print("\n".join(describe(path, each)))
 

@@ -145,8 +145,14 @@ class Recipe:
         )
 
     def changes(self):
-        """Settings that differ from the recipe of this name: name -> (value, the recipe's)."""
-        usual = (RECIPES | RETIRED).get(self.name, self)
+        """Settings that differ from the recipe of this name: name -> (value, the recipe's).
+
+        Of a recipe that once had other settings, the version counts that is nearest.
+        """
+        versions = [(RECIPES | RETIRED).get(self.name, self), *EARLIER.get(self.name, ())]
+        return min((self._against(usual) for usual in versions), key=len)
+
+    def _against(self, usual):
         pairs = {name: (getattr(self, name), getattr(usual, name)) for name in SETTINGS}
         return {
             name: (value, before)
@@ -226,10 +232,13 @@ Recipe.__doc__ = f"{Recipe.__doc__}\n    Parameters\n    ----------\n" + "".join
 )
 
 _table = files("digitlib").joinpath("recipes.toml").read_text(encoding="utf-8")
-_all = {name: Recipe(name, **row) for name, row in tomllib.loads(_table).items()}
+_rows = tomllib.loads(_table)
+_earlier = {name: row.pop("earlier", []) for name, row in _rows.items()}
+_all = {name: Recipe(name, **row) for name, row in _rows.items()}
 RECIPES = {name: recipe for name, recipe in _all.items() if not recipe.instead}
-# Their runs are read and judged as before; new ones are not made.
+# Runs that were made with these are still runs of the recipe; new ones are not made.
 RETIRED = {name: recipe for name, recipe in _all.items() if recipe.instead}
+EARLIER = {name: [replace(_all[name], **row) for row in rows] for name, rows in _earlier.items()}
 
 
 def parse(texts):

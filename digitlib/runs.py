@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from digitlib import metrics
 from digitlib.crossval import Fold
-from digitlib.errors import RunError
+from digitlib.errors import ParameterError, RunError
 from digitlib.files import check_file, replacing, write_text
 from digitlib.provenance import code_hash, library_version, provenance, where_am_i
 from digitlib.recipes import from_dict
@@ -358,7 +358,7 @@ def load_model(folder, run_code=False):
     return load(folder, run_code=run_code).ensemble()
 
 
-def newest_run(reports="reports", notebook=False):
+def newest_run(reports="reports", notebook=False, prefer=None):
     """The run that was made last.
 
     Parameters
@@ -366,6 +366,8 @@ def newest_run(reports="reports", notebook=False):
     reports : str or path-like
     notebook : bool, default=False
         Whether the remedy in an error is for a person in a notebook.
+    prefer : str or None
+        A recipe: its newest run, where there is one.
 
     Returns
     -------
@@ -382,7 +384,16 @@ def newest_run(reports="reports", notebook=False):
         if not notebook:
             remedy = "make one with `digitlib report`, or name one with --run"
         raise RunError(f"{reports}/: no finished run; {remedy}")
-    return max(finished, key=lambda path: path.stat().st_mtime).parent
+    preferred = [path for path in finished if prefer and _is_of(path, prefer)]
+    return max(preferred or finished, key=lambda path: path.stat().st_mtime).parent
+
+
+def _is_of(path, recipe):
+    """Whether a ``run.json`` is of that recipe; not if it cannot be read."""
+    try:
+        return read_info(path.read_bytes())["model"]["name"] == recipe
+    except (OSError, ValueError, TypeError, ParameterError):
+        return False
 
 
 class FoldStore:

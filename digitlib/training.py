@@ -1,7 +1,7 @@
 """Training: the one loop that finds the weights, for any network and any recipe.
 
 What to expect of a 4-fold cross-validation of the 5,620 digits on two cores (means of five seeds,
-three for ``best`` and ``handwriting``; ``make bench`` measures them anew):
+three for ``best``, two for ``handwriting``; ``make bench`` measures them anew):
 
 ============  =========  ========
 recipe        accuracy   seconds
@@ -12,7 +12,7 @@ kernel        99.39 %    0.30
 balanced      99.38 %    2.0
 accurate      99.59 %    16
 best          99.68 %    95
-handwriting   99.54 %    54
+handwriting   99.53 %    108
 ============  =========  ========
 
 The published figure of the first is 98.11 %.

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import digitlib
-from digitlib import cross_validate, load_digits, runs
+from digitlib import cross_validate, load_digits, reading, runs
 from digitlib.reading import Reader
 
 HERE = Path(__file__).parent
@@ -72,7 +72,7 @@ def test_most_digits_of_other_origin_are_read(reader):
 
 def test_a_scribble_is_warned_of_and_held_out_digits_are_not(reader):
     warnings = reader.read(DRAWINGS / "scribble.png")[0].warnings
-    assert any("unlike the data" in warning for warning in warnings)
+    assert any(warning.startswith("Unusual shape") for warning in warnings)
     sure = runs.load(reader.run).probabilities.max(axis=1)
     assert 0.005 < (sure < reader.limits.probability).mean() < 0.015
     assert 15 < reader.limits.distance < 40
@@ -99,6 +99,19 @@ def test_a_labelled_set_in_mnist_format_gives_accuracy_and_confusions(small_run,
     assert np.sum(answer["confusion"]) == 39
     assert answer["correct"] == np.trace(answer["confusion"]) > 28
     assert command("predict", *words)[1].startswith(f"{answer['correct']} of 40 correct")
+
+
+def test_what_was_left_out_is_told_and_shown(small_run, tmp_path, command):
+    page = np.asarray(Image.open(DRAWINGS / "seven.png")).copy()
+    page[60:90, -3:] = 40  # the table beside the paper
+    Image.fromarray(page).save(tmp_path / "page.png")
+    words = tmp_path / "page.png", "--show", tmp_path / "shown.png", "--run", small_run
+    code, out, _ = command("predict", *words)
+    assert code == 0 and "  1 piece of ink at the right edge was left out" in out
+    shown = np.asarray(Image.open(tmp_path / "shown.png"))
+    assert (shown == reading.RED).all(axis=2).any() and (shown == reading.BLUE).all(axis=2).any()
+    code, _, err = command("predict", *words, DRAWINGS / "line.png")
+    assert code == 2 and "--show takes one picture, not 2" in err
 
 
 BAD_COMMANDS = {

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from digitlib import recipes
 from digitlib.errors import ParameterError
 from digitlib.recipes import RECIPES, RETIRED, SETTINGS, explain, from_dict, get_recipe
 
@@ -111,7 +112,7 @@ def test_settings_that_lose_their_effect_by_a_change_are_dropped():
     ("name", "settings", "said"),
     [
         ("balanced", {"dropout": 2}, r"^dropout=2: takes a number 0..0.95$"),
-        ("handwriting", {"rewrites": None}, "^drawn=300 has no effect"),
+        ("handwriting", {"rewrites": None}, "^drawn=240 has no effect"),
     ],
 )
 def test_a_recipe_of_ones_own_is_checked_too(name, settings, said):
@@ -144,3 +145,10 @@ def test_unknown_recipe_lists_the_names(recipe):
 
 def test_every_setting_is_explained():
     assert [line.split(":")[0] for line in explain()] == list(SETTINGS)
+
+
+def test_a_recipe_with_its_earlier_settings_has_no_changes():
+    (before,) = recipes.EARLIER["handwriting"]
+    assert before != RECIPES["handwriting"] and before.changes() == {}
+    assert before.changed(dropout=0.3).changes() == {"dropout": (0.3, 0.1)}
+    assert RECIPES["handwriting"].changed(epochs=9).changes() == {"epochs": (9, 10)}

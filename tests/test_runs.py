@@ -96,6 +96,8 @@ def test_the_newest_run_is_the_one_made_last(folder, tmp_path):
     (tmp_path / ".staging").mkdir()
     (tmp_path / ".staging" / "run.json").touch()
     assert runs.newest_run(tmp_path) == folder
+    assert runs.newest_run(tmp_path, prefer="handwriting") == folder  # there is none
+    assert runs.newest_run(tmp_path, prefer="coursework") == folder
 
 
 def test_a_run_in_the_making_is_waited_for(folder, tmp_path):
