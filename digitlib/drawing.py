@@ -1,6 +1,7 @@
-"""A sheet to write on with the mouse, for JupyterLab; it is read each time the pen is lifted."""
+"""A sheet to write on with the mouse, in Jupyter and Colab; read each time the pen is lifted."""
 
 import io
+import sys
 
 import ipywidgets as widgets
 import numpy as np
@@ -28,6 +29,10 @@ class Pad(widgets.HBox):
     """
 
     def __init__(self, reader, draw=None):
+        if "google.colab" in sys.modules:  # which shows no widgets but its own unless asked
+            from google.colab import output
+
+            output.enable_custom_widget_manager()
         self.reader, self.draw = reader, draw
         self.strokes, self._down = [], False
         border = {"border": "2px solid #666", "width": f"{SIDE + 4}px"}

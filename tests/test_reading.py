@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 import digitlib
 from digitlib import cross_validate, load_digits, reading, runs
+from digitlib.drawing import Pad
 from digitlib.reading import Reader
 
 HERE = Path(__file__).parent
@@ -156,3 +158,11 @@ def test_a_bad_picture_is_told_without_torch(tmp_path):
             assert not {{"torch", "sklearn", "pandas"}} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_in_colab_the_pad_asks_to_be_shown(monkeypatch):
+    asked = []
+    output = SimpleNamespace(enable_custom_widget_manager=lambda: asked.append("shown"))
+    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace(output=output))
+    Pad(None)
+    assert asked == ["shown"]

@@ -38,7 +38,7 @@ def notebook_style():
 def described_png(figure):
     """PNG (bytes) at twice the size it is shown at, and facts about it.
 
-    ``width``, ``height`` (in CSS pixels) and ``alt``.
+    ``width``, ``height`` (in CSS pixels), ``alt`` and ``caption``.
 
     256 colours, or 16 greys as of the data, are enough for every figure here; an SVG of the same
     figures is larger still.
@@ -60,7 +60,8 @@ def described_png(figure):
         few = picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     few.save(small, "png", optimize=True)
     size = {"width": picture.width // zoom, "height": picture.height // zoom}
-    return small.getvalue(), {**size, "alt": getattr(figure, "alt", "")}
+    words = {name: getattr(figure, name, "") for name in ("alt", "caption")}
+    return small.getvalue(), size | words
 
 
 def canvas(height, rows=1, columns=1, width=WIDTH, **options):
@@ -76,10 +77,13 @@ def bare(ax, title="", **options):
     return ax
 
 
-def described(axes, alt, data):
-    """Give the figure of `axes` its alt text and its numbers; return `axes`."""
+def described(axes, alt, data, caption=None):
+    """Give the figure of `axes` its words and its numbers; return `axes`.
+
+    `alt` is the caption too, unless it lists more than one wants to read below a picture.
+    """
     figure = np.ravel(axes)[0].figure
-    figure.alt, figure.numbers = alt, data
+    figure.alt, figure.caption, figure.numbers = alt, caption or alt, data
     return axes
 
 
@@ -105,7 +109,7 @@ def class_counts(y):
     ax.set(xlabel="digit", ylabel="images")
     ax.grid(False, axis="x")
     low, high = (f"{counts[digit]} (digit {digit})" for digit in (counts.idxmin(), counts.idxmax()))
-    alt = f"Bar chart of images per digit: from {low} to {high}, {counts.sum():,} in all."
+    alt = f"How many images each digit has: from {low} to {high}, {counts.sum():,} in all."
     return described(ax, alt, counts.rename_axis("digit").reset_index(name="images"))
 
 
@@ -118,7 +122,7 @@ def image_numbers(image, label):
     show(axes[1], image, "as a picture")
     ink = int((image > 0).sum())
     facts = f"{ink} of {image.size} pixels hold ink, the darkest {image.max()} of 16"
-    alt = f"An image labelled {label}, as an 8 by 8 table of numbers and as a picture: {facts}."
+    alt = f"One image of a {label}, as 8 by 8 numbers and as a picture: {facts}."
     return described(axes, alt, pd.DataFrame(image))
 
 
@@ -147,8 +151,8 @@ def examples_by_class(images, y, per_class=10):
     )
     ax.tick_params(labelsize=14, length=0)
     alt = (
-        f"{per_class} examples of each digit from {classes[0]} to {classes[-1]}, one row for each"
-        " digit."
+        f"Each row shows the first {per_class} images of one digit, from {classes[0]} to"
+        f" {classes[-1]}."
     )
     return described(ax, alt, pd.DataFrame({"row": chosen, "label": y[chosen]}))
 
@@ -167,8 +171,8 @@ def class_means(images, y):
     table = pd.DataFrame({"digit": classes, "mean ink": means.mean((1, 2))})
     table["mean spread"] = spreads.mean((1, 2))
     most = table.loc[table["mean spread"].idxmax()]
-    widest = f"digit {most['digit']:.0f} varies most, by {most['mean spread']:.1f} of 16 on average"
-    alt = f"Mean image of each digit above its pixel-wise standard deviation; {widest}."
+    widest = f"Digit {most['digit']:.0f} varies most, by {most['mean spread']:.1f} of 16"
+    alt = f"The mean image of each digit; below it, where its images differ. {widest} on average."
     return described(axes, alt, table)
 
 
@@ -185,8 +189,8 @@ def scaling_effect(before, after):
     table = pd.DataFrame({name: pd.Series(values).describe() for name, values in sides.items()})
     means = f"mean {np.mean(before):.2f} before scaling and {np.mean(after):.2f} after"
     alt = (
-        f"Histograms of pixel values: {means}; standard deviation {np.std(before):.2f} and"
-        f" {np.std(after):.2f}."
+        f"Pixel values have {means}. Their standard deviation is {np.std(before):.2f} before and"
+        f" {np.std(after):.2f} after."
     )
     return described(axes, alt, table)
 
@@ -205,10 +209,9 @@ def projection(X, y):
         ax.text(*centre, label, **name)
     ax.legend(title="digit", ncols=2)
     share = 100 * pca.explained_variance_ratio_.sum()
-    held = f"which hold {share:.0f} % of the variance"
     alt = (
-        f"{len(y):,} images on their first two principal components, {held}; the digits form clouds"
-        " that overlap."
+        f"{len(y):,} images as points. The digits form clouds that overlap: these two components"
+        f" show only {share:.0f} % of how the images differ."
     )
     return described(ax, alt, table)
 
@@ -230,7 +233,7 @@ def loss_curves(history):
     last = table[table["epoch"] == table["epoch"].max()].groupby("rows", sort=False)["loss"].mean()
     ends = " and ".join(f"{value:.3f} ({rows})" for rows, value in last.items())
     alt = (
-        f"Loss of each of {table['fold'].nunique()} folds against epochs; after epoch"
+        f"How the loss of {table['fold'].nunique()} folds changes from epoch to epoch. After epoch"
         f" {table['epoch'].max()} it is {ends} on average."
     )
     return described(ax, alt, table)
@@ -244,7 +247,7 @@ def learning_rate(history):
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(ylabel="learning rate", ylim=(0, None))
     first, last = table["learning_rate"].iloc[[0, -1]]
-    alt = f"Learning rate against epochs, from {first:.2g} in the first to {last:.2g} in the last."
+    alt = f"The learning rate goes from {first:.2g} in the first epoch to {last:.2g} in the last."
     return described(ax, alt, table)
 
 
@@ -261,7 +264,8 @@ def fold_accuracies(accuracies):
         ax.annotate(f"{value:.2f}", (value, i), **beside)
     ax.margins(x=0.15)
     each = ", ".join(f"{value:.2f}" for value in values)
-    alt = f"Accuracy of each fold in per cent: {each}; mean {values.mean():.2f}."
+    alt = f"Accuracy of each fold in per cent: {each}. The dashed line is their mean,"
+    alt += f" {values.mean():.2f}."
     return described(ax, alt, table)
 
 
@@ -288,7 +292,7 @@ def network_stack(layers):
     ax.grid(False)
     sns.despine(ax=ax, left=True, bottom=True)
     total = f"{layers['parameters'].sum():,} parameters"
-    alt = f"The network as a stack of {len(layers)} layers, from the image down to"
+    alt = f"The {len(layers)} layers of the network, from the image down to"
     return described(
         ax, f"{alt} {layers['output'].iloc[-1]} scores; {total}.", layers.reset_index()
     )

@@ -110,8 +110,8 @@ def recall_by_class(y_true, y_predicted):
     ax.legend()
     worst, best = values.idxmin(), values.idxmax()
     alt = (
-        f"Recall of each digit with its 95 % interval: lowest for {worst}, {values[worst]:.1f} %,"
-        f" highest for {best}, {values[best]:.1f} %."
+        f"How many images of each digit were found, with 95 % intervals: fewest of {worst},"
+        f" {values[worst]:.1f} %, most of {best}, {values[best]:.1f} %."
     )
     return described(ax, alt, table)
 
@@ -119,14 +119,14 @@ def recall_by_class(y_true, y_predicted):
 # ---- images on show ------------------------------------------------------------------------------
 
 
-def gallery(images, titles, columns=10, alt=None):
+def gallery(images, titles, columns=10, caption=None):
     """`images` (n, rows, columns), at least one, in a grid, each under its lines of title."""
     titled = enumerate(zip(images, titles, strict=True))
     ax = _mosaic([(*divmod(i, columns), image, title) for i, (image, title) in titled], columns)
     words = "; ".join(title.replace("\n", " ") for title in titles[:20])
     words += f"; and {len(titles) - 20} more" if len(titles) > 20 else ""
-    alt = alt or f"{len(images)} images of digits: {words}."
-    return described(ax, alt, pd.DataFrame({"title": list(titles)}))
+    words = f"{len(images)} images of digits: {words}."
+    return described(ax, words, pd.DataFrame({"title": list(titles)}), caption)
 
 
 def confused_images(images, y_true, y_predicted, pairs=5, each=6):
@@ -148,7 +148,7 @@ def confused_images(images, y_true, y_predicted, pairs=5, each=6):
             for i, image in enumerate(shown):
                 cells.append((line, half * (each + 1) + i, image, "" if i else label))
     words = "; ".join(f"{a} and {b}, {_times(count)}" for (a, b), count in totals.items())
-    alt = f"Images of the digits most often taken for each other: {words}."
+    alt = f"The digits most often taken for each other: {words}."
     return described(_mosaic(cells, 2 * each + 1), alt, pd.DataFrame(table))
 
 
@@ -200,8 +200,8 @@ def reliability(y_true, probabilities, classes, n_bins=10):
     axes[1].set_xlabel("probability of the predicted digit")
     sure = table.iloc[-1]
     alt = (
-        f"Reliability diagram: expected calibration error {100 * error:.2f} %; of the"
-        f" {sure['images']:,.0f} surest images, on average {100 * sure['confidence']:.1f} % sure,"
-        f" {100 * sure['accuracy']:.1f} % were read correctly."
+        f"Is the classifier as often right as it says? On the {sure['images']:,.0f} images where it"
+        f" is most sure it says {100 * sure['confidence']:.1f} % and {100 * sure['accuracy']:.1f} %"
+        f" are right. Its expected calibration error is {100 * error:.2f} %."
     )
     return described(axes, alt, table)

@@ -32,8 +32,8 @@ def preparation(digit):
         )
     ink = [int(digit.steps[name].sum()) for name in ("box", "weight", "straight", "counts")]
     alt = (
-        f"From picture to 8 by 8 counts in {len(STEPS)} steps; {ink[0]} of 1,024 pixels are ink"
-        f" when stretched, {ink[1]} at even weight."
+        f"From the picture to 8 by 8 counts in {len(STEPS)} steps. After stretching, {ink[0]} of"
+        f" 1,024 pixels are ink; at an even weight, {ink[1]}."
     )
     steps = ["box", "weight", "straight", "counts"]
     return described(axes, alt, pd.DataFrame({"step": steps, "ink": ink}))
@@ -60,7 +60,7 @@ def verdict(reading, axes=None):
         f"{d} with {100 * p:.1f} %"
         for d, p in zip(reading.classes[:2], reading.probabilities[:2], strict=True)
     )
-    alt = f"The 8 by 8 image and the probability of each digit: {first}, then {second}."
+    alt = f"What the network sees, and the probability of each digit: {first}, then {second}."
     return described(axes, alt, table)
 
 
@@ -82,7 +82,7 @@ def importance(reading, drops):
     row, column = np.unravel_index(drops.argmax(), drops.shape)
     place = f"row {row + 1}, column {column + 1}"
     alt = (
-        f"Where covering ink changes the verdict: most at {place}, where {reading.classes[0]} loses"
+        f"What happens when ink is covered: {reading.classes[0]} loses most at {place},"
         f" {drops.max():.2f} of its probability."
     )
     return described(axes, alt, pd.DataFrame(drops))

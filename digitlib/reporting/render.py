@@ -91,7 +91,10 @@ class _Page:
         facts = output.metadata.get(mime, {})
         alt = facts.get("alt") or output.data.get("text/plain", "")
         if not alt or alt.startswith("<"):
-            alt = f"Picture without a description, under the heading {html.unescape(self._heading)}"
+            alt = "This picture has no description."
+        caption = facts.get("caption") or alt
+        if caption == alt:  # it is read below the picture: no one has to hear it twice
+            alt = f"Figure: {html.unescape(self._heading)}"
         data = output.data[mime]
         if mime == "image/svg+xml":
             data = base64.b64encode(data.encode()).decode()
@@ -102,7 +105,7 @@ class _Page:
         image = f'<img src="data:{mime};base64,{data.strip()}" alt="{html.escape(alt)}"{size}>'
         return (
             f'<figure id="figure-{next(self._figures)}">{image}'
-            f"<figcaption>{self._heading}</figcaption></figure>"
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         )
 
     def tables(self, text):
@@ -119,8 +122,9 @@ class _Page:
             _scope_headers(table)
             _align_numbers(table)
             if not table.caption:
-                caption = soup.new_tag("caption", string=html.unescape(self._heading))
-                table.insert(0, caption)
+                lines = len(table.select("tbody tr"))
+                words = f"{lines} line{'s' * (lines != 1)} under this heading"
+                table.insert(0, soup.new_tag("caption", string=f"{words}."))
             label = " ".join(table.caption.get_text().split())
             # A group and no region: two tables under one heading would be landmarks of one name.
             box = {"class": "scroll", "role": "group", "tabindex": "0", "aria-label": label}
