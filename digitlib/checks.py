@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -397,6 +398,7 @@ def _watch(classifier, X, y):
     In place of first weights what comes out, where no network is built.
     """
     starts, orders, randperm = [], [], torch.randperm
+    here = threading.get_ident()  # while a report is made, another thread builds networks too
 
     def watched(name):
         build = getattr(model, name)
@@ -404,7 +406,8 @@ def _watch(classifier, X, y):
         def built(*arguments, **options):
             network = build(*arguments, **options)
             weights = network.state_dict().values()
-            starts.append(b"".join(w.detach().contiguous().numpy().tobytes() for w in weights))
+            if threading.get_ident() == here:
+                starts.append(b"".join(w.detach().contiguous().numpy().tobytes() for w in weights))
             return network
 
         return mock.patch.object(model, name, built)

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 from typing import ClassVar
@@ -124,7 +125,8 @@ def prepare_environment(scratch, fork="forkserver"):
     """
     home = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
-    folders = dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "TMPDIR"), str(scratch))
+    folders = dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"), str(scratch))
+    folders["TMPDIR"] = tempfile.gettempdir()  # that of this process, which is swept
     os.environ.update(ENVIRONMENT | folders | {"PYTHONPATH": path})
     if forks.AVAILABLE:
         forks.start(fork)
