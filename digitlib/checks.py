@@ -27,15 +27,22 @@ SAME_PROBABILITY = 1e-4
 
 @dataclass
 class Result:
-    """Outcome of one check; ``detail`` is one sentence with the numbers behind it."""
+    """Outcome of one check; ``detail`` is one sentence with the numbers behind it.
+
+    ``kind``: a check not passed is a ``fault``, for which the report cannot be trusted, or a
+    ``finding`` about a model, in a report that is sound.
+    """
 
     code: str
     title: str
     passed: bool
     detail: str
+    kind: str = "fault"
 
     def __str__(self):
-        return f"{self.code} {'passed' if self.passed else 'FAILED'}: {self.title} ({self.detail})"
+        lost = "worth knowing: not" if self.kind == "finding" else "FAILED:"
+        said = "passed:" if self.passed else lost
+        return f"{self.code} {said} {self.title} ({self.detail})"
 
 
 @dataclass(frozen=True)
@@ -51,33 +58,38 @@ class Check:
         passed, and the detail.
     needs_data : bool
         Needs the data and, most of them, a little training.
+    kind : str
+        ``fault`` or ``finding``, see :class:`Result`.
     """
 
     code: str
     title: str
     judge: Callable
     needs_data: bool
+    kind: str = "fault"
 
     def result(self, *arguments):
         """The :class:`Result`; a check that cannot be completed has not passed."""
+        kind = self.kind
         try:
             passed, detail = self.judge(*arguments)
         except (ValueError, KeyError, IndexError, TypeError, OSError, RuntimeError) as error:
             passed, detail = False, f"could not be completed: {type(error).__name__}: {error}"
-        return Result(self.code, self.title, bool(passed), detail)
+            kind = "fault"
+        return Result(self.code, self.title, bool(passed), detail, kind)
 
 
 CHECKS = {}  # by code
 
 
-def check(code, title, needs_data=False):
+def check(code, title, needs_data=False, kind="fault"):
     """Put the function below on the list.
 
     Codes are for good: a check that goes takes its code with it, a new one gets the next.
     """
 
     def enter(judge):
-        CHECKS[code] = Check(code, title, judge, needs_data)
+        CHECKS[code] = Check(code, title, judge, needs_data, kind)
         return judge
 
     return enter
@@ -365,13 +377,15 @@ def models_give_predictions(run, digits):
     return True, f"the same for {len(run.y):,} rows, to {worst:.1g}"
 
 
-@check("DL007", "better than 1-nearest-neighbour", needs_data=True)
+@check("DL007", "better than 1-nearest-neighbour", needs_data=True, kind="finding")
 def better_than_neighbour(run, digits):
     """More rows right than 1-nearest-neighbour in the same folds."""
     neighbour, parameters = KNeighborsClassifier(1), run.info["parameters"]
     other = _cross_validate(neighbour, digits.data, digits.target, parameters)
     ours, theirs = ((one.predicted == one.y).sum() for one in (run, other))
-    return ours > theirs, f"{ours:,} right, 1-nearest-neighbour {theirs:,}"
+    detail = f"{ours:,} right, 1-nearest-neighbour {theirs:,}"
+    advice = "; try another recipe, such as instant, more epochs or less dropout"
+    return ours > theirs, detail if ours > theirs else detail + advice
 
 
 @check("DL009", "seeds reach initialisation and shuffling", needs_data=True)

@@ -226,6 +226,6 @@ def test_a_report_carries_its_checks(small_report):
     entries = json.loads((small_report / "checks.json").read_text())
     assert [entry["code"] for entry in entries] == sorted(checks.CHECKS)
     for entry in entries:
-        assert list(entry) == ["code", "title", "passed", "detail"]
-        assert entry["passed"] or entry["code"] == "DL007"
+        assert list(entry) == ["code", "title", "passed", "detail", "kind"]
+        assert entry["passed"] or entry["kind"] == "finding"
         assert entry["detail"]

@@ -1,5 +1,6 @@
 """Reports as people meet them: in a real browser, judged by axe-core, by day and by night."""
 
+import json
 import re
 import shutil
 from itertools import product
@@ -192,6 +193,19 @@ def test_pages_say_what_figures_show_and_stay_light(reports):
         assert path.stat().st_size < 1_500_000
         assert text.count("<h1") == 1
     assert sum(path.stat().st_size for path in (reports / "one").iterdir()) < 8_500_000
+
+
+def test_a_finding_about_the_model_is_told_calmly_and_a_fault_is_not(reports, tmp_path):
+    folder = Path(shutil.copytree(reports / "two", tmp_path / "calm"))
+    entry = {"code": "DL007", "title": "better than 1-nearest-neighbour", "passed": False}
+    entry |= {"detail": "try another recipe", "kind": "finding"}
+    for kind, calm, failed in (("finding", 1, 0), ("fault", 0, 1)):
+        (folder / "checks.json").write_text(json.dumps([entry | {"kind": kind}]))
+        text = index.write_index(folder, "calm").read_text(encoding="utf-8")
+        assert text.count('class="alarm calm"') == calm
+        assert text.count("checks failed:") == text.count(">FAILED<") == failed
+        assert ("The report itself is sound" in text) == bool(calm)
+        assert ("worth knowing" in index.checks_summary(folder)) == bool(calm)
 
 
 @needs_browser

@@ -109,7 +109,8 @@ def checks_summary(folder):
     """One line: how many checks passed, and which did not."""
     results = _checks(folder)
     failed = [
-        f"; NOT passed: {r['code']} {r['title']} ({r['detail']})"
+        f"; {'worth knowing: not' if r['kind'] == 'finding' else 'NOT passed:'}"
+        f" {r['code']} {r['title']} ({r['detail']})"
         for r in results
         if not r["passed"]
     ]
@@ -118,7 +119,8 @@ def checks_summary(folder):
 
 def _checks(folder):
     path = folder / "checks.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return [{"kind": "fault"} | result for result in found]  # of earlier versions: no kind
 
 
 def _flat(value, name=""):
