@@ -60,6 +60,9 @@ bench: $(DEV_STAMP) ## time and score everything, beside a yardstick  (QUICK=1: 
 format: $(DEV_STAMP) ## format the code, strip the notebooks
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet . ; $(BIN)/nbstripout notebooks/*.ipynb
 
+dist: $(STAMP) ## build the wheel and the source archive in dist/
+	@$(BIN)/hatchling build
+
 lock: ## write requirements.lock anew: newest versions that pyproject.toml allows (torch stays)
 	$(PYTHON) -m venv --clear $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)" '.[report,picture,dev]'
@@ -107,4 +110,4 @@ $(STAMP): requirements.lock pyproject.toml $(GONE)
 $(DEV_STAMP): requirements.lock pyproject.toml $(GONE)
 	$(call install,report$(comma)picture$(comma)dev,$(STAMP) $(DEV_STAMP))
 
-.PHONY: report test lab pdf colab submission autograder lint bench format lock clean help gone
+.PHONY: report test lab pdf colab submission autograder lint bench format dist lock clean help gone

@@ -18,6 +18,8 @@ KEPT = {
     "report": "; finished folds are kept, the same command goes on from them",
     "verify": "; what was judged until now is written",
 }
+# Extras of pyproject.toml that modules are from; of all others, report.
+EXTRAS = dict.fromkeys(("captum", "ipycanvas", "skimage"), "picture")
 SIGNALS = [getattr(signal, name, signal.SIGINT) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
 
 
@@ -239,6 +241,8 @@ def main(arguments=None):
         _fail(1, error)
     except KeyboardInterrupt:
         _fail(130, f"interrupted{KEPT.get(*arguments[:1], '')}")
+    except ModuleNotFoundError as error:
+        _fail(1, _missing((error.name or "").split(".")[0]))
     except BrokenPipeError:  # whoever read the output has gone; what a shell calls SIGPIPE
         os._exit(141)
     except OSError as error:  # a full disk, a folder that may not be written
@@ -262,6 +266,14 @@ def _speak_utf8(arguments):
 def _fail(code, message):
     print(f"digitlib: {plain(str(message))}", file=sys.stderr)
     sys.exit(code)
+
+
+def _missing(module):
+    """What to do where `module` is not there: one of an extra, or of Unix."""
+    if module in ("fcntl", "resource"):
+        return f"this needs Linux or macOS (Python has no {module} here)"
+    extra = EXTRAS.get(module, "report")
+    return f"{module} is not installed; for this: pip install 'digitlib[{extra}]'"
 
 
 def _one_line(error):

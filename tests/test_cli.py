@@ -1,5 +1,6 @@
 """The command line: light to start, one line for what is wrong, an exit code for everything."""
 
+import os
 import re
 import subprocess
 import sys
@@ -91,3 +92,36 @@ def test_output_that_nobody_reads_ends_the_command():
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         process.stdout.close()
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "said"),
+    [
+        ("skimage", ["predict", "a.png"], r"skimage is not installed.*digitlib\[picture\]'"),
+        ("papermill", ["report", "--recipe", "instant"], r"papermill .*digitlib\[report\]'"),
+        ("jinja2", ["colab"], r"jinja2 is not installed.*digitlib\[report\]'"),
+    ],
+)
+def test_a_package_that_is_missing_is_one_line_that_names_its_extra(module, words, said, tmp_path):
+    code = f"import sys; sys.modules[{module!r}] = None; import digitlib.cli as c; c.main({words})"
+    done = python(code, tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(f"digitlib: {said}\n", done.stderr), done.stderr
+
+
+def test_what_is_not_of_reports_works_where_there_is_no_unix(tmp_path):
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('fcntl', 'resource'))\n"
+        "import digitlib, digitlib.cli, digitlib.handin.verify\n"
+        "X, y = digitlib.load_digits(return_X_y=True)\n"
+        "print(digitlib.DigitClassifier('instant').fit(X[:500], y[:500]).score(X, y) > 0.8)"
+    )
+    done = python(code, tmp_path)
+    assert done.stdout == "True\n", done.stderr
+
+
+def python(code, folder):
+    """Run `code` in a process of its own."""
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)

@@ -8,6 +8,9 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import digitlib
+from digitlib.handin.recompute import RELEASES
+
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # what conda-forge calls them
 CONDA = (ROOT / "environment.yml").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -17,7 +20,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 def parsed(*groups):
     """Requirements by their canonical names."""
     requirements = [Requirement(line) for lines in groups for line in lines]
-    return {canonicalize_name(one.name): one for one in requirements}
+    return {canonicalize_name(one.name): one for one in requirements if one.name != "digitlib"}
 
 
 LOCK = (ROOT / "requirements.lock").read_text().splitlines()
@@ -47,3 +50,11 @@ def test_conda_file_names_what_users_install_with_the_same_ranges_and_a_reason_e
     assert sorted(conda) == sorted(expected)
     packages = re.findall(r"^ +- (?!conda-forge)(.*)", CONDA, re.MULTILINE)
     assert [line for line in packages if not re.search(r"  # \w+", line)] == [], "without a reason"
+
+
+def test_the_version_is_the_last_release_in_the_changelog_and_to_be_cited():
+    sections = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert tuple(reversed(sections)) == RELEASES
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == digitlib.__version__ == RELEASES[-1]
+    assert cited["references"][0]["doi"] == "10.24432/C50P49"

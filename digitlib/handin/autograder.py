@@ -30,7 +30,7 @@ def pack(out="autograder.zip"):
     Raises
     ------
     ParameterError
-        `out` is no name of a zip file, or this is no checkout to build the package from.
+        `out` is no name of a zip file, or there is no source to build the package from.
     """
     out = Path(out)
     if out.suffix != ".zip":

@@ -5,6 +5,7 @@ import copy
 import hashlib
 import json
 import re
+import shutil
 import tempfile
 import textwrap
 import tomllib
@@ -25,7 +26,8 @@ STORY = ("1_eda", "2_train", "3_evaluate")  # the notebooks that make up the com
 MAX_BYTES = 1_000_000  # of a finished notebook: more is slow to open in a browser
 # The extra of pyproject.toml that a notebook needs beside the core, so that no other waits for it.
 EXTRAS = {"5_predict": "picture"}
-ROOT = Path(digitlib.__file__).parents[1]
+PACKAGE = Path(digitlib.__file__).parent
+CARRIED = PACKAGE / "checkout"  # in a wheel: what else it was built from, see pyproject.toml
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+")
 
 
@@ -76,18 +78,25 @@ def build(folder="dist/colab", repo=None, values=None):
 
 
 def checkout():
-    """The checkout that this package is in."""
+    """The folder with ``pyproject.toml`` and the lock: the checkout, or what a wheel carries."""
+    folder = CARRIED if CARRIED.is_dir() else PACKAGE.parent
     for part in ("pyproject.toml", "requirements.lock"):
-        if not (ROOT / part).is_file():
-            remedy = "run this in a checkout of digitlib"
-            raise ParameterError(f"{ROOT}: no {part}, so no source to pack; {remedy}")
-    return ROOT
+        if not (folder / part).is_file():
+            remedy = "run this in a checkout of digitlib, or install its wheel"
+            raise ParameterError(f"{folder}: no {part}, so no source to pack; {remedy}")
+    return folder
 
 
 def build_wheel():
-    """The package as a wheel, built from this checkout: file name, bytes."""
+    """The package as a wheel: file name, bytes. A checkout and an installed wheel give the same."""
     with tempfile.TemporaryDirectory() as scratch:
-        built = WheelBuilder(str(checkout())).build(directory=scratch, versions=["standard"])
+        source = checkout()
+        if source == CARRIED:  # lay it out as a checkout
+            source = shutil.copytree(CARRIED, Path(scratch) / "source")
+            inside = shutil.ignore_patterns("__pycache__", CARRIED.name, "notebooks")
+            shutil.copytree(PACKAGE, source / "digitlib", ignore=inside)
+            shutil.copytree(kernels.notebook_folder(), source / "notebooks")
+        built = WheelBuilder(str(source)).build(directory=scratch, versions=["standard"])
         wheel = Path(next(built))
         return wheel.name, wheel.read_bytes()
 

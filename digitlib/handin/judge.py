@@ -225,7 +225,7 @@ def _lock(it):
     name = "requirements.lock"
     ours, theirs = (
         (folder / name).read_text("utf-8", "replace").splitlines()
-        for folder in (colab.ROOT, it.files)
+        for folder in (colab.checkout(), it.files)
     )
     if lines := [line[2:60] for line in difflib.ndiff(ours, theirs) if line[:2] == "+ "]:
         raise CannotBeChecked(f"{len(lines)} lines are other ones, such as {lines[0]}")
@@ -363,8 +363,6 @@ def judge(archive, inside="", out=None, retrain=False, run_code=False, **given):
     start, archive = time.perf_counter(), Path(archive)
     torch.set_num_threads(1)  # before torch is used: a kernel is a copy of this process
     left = set() if retrain else {"retraining"}
-    if not (colab.ROOT / "pyproject.toml").is_file():
-        left |= {"complete notebook", "lock file"}  # a checkout has what they are compared with
     names = [name for name in LINES if name not in left]
     it, facts, found = None, {}, {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -24,7 +24,7 @@ from digitlib.handin.verdicts import write_page
 from digitlib.reporting import draw, index, kernels
 from digitlib.reporting import render as rendering
 
-RELEASES = (digitlib.__version__,)  # that there are, the last one is this
+RELEASES = ("0.1.0", "0.2.0")  # that there are, the last one is this
 COLUMNS = ["row", "fold", "label", "predicted", *(f"p{digit}" for digit in range(10))]
 NEEDS_CODE = ("DL001", "DL003", "DL009", "DL015")  # checks that would run a model of the student's
 BOOK = "3_evaluate.ipynb"  # the notebook that our report is made with
