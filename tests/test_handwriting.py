@@ -92,6 +92,14 @@ def test_a_bar_above_its_five_belongs_to_it():
     assert len(find_digits(page)) == 1
 
 
+def test_of_a_phones_jpeg_with_a_second_picture_the_first_is_read(tmp_path):
+    first, second = (Image.fromarray(np.full((120, 100), 230, np.uint8)) for _ in range(2))
+    first.paste(30, (47, 20, 53, 100))
+    first.save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=[second])
+    assert Image.open(tmp_path / "phone.jpg").n_frames == 2
+    assert len(find_digits(tmp_path / "phone.jpg")) == 1
+
+
 def test_prepare_image_takes_all_ink_as_one_digit_if_told_so():
     page = np.full((120, 100), 230, np.uint8)
     page[20:100, 25:32] = page[20:100, 68:75] = 30  # a 0 in two arcs
