@@ -395,7 +395,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
     max_leaves=9,
 )
-often = settings(max_examples=60, deadline=None, database=None)
+# The same cases on every machine: a build must not fail by chance.
+often = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 
 
 @pytest.fixture(scope="module")
@@ -441,7 +442,7 @@ def test_whatever_a_zip_holds_its_files_stay_in_the_folder(scratch, names, cut, 
     packed = io.BytesIO()
     with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(packed, "w") as archive:
         for name in names:
-            archive.writestr(f"../{name}" if odd else name or "a", b"text")
+            archive.writestr(f"../{name}" if odd else name.split("\0")[0] or "a", b"text")
     (scratch / "a.zip").write_bytes(packed.getvalue()[: len(packed.getvalue()) - cut])
     found, said = [], ""
     try:

@@ -190,7 +190,7 @@ def _in_processes(tasks, jobs, options, timeout):
     multiprocessing.set_forkserver_preload(["ipykernel.kernelapp", "digitlib.handin.judge"])
     start = multiprocessing.get_context("forkserver").Process
     waiting, running = dict(enumerate(tasks)), {}
-    with tempfile.TemporaryDirectory(dir=files.scratch()) as scratch:
+    with tempfile.TemporaryDirectory(dir=files.scratch(), ignore_cleanup_errors=True) as scratch:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:

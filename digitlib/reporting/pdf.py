@@ -96,7 +96,7 @@ def make_pdf(name, reports="reports", browser=None, code=False):
         raise RunError(f"{folder}: no finished report; make it first: make report NAME={name}")
     program = find_browser(browser)
     target = folder / f"{name}.pdf"
-    with tempfile.TemporaryDirectory(dir=files.scratch()) as scratch:
+    with tempfile.TemporaryDirectory(dir=files.scratch(), ignore_cleanup_errors=True) as scratch:
         page, part = Path(scratch, "report.html"), Path(scratch, "report.pdf")
         page.write_text(_one_document(folder, code), encoding="utf-8")
         _print(program, page, part, scratch)

@@ -186,7 +186,7 @@ def _run_notebooks(staging, parameters, compare):
             pages.append(renderer.submit(_write_page, output, plan))
 
     with (
-        tempfile.TemporaryDirectory(dir=files.scratch()) as scratch,
+        tempfile.TemporaryDirectory(dir=files.scratch(), ignore_cleanup_errors=True) as scratch,
         ThreadPoolExecutor(len(lanes)) as workers,
         ThreadPoolExecutor(1) as renderer,
     ):
