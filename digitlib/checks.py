@@ -17,7 +17,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from digitlib import crossval, files, metrics, model, runs
 from digitlib.classifier import DigitClassifier, read_header
 from digitlib.data import SHA256, SOURCES, load_digits
-from digitlib.errors import DataError, RunError
+from digitlib.errors import DataError, NotebookFailed, RunError
 from digitlib.recipes import RECIPES, RETIRED, from_dict
 from digitlib.scaling import PixelScaler
 
@@ -136,6 +136,14 @@ def write(folder, results):
     """Write ``checks.json`` into the run folder: all fields of each :class:`Result`."""
     entries = [asdict(result) for result in results]
     files.write_text(Path(folder) / "checks.json", json.dumps(entries, indent=2) + "\n")
+
+
+def check_and_write(folder):
+    """Run all checks of a report that is being made, the user's own model included."""
+    try:
+        write(folder, check_folder(folder, everything=True, run_code=True))
+    except Exception as error:
+        raise NotebookFailed(f"the checks could not be run: {error}") from error
 
 
 # ---- what the run folder alone shows -------------------------------------------------------------

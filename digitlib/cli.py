@@ -71,10 +71,8 @@ def report(name, compare, set, **parameters):
         if parameters["model"]
         else parameters["recipe"]
     )
-    folder = making.make_report(usual if name is None else name, checked, compare=compare)
-    index = _room("reporting.index")
-    print(index.verdict(folder))
-    print(index.checks_summary(folder))
+    name = usual if name is None else name
+    folder = making.make_report(name, checked, compare=compare, say=print)
     print(plain(f"open {folder / 'index.html'}"))
 
 

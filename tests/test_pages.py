@@ -11,7 +11,7 @@ import pytest
 from conftest import BROWSER, needs_browser
 
 from digitlib.errors import DigitlibError
-from digitlib.reporting import index, kernels, pdf, render
+from digitlib.reporting import forks, index, kernels, pdf, render
 
 AXE = Path(__file__).with_name("browser") / "node_modules/axe-core/axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -32,7 +32,7 @@ def reports(small_report, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
     one = Path(shutil.copytree(small_report, folder / "one"))
     with pytest.MonkeyPatch.context() as patch:
-        for name in (*kernels.ENVIRONMENT, "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "PYTHONPATH"):
+        for name in (*forks.ENVIRONMENT, "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "PYTHONPATH"):
             patch.setenv(name, "")  # so that it is put back
         patch.setenv("DIGITLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
         kernels.prepare_environment(tmp_path_factory.mktemp("s"))

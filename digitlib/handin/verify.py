@@ -187,7 +187,7 @@ def _in_processes(tasks, jobs, options, timeout):
 
     Yields number, verdict and fingerprint of each as soon as it is known.
     """
-    multiprocessing.set_forkserver_preload(["ipykernel.kernelapp", "digitlib.handin.judge"])
+    multiprocessing.set_forkserver_preload(["digitlib.reporting.warm", "digitlib.handin.judge"])
     start = multiprocessing.get_context("forkserver").Process
     waiting, running = dict(enumerate(tasks)), {}
     with tempfile.TemporaryDirectory(dir=files.scratch(), ignore_cleanup_errors=True) as scratch:

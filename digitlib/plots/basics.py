@@ -28,6 +28,7 @@ def notebook_style():
     shell = get_ipython()
     if shell is not None:
         shell.run_line_magic("matplotlib", "inline")
+        plt.uninstall_repl_displayhook()  # it would draw every figure once more, for no one
         formatters = shell.display_formatter.formatters
         formatters["image/png"].for_type(Figure, described_png)  # in place of matplotlib's own
         formatters["text/plain"].for_type(
@@ -58,7 +59,7 @@ def described_png(figure):
         few = picture.convert("L").quantize(16)
     else:
         few = picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    few.save(small, "png", optimize=True)
+    few.save(small, "png")
     size = {"width": picture.width // zoom, "height": picture.height // zoom}
     words = {name: getattr(figure, name, "") for name in ("alt", "caption")}
     return small.getvalue(), size | words

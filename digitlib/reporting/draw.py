@@ -18,20 +18,23 @@ ACTIVATIONS = {nn.ReLU: "relu", nn.GELU: "gelu"}
 
 
 def write_page(folder, stems=None):
-    """Write ``draw.html`` of a run folder; the same run gives the same bytes.
+    """Write ``draw.html`` of a run folder, if it can be drawn on; the same run, the same bytes.
 
     Parameters
     ----------
     folder : Path
-        Of a run whose ``undrawn`` is None; while it is trained, the page waits.
+        While the run is trained, the page waits.
     stems : iterable of str or None
         As for :func:`digitlib.reporting.render.write_page`.
 
     Returns
     -------
-    Path
+    Path or None
+        None if the run's ``undrawn`` says why there is no page.
     """
     run = runs.load(folder, consistent=False)
+    if run.undrawn is not None:
+        return None
     stems = [path.stem for path in folder.glob("*.ipynb")] if stems is None else stems
     networks = _networks(run)
     told = {

@@ -1,15 +1,19 @@
-"""Kernels that start at once: forks of a process that has imported what notebooks need.
+"""Processes that start at once: copies of one that has imported what a report needs.
 
 Each kernel would import the same libraries anew, for seconds. Here one process of its own, which
-does nothing else, imports them once; every kernel begins as a copy of it.
+does nothing else, imports them once; kernels and what writes pages begin as copies of it.
 """
 
 import asyncio
 import multiprocessing
 import os
+import pkgutil
 import signal
 import sys
+import tempfile
 import threading
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import zmq
 from jupyter_client.provisioning import LocalProvisioner
@@ -18,8 +22,14 @@ from zmq.eventloop.zmqstream import ZMQStream
 # Elsewhere a kernel is started as ever: macOS does not allow forks after its own libraries were
 # used, Windows has none.
 AVAILABLE = sys.platform == "linux"
-PRELOAD = ["ipykernel.kernelapp", "digitlib.reporting.forks"]
-PRELOAD += ["digitlib.own", "digitlib.plots", "digitlib.compare"]
+# What a kernel of a batch run finds in its environment, beside what prepare_environment sets.
+ENVIRONMENT = {
+    "DIGITLIB_PROGRESS": "log",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    # Python says so when it removes what a killed kernel left; nobody need read that.
+    "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
+}
 
 
 class Forked(LocalProvisioner):
@@ -36,15 +46,51 @@ class Forked(LocalProvisioner):
         return self.connection_info
 
 
-def start(method="forkserver"):
-    """Begin to import, in that other process; returns at once.
+def prepare_environment(scratch, fork="forkserver"):
+    """Set what kernels inherit: the digitlib that runs now, and no settings of the user.
 
-    With ``"fork"``, kernels are copies of this process, which must not have used torch in threads.
+    `scratch` is an empty folder: IPython's start-up files of a user must not change a report. Its
+    path is short, for sockets.
+    `fork` is how a process begins where it is a copy: with ``"fork"`` it is one of this process,
+    which must not have used torch in threads.
     """
-    Forked.method = method
-    if method == "forkserver":
-        multiprocessing.set_forkserver_preload(PRELOAD)
+    home = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
+    folders = dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"), str(scratch))
+    folders["TMPDIR"] = tempfile.gettempdir()  # that of this process, which is swept
+    os.environ.update(ENVIRONMENT | folders | {"PYTHONPATH": path})
+    Forked.method = fork
+    if AVAILABLE and fork == "forkserver":
+        multiprocessing.set_forkserver_preload(["digitlib.reporting.warm"])
         multiprocessing.forkserver.ensure_running()
+
+
+class Processes(ProcessPoolExecutor):
+    """`count` processes that do what is named to them; they end with the one that asked."""
+
+    def __init__(self, count):
+        method = Forked.method if AVAILABLE else "spawn"
+        super().__init__(count, multiprocessing.get_context(method), _of_parent)
+
+    def submit(self, name, *given):
+        """Call a function of the package, such as ``"checks:write"``; its future.
+
+        The name alone travels: this process need not import what the function does.
+        """
+        return super().submit(_call, f"digitlib.{name}", *given)
+
+    def run(self, name, *given):
+        """Call it and wait for what it returns."""
+        return self.submit(name, *given).result()
+
+
+def _of_parent():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _call(name, *given):
+    return pkgutil.resolve_name(name)(*given)
 
 
 class _Popen:

@@ -95,14 +95,14 @@ def write_overview(reports):
     return fill(reports / "index.html", "overview.html.j2", runs=rows, flat=flat)
 
 
-def verdict(folder):
-    """One line: recipe, correct, total, accuracy."""
+def lines(folder):
+    """What came out, line by line: recipe, correct, total, accuracy; then the checks."""
     info = runs.load(folder, consistent=False).info
     scores = info["scores"]
-    return (
-        f"{runs.label(info)}: {scores['correct']:,} of {scores['total']:,} correct,"
-        f" {100 * scores['accuracy']:.2f} %"
+    right = (
+        f"{scores['correct']:,} of {scores['total']:,} correct, {100 * scores['accuracy']:.2f} %"
     )
+    return [f"{runs.label(info)}: {right}", checks_summary(folder)]
 
 
 def checks_summary(folder):

@@ -1,11 +1,10 @@
 """Run a notebook: by papermill, on the Python that runs this, with errors a person can act on."""
 
 import logging
+import multiprocessing
 import os
 import sys
-import tempfile
 import uuid
-from pathlib import Path
 from typing import ClassVar
 
 import nbformat
@@ -18,19 +17,12 @@ from papermill.exceptions import PapermillExecutionError
 from digitlib.errors import NotebookFailed
 from digitlib.provenance import notebook_folder
 from digitlib.reporting import forks
+from digitlib.reporting.forks import Processes, prepare_environment
 
-__all__ = ["kill_all", "notebook_folder", "prepare_environment", "run"]
+__all__ = ["Processes", "kill_all", "notebook_folder", "prepare_environment", "run"]
 
 # Who reads a report's output is told by one line of ours, not by what papermill logs beside it.
 logging.getLogger("papermill").setLevel(logging.CRITICAL)
-# What a kernel of a batch run finds in its environment, beside what prepare_environment sets.
-ENVIRONMENT = {
-    "DIGITLIB_PROGRESS": "log",
-    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    # Python says so when it removes what a killed kernel left; nobody need read that.
-    "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
-}
 
 
 class _ThisPython(AsyncKernelManager):
@@ -62,7 +54,9 @@ class _ThisPython(AsyncKernelManager):
 
 
 def kill_all():
-    """End every kernel that still runs; for when the report is interrupted."""
+    """End every kernel and process of ours that still runs; for when the report is interrupted."""
+    for process in multiprocessing.active_children():
+        process.kill()
     for manager in list(_ThisPython.running):
         process = getattr(manager.provisioner, "process", None)
         if process is not None and process.poll() is None:
@@ -114,19 +108,3 @@ def run(notebook, output, parameters, folder):
     # No paths of this machine.
     executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)
     nbformat.write(executed, output)
-
-
-def prepare_environment(scratch, fork="forkserver"):
-    """Set what kernels inherit: the digitlib that runs now, and no settings of the user.
-
-    `scratch` is an empty folder: IPython's start-up files of a user must not change a report. Its
-    path is short, for sockets.
-    `fork` as for :func:`digitlib.reporting.forks.start`.
-    """
-    home = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
-    folders = dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"), str(scratch))
-    folders["TMPDIR"] = tempfile.gettempdir()  # that of this process, which is swept
-    os.environ.update(ENVIRONMENT | folders | {"PYTHONPATH": path})
-    if forks.AVAILABLE:
-        forks.start(fork)

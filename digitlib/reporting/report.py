@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def check_name(name):
     return name
 
 
-def make_report(name, parameters, reports="reports", compare=False):
+def make_report(name, parameters, reports="reports", compare=False, say=str):
     """Run the notebooks and build ``reports/<name>/``.
 
     Parameters
@@ -126,6 +127,8 @@ def make_report(name, parameters, reports="reports", compare=False):
         The folder of all reports; made if missing.
     compare : bool
         Also run ``4_compare``.
+    say : callable
+        Called with each line about what came out, such as ``print``.
 
     Returns
     -------
@@ -148,27 +151,47 @@ def make_report(name, parameters, reports="reports", compare=False):
             )
     files.check_room(target.parent)
     _restore(target)
-    with _staging(target) as staging:
+    with _staging(target) as staging, _processes() as (kernels, processes):
         try:
-            _run_notebooks(staging, parameters, compare)
+            _run_notebooks(staging, parameters, compare, kernels, processes)
         except NotebookFailed as error:
             raise NotebookFailed(f"{error} (kept: {_keep_failed(staging, target)})") from error
-        from digitlib.reporting import index  # brings torch
-
-        index.write_index(staging, name)
+        processes.run("reporting.index:write_index", staging, name)
         _publish(staging, target)
-        index.write_overview(target.parent)
+        processes.run("reporting.index:write_overview", target.parent)
+        for line in processes.run("reporting.index:lines", target):
+            say(line)
     return target
 
 
-def _run_notebooks(staging, parameters, compare):
+@contextmanager
+def _processes():
+    """What kernels and all else of a report run in: copies of one process that has imported it."""
+    # A wrong parameter need not wait for jupyter_client; papermill comes while the other starts.
+    from digitlib.reporting import forks
+
+    with tempfile.TemporaryDirectory(dir=files.scratch(), ignore_cleanup_errors=True) as scratch:
+        forks.prepare_environment(scratch)
+        from digitlib.reporting import kernels
+
+        with kernels.Processes(2) as processes:
+            try:
+                yield kernels, processes
+            except BrokenProcessPool as error:
+                raise NotebookFailed(
+                    "a process that writes pages died, perhaps killed or out of memory; run it"
+                    " again"
+                ) from error
+            finally:
+                kernels.kill_all()
+
+
+def _run_notebooks(staging, parameters, compare, kernels, processes):
     """Run exploration beside training; the rest beside the checks, as soon as there is a run.
 
     What reads the run waits for it inside :func:`digitlib.runs.load`, as long as the marker says
     that training goes on; its kernel starts and imports in the meantime.
     """
-    from digitlib.reporting import kernels  # papermill: a wrong parameter need not wait for it
-
     plan = {
         "1_eda": {"source": parameters["source"]},
         "2_train": {**parameters, "run": "."},
@@ -176,21 +199,16 @@ def _run_notebooks(staging, parameters, compare):
         **({"4_compare": {"run": "."}} if compare else {}),
         "5_predict": {"run": "."},
     }
-    lanes = [["2_train"], ["1_eda", "5_predict"], ["3_evaluate", *["4_compare"] * compare]]
-    marker, pages = staging / ".training", []  # runs.TRAINING, whose import would bring torch
+    lanes = [["2_train"], ["1_eda"], ["3_evaluate", *["4_compare"] * compare], ["5_predict"]]
+    marker, rest = staging / ".training", []  # runs.TRAINING, whose import would bring torch
 
     def in_turn(stems):
         for stem in stems:
             output = staging / f"{stem}.ipynb"
             kernels.run(kernels.notebook_folder() / output.name, output, plan[stem], staging)
-            pages.append(renderer.submit(_write_page, output, plan))
+            rest.append(processes.submit("reporting.render:write_page", output, [*plan]))
 
-    with (
-        tempfile.TemporaryDirectory(dir=files.scratch(), ignore_cleanup_errors=True) as scratch,
-        ThreadPoolExecutor(len(lanes)) as workers,
-        ThreadPoolExecutor(1) as renderer,
-    ):
-        kernels.prepare_environment(scratch)
+    with ThreadPoolExecutor(len(lanes)) as workers:
         marker.touch()
         running = [workers.submit(in_turn, lane) for lane in lanes]
         try:
@@ -198,45 +216,19 @@ def _run_notebooks(staging, parameters, compare):
                 lane.result()
                 if lane is running[0]:
                     marker.unlink()
-                    pages.append(renderer.submit(_write_draw, staging, plan))
-                    _check(staging)
-            for page in pages:
-                page.result()
+                    # A check that did not pass is part of the report; checks that could not be run
+                    # are no report. The user's own model has just been run by the user: its code
+                    # may run once more.
+                    rest.append(processes.submit("checks:check_and_write", staging))
+                    rest.append(processes.submit("reporting.draw:write_page", staging, [*plan]))
+            for work in rest:
+                work.result()
         except BaseException:
             marker.unlink(missing_ok=True)
             kernels.kill_all()
             while wait(running, timeout=0.1).not_done:  # a kernel may just have been starting
                 kernels.kill_all()
             raise
-
-
-def _write_page(notebook, stems):
-    from digitlib.reporting import render  # brings torch, which trains elsewhere by now
-
-    render.write_page(notebook, stems)
-
-
-def _write_draw(staging, stems):
-    from digitlib import runs
-    from digitlib.reporting import draw
-
-    if runs.load(staging).undrawn is None:
-        draw.write_page(staging, stems)
-
-
-def _check(staging):
-    """Write ``checks.json``.
-
-    A check that did not pass is part of the report; checks that could not be run are no report.
-    They run in the main thread, where an interrupt ends them at once.
-    """
-    from digitlib import checks  # brings torch
-
-    try:
-        # The user's own model has just been run by the user: its code may run once more.
-        checks.write(staging, checks.check_folder(staging, everything=True, run_code=True))
-    except Exception as error:
-        raise NotebookFailed(f"the checks could not be run: {error}") from error
 
 
 # ---- one folder, whole or not at all -------------------------------------------------------------
