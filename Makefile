@@ -49,9 +49,10 @@ autograder: $(STAMP) ## write autograder.zip, which judges each hand-in on Grade
 
 ##@ Development
 
-lint: $(DEV_STAMP) ## check style and that notebooks are stripped of outputs
+lint: $(DEV_STAMP) ## check style, types, and that notebooks are stripped of outputs
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 bench: $(DEV_STAMP) ## time and score everything, beside a yardstick  (QUICK=1: under two minutes)
@@ -59,6 +60,9 @@ bench: $(DEV_STAMP) ## time and score everything, beside a yardstick  (QUICK=1: 
 
 format: $(DEV_STAMP) ## format the code, strip the notebooks
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet . ; $(BIN)/nbstripout notebooks/*.ipynb
+
+docs: $(DEV_STAMP) ## build the documentation site in build/site, without network; a broken link ends it
+	@$(BIN)/mkdocs build --quiet --strict --clean
 
 dist: $(STAMP) ## build the wheel and the source archive in dist/
 	@$(BIN)/hatchling build
@@ -71,7 +75,7 @@ lock: ## write requirements.lock anew: newest versions that pyproject.toml allow
 	mv requirements.new requirements.lock; rm -rf $(VENV)-lock
 
 clean: ## remove the virtual environment and what tests and builds leave; reports stay
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## print this help
@@ -110,4 +114,4 @@ $(STAMP): requirements.lock pyproject.toml $(GONE)
 $(DEV_STAMP): requirements.lock pyproject.toml $(GONE)
 	$(call install,report$(comma)picture$(comma)dev,$(STAMP) $(DEV_STAMP))
 
-.PHONY: report test lab pdf colab submission autograder lint bench format dist lock clean help gone
+.PHONY: report test lab pdf colab submission autograder lint bench format docs dist lock clean help gone

@@ -3,9 +3,10 @@
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -79,7 +80,7 @@ class Check:
         return Result(self.code, self.title, bool(passed), detail, kind)
 
 
-CHECKS = {}  # by code
+CHECKS: dict[str, Check] = {}  # by code
 
 
 def check(code, title, needs_data=False, kind="fault"):
@@ -95,7 +96,9 @@ def check(code, title, needs_data=False, kind="fault"):
     return enter
 
 
-def check_folder(folder, everything=False, run_code=False):
+def check_folder(
+    folder: str | os.PathLike, everything: bool = False, run_code: bool = False
+) -> list[Result]:
     """Check a run folder.
 
     Parameters
@@ -123,7 +126,7 @@ def check_folder(folder, everything=False, run_code=False):
     return check_run(run, load_digits(run.info["data"]["source"]) if everything else None)
 
 
-def check_run(run, digits=None, leave=()):
+def check_run(run: runs.Run, digits: Any = None, leave: Collection[str] = ()) -> list[Result]:
     """Results of all checks but those in `leave`; without `digits`, of those that need none."""
     return [
         entry.result(run, digits) if entry.needs_data else entry.result(run)
@@ -132,7 +135,7 @@ def check_run(run, digits=None, leave=()):
     ]
 
 
-def write(folder, results):
+def write(folder: str | os.PathLike, results: list[Result]) -> None:
     """Write ``checks.json`` into the run folder: all fields of each :class:`Result`."""
     entries = [asdict(result) for result in results]
     files.write_text(Path(folder) / "checks.json", json.dumps(entries, indent=2) + "\n")

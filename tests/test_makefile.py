@@ -13,7 +13,7 @@ echo "${0##*/} $*" >> calls.txt
 case "$*" in
     -c*) exit 0 ;;
     *"venv --clear"*) rm -rf .venv; mkdir -p .venv/bin
-        for name in python ruff nbstripout; do cp "$0" .venv/bin/$name; done ;;
+        for name in python ruff mypy nbstripout; do cp "$0" .venv/bin/$name; done ;;
     *"pip install"*) if [ -e die ]; then kill -9 $PPID; fi ;;
 esac
 """
