@@ -62,7 +62,7 @@ format: $(DEV_STAMP) ## format the code, strip the notebooks
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet . ; $(BIN)/nbstripout notebooks/*.ipynb
 
 docs: $(DEV_STAMP) ## build the documentation site in build/site, without network; a broken link ends it
-	@$(BIN)/mkdocs build --quiet --strict --clean
+	@$(BIN)/sphinx-build -qW --keep-going -d build/doctrees docs build/site
 
 dist: $(STAMP) ## build the wheel and the source archive in dist/
 	@$(BIN)/hatchling build

@@ -154,6 +154,15 @@ def cross_validate(
     ParameterError, DataError
         The folds cannot be made, the classifier gives no probabilities, or `scaling` has no effect
         on it.
+
+    Examples
+    --------
+    >>> import digitlib
+    >>> X, y = digitlib.load_digits(return_X_y=True)
+    >>> classifier = digitlib.DigitClassifier("instant", random_state=0)
+    >>> result = digitlib.cross_validate(classifier, X, y, progress="off")
+    >>> result.probabilities.shape, result.accuracy > 0.985
+    ((5620, 10), True)
     """
     X, y = np.asarray(X), np.asarray(y)
     _check(classifier, X, y, scaling)

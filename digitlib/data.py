@@ -62,6 +62,13 @@ def load_digits(
     -----
     E. Alpaydin and C. Kaynak (1998). Optical Recognition of Handwritten Digits. UCI Machine
     Learning Repository. https://doi.org/10.24432/C50P49. CC BY 4.0.
+
+    Examples
+    --------
+    >>> import digitlib
+    >>> digits = digitlib.load_digits()
+    >>> digits.data.shape, digits.target.shape
+    ((5620, 64), (5620,))
     """
     if not isinstance(source, str | os.PathLike):
         raise DataError(

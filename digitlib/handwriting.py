@@ -96,6 +96,15 @@ def prepare_image(image: Picture, single: bool = False) -> np.ndarray:
     ------
     ImageError
         This is no picture, it is too large, it holds no ink, or it holds several digits.
+
+    Examples
+    --------
+    >>> import digitlib, numpy as np
+    >>> page = np.ones((60, 60))  # white paper
+    >>> page[10:50, 28:33] = 0  # a stroke of ink
+    >>> pixels = digitlib.prepare_image(page)
+    >>> pixels.shape, bool(0 < pixels.max() <= 16)
+    ((64,), True)
     """
     digits = find_digits(image, single)
     if len(digits) > 1:
@@ -124,6 +133,14 @@ def find_digits(image: Picture, single: bool = False) -> list[Digit]:
     Raises
     ------
     ImageError
+
+    Examples
+    --------
+    >>> import digitlib, numpy as np
+    >>> page = np.ones((60, 90))
+    >>> page[10:50, 20:25] = page[10:50, 60:65] = 0  # two strokes
+    >>> len(digitlib.find_digits(page))
+    2
     """
     grey = read_picture(image)
     paper, ink = find_ink(grey)

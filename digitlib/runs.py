@@ -356,6 +356,13 @@ def load_model(folder: str | os.PathLike, run_code: bool = False) -> "FoldEnsemb
     ------
     RunError
         The folder is no complete run, or a file in it is damaged.
+
+    Examples
+    --------
+    >>> import digitlib
+    >>> model = digitlib.load_model("reports/small")
+    >>> model.predict(digitlib.load_digits("sklearn").data).shape
+    (1797,)
     """
     return load(folder, run_code=run_code).ensemble()
 

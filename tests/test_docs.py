@@ -1,13 +1,19 @@
-"""What the documents promise: types, examples that run, figures that were measured, a whole site."""
+"""What the documents promise: types, examples that run, measured figures, a whole site."""
 
+import doctest
 import inspect
 import re
+import subprocess
+import sys
 
+import pytest
 from conftest import ROOT
 
 import digitlib
 
+DOCS = ROOT / "docs"
 PUBLIC = [name for name in digitlib.__all__ if name != "__version__"]
+WITH_EXAMPLES = [page.name for page in sorted(DOCS.glob("*.md")) if ">>> " in page.read_text()]
 
 
 def test_type_checkers_see_every_public_name_and_each_function_has_types():
@@ -24,3 +30,33 @@ def test_type_checkers_see_every_public_name_and_each_function_has_types():
             if one.annotation is one.empty and name != "self"
         ]
         assert not untyped and facts.return_annotation is not facts.empty, function.__qualname__
+
+
+@pytest.fixture
+def beside_a_report(small_report, monkeypatch):
+    """Examples read reports/small."""
+    monkeypatch.chdir(small_report.parents[1])
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.usefixtures("beside_a_report")
+def test_every_public_name_has_an_example_that_runs(name):
+    thing = getattr(digitlib, name)
+    examples = doctest.DocTestFinder(recurse=False).find(thing, name, globs={})
+    assert sum(len(one.examples) for one in examples) > 1
+    for one in examples:
+        assert doctest.DocTestRunner().run(one).failed == 0
+
+
+@pytest.mark.parametrize("page", WITH_EXAMPLES)
+@pytest.mark.usefixtures("beside_a_report")
+def test_examples_of_a_page_run_as_they_stand(page):
+    assert doctest.testfile(str(DOCS / page), module_relative=False).failed == 0
+
+
+def test_the_site_is_built_and_no_link_is_broken(tmp_path):
+    pytest.importorskip("sphinx", reason="sphinx is a development dependency")
+    command = [sys.executable, "-m", "sphinx", "-qW", "-d", tmp_path / "kept", DOCS, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "cross_validate" in (tmp_path / "reference.html").read_text()
