@@ -36,6 +36,10 @@ pdf: $(STAMP) ## print reports/NAME as one PDF, through an installed Chromium or
 	$(if $(NAME),,$(error NAME is missing: make pdf NAME=coursework prints reports/coursework))
 	@$(BIN)/python -m digitlib pdf $(call option,NAME,name)
 
+card: $(STAMP) ## write reports/NAME/card.md: a model card and a checklist on one page  (NAME)
+	$(if $(NAME),,$(error NAME is missing: make card NAME=coursework describes reports/coursework))
+	@$(BIN)/python -m digitlib card '$(subst ','\'',$(NAME))'
+
 colab: $(STAMP) ## write dist/colab: notebooks that carry the package with them  (REPO=owner/name: install from there)
 	@$(BIN)/python -m digitlib colab $(call option,REPO,repo)
 
@@ -114,4 +118,4 @@ $(STAMP): requirements.lock pyproject.toml $(GONE)
 $(DEV_STAMP): requirements.lock pyproject.toml $(GONE)
 	$(call install,report$(comma)picture$(comma)dev,$(STAMP) $(DEV_STAMP))
 
-.PHONY: report test lab pdf colab submission autograder lint bench format docs dist lock clean help gone
+.PHONY: report test lab pdf card colab submission autograder lint bench format docs dist lock clean help gone

@@ -12,18 +12,22 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import chi2_contingency
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.neighbors import KNeighborsClassifier
 
 from digitlib import crossval, files, metrics, model, runs
 from digitlib.classifier import DigitClassifier, read_header
 from digitlib.data import SHA256, SOURCES, load_digits
-from digitlib.errors import DataError, RunError
+from digitlib.errors import DataError, ParameterError, RunError
 from digitlib.recipes import RECIPES, RETIRED, from_dict
 from digitlib.scaling import PixelScaler
 
 # Another processor or torch rounds differently: seen up to 1e-6. Another run differs by 0.1.
 SAME_PROBABILITY = 1e-4
+RISEN = 1.25  # of the held-out loss, from its best epoch to the last one
+UNLIKELY = 0.001  # p of a test
+IMPOSSIBLE = 1e-4  # probability of a label
 
 
 @dataclass
@@ -97,7 +101,10 @@ def check(code, title, needs_data=False, kind="fault"):
 
 
 def check_folder(
-    folder: str | os.PathLike, everything: bool = False, run_code: bool = False
+    folder: str | os.PathLike,
+    everything: bool = False,
+    run_code: bool = False,
+    leave: Collection[str] = (),
 ) -> list[Result]:
     """Check a run folder.
 
@@ -106,6 +113,10 @@ def check_folder(
     folder : str or path-like
     everything : bool
         Also run the checks that need the data and a little training, about three seconds.
+    run_code : bool
+        Allow the run's own ``model.py`` to be executed.
+    leave : collection of str
+        Codes of checks to leave out.
 
     Returns
     -------
@@ -116,14 +127,21 @@ def check_folder(
     ------
     RunError
         There is no ``run.json``: this is no run folder at all.
+    ParameterError
+        There is no check with a code in `leave`.
     """
+    if unknown := sorted(set(leave) - CHECKS.keys()):
+        raise ParameterError(
+            f"no check {unknown[0]!r} to ignore; there are {', '.join(sorted(CHECKS))}"
+        )
     try:
         run = runs.load(folder, consistent=False, run_code=run_code)
     except RunError as error:
         if not os.path.isfile(Path(folder) / "run.json"):
             raise
         return [Result("DL000", CHECKS["DL000"].title, False, str(error))]
-    return check_run(run, load_digits(run.info["data"]["source"]) if everything else None)
+    digits = load_digits(run.info["data"]["source"]) if everything else None
+    return check_run(run, digits, leave)
 
 
 def check_run(run: runs.Run, digits: Any = None, leave: Collection[str] = ()) -> list[Result]:
@@ -282,6 +300,49 @@ def confusion_recomputed(run):
     counts = metrics.confusion_counts(run.y, run.predicted).to_numpy()
     errors = counts.sum() - counts.trace()
     return run.info["scores"]["confusion"] == counts.tolist(), f"predictions.csv: {errors:,} errors"
+
+
+@check("DL017", "free of over-fitting", kind="finding")
+def no_over_fitting(run):
+    """The held-out loss has not risen again while the training loss fell far below it."""
+    if "held_out_loss" not in run.history:
+        return True, "no held-out loss was recorded"
+    losses = run.history.groupby("epoch")[["loss", "held_out_loss"]].mean()
+    (train, held_out), best = losses.iloc[-1], losses["held_out_loss"].min()
+    detail = f"loss at the end: held-out {held_out:.3g}, at its best {best:.3g}, train {train:.3g}"
+    if held_out > RISEN * best and train < held_out / 2:
+        better = f"stop after epoch {losses['held_out_loss'].idxmin():.0f}"
+        return False, f"{detail}; {better}, or try dropout, augmentation or a smaller network"
+    return True, detail
+
+
+@check("DL018", "stable over folds", kind="finding")
+def stable_folds(run):
+    """Folds differ no more in accuracy than chance gives: chi-squared test of all folds alike."""
+    right = run.y == run.predicted
+    counts = pd.crosstab(run.folds, right)
+    if (~right).sum() < len(counts):
+        return True, f"{(~right).sum()} errors in {len(counts)} folds"
+    p = chi2_contingency(counts).pvalue if counts.shape[1] > 1 else 1.0
+    shares = 100 * np.array([right[run.folds == k].mean() for k in counts.index])
+    detail = f"{shares.min():.2f} to {shares.max():.2f} %, p = {p:.2g}"
+    worst = f"look at fold {counts.index[shares.argmin()]} in 2_train and 3_evaluate"
+    return p >= UNLIKELY, detail if p >= UNLIKELY else f"{detail}; {worst}, or train longer"
+
+
+@check("DL019", "free of suspected label errors", kind="finding")
+def no_label_suspected(run):
+    """Nowhere is the label next to impossible for networks that never saw the image."""
+    judged = metrics.judged_rows(run.y, run.probabilities, np.unique(run.y))
+    suspects = judged[judged["p_label"] < IMPOSSIBLE].sort_values("p_label", kind="stable")
+    if suspects.empty:
+        return True, f"each label has a probability of at least {IMPOSSIBLE:g}"
+    words = [
+        f"row {run.row[at]} (label {one.label}, read as {one.predicted})"
+        for at, one in suspects.head(3).iterrows()
+    ]
+    advice = "look at the images in 3_evaluate: is the label wrong, or are the networks too sure?"
+    return False, f"{len(suspects)} suspected, first {', '.join(words)}; {advice}"
 
 
 # ---- what needs the data and a little training ---------------------------------------------------

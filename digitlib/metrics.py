@@ -117,7 +117,7 @@ def _intervals(correct, total):
     return [wilson_interval(c, n) for c, n in zip(correct, total, strict=True)]
 
 
-def row_losses(y_true: np.ndarray, probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def row_losses(y_true: np.ndarray, probabilities: np.ndarray, classes: np.ndarray) -> pd.DataFrame:
     """What each row costs, a DataFrame of shape (n, 3).
 
     ``log-loss``, ``Brier score`` (0..2, summed over classes), ``top-2 accuracy`` (0 or 1).
@@ -141,7 +141,7 @@ def _ranking(probabilities):
 
 def scores(
     y_true: np.ndarray, probabilities: np.ndarray, classes: np.ndarray, n_bins: int = 15
-) -> dict[str, float]:
+) -> pd.DataFrame:
     """Log-loss, Brier score, top-2 accuracy and expected calibration error.
 
     Columns ``value``, ``low``, ``high``, ``what`` (it means). The intervals of losses are mean plus
