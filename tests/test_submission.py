@@ -1,6 +1,7 @@
 """One file to hand in: what is in it, and when it is refused."""
 
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -8,7 +9,8 @@ import zipfile
 
 import nbformat
 import pytest
-from conftest import TITLE_PAGE, judged_line
+from conftest import TITLE_PAGE, judged_line, needs_browser
+from pypdf import PdfReader
 
 from digitlib.errors import ParameterError, RunError
 from digitlib.handin import submission
@@ -80,6 +82,19 @@ def test_pdf_is_there_or_the_manifest_says_why_not(packed):
     else:
         assert f"no PDF: {manifest['pdf']['why']}" in manifest["notes"]
         assert not printed
+
+
+@needs_browser
+def test_pdf_has_one_title_page_and_says_in_its_properties_who_wrote_it(packed):
+    parts, manifest = packed
+    document = PdfReader(io.BytesIO(parts[manifest["pdf"]["pages"][0]]))
+    said = document.metadata
+    assert (said.title, said.author, said.subject) == tuple(
+        TITLE_PAGE[field] for field in ("title", "authors", "course")
+    )
+    texts = [page.extract_text() for page in document.pages]
+    assert "Digits, read" in texts[0] and not any("Digits, read" in text for text in texts[1:])
+    assert len(texts) <= 20
 
 
 def _fail(code):
