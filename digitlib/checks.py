@@ -310,24 +310,23 @@ def no_over_fitting(run):
     losses = run.history.groupby("epoch")[["loss", "held_out_loss"]].mean()
     (train, held_out), best = losses.iloc[-1], losses["held_out_loss"].min()
     detail = f"loss at the end: held-out {held_out:.3g}, at its best {best:.3g}, train {train:.3g}"
-    if held_out > RISEN * best and train < held_out / 2:
-        better = f"stop after epoch {losses['held_out_loss'].idxmin():.0f}"
-        return False, f"{detail}; {better}, or try dropout, augmentation or a smaller network"
-    return True, detail
+    stop = (
+        f"; stop after epoch {losses['held_out_loss'].idxmin():.0f}, or try dropout or augmentation"
+    )
+    over = held_out > RISEN * best and train < held_out / 2
+    return not over, detail + stop if over else detail
 
 
 @check("DL018", "stable over folds", kind="finding")
 def stable_folds(run):
     """Folds differ no more in accuracy than chance gives: chi-squared test of all folds alike."""
-    right = run.y == run.predicted
-    counts = pd.crosstab(run.folds, right)
-    if (~right).sum() < len(counts):
-        return True, f"{(~right).sum()} errors in {len(counts)} folds"
-    p = chi2_contingency(counts).pvalue if counts.shape[1] > 1 else 1.0
-    shares = 100 * np.array([right[run.folds == k].mean() for k in counts.index])
+    counts = pd.crosstab(run.folds, run.y != run.predicted)
+    if (errors := (run.y != run.predicted).sum()) < len(counts):
+        return True, f"{errors} errors in {len(counts)} folds"
+    shares, p = 100 * (1 - counts[True] / counts.sum(axis=1)), chi2_contingency(counts).pvalue
     detail = f"{shares.min():.2f} to {shares.max():.2f} %, p = {p:.2g}"
-    worst = f"look at fold {counts.index[shares.argmin()]} in 2_train and 3_evaluate"
-    return p >= UNLIKELY, detail if p >= UNLIKELY else f"{detail}; {worst}, or train longer"
+    advice = f"; look at fold {shares.idxmin()} in 2_train and 3_evaluate, or train longer"
+    return p >= UNLIKELY, detail if p >= UNLIKELY else detail + advice
 
 
 @check("DL019", "free of suspected label errors", kind="finding")
@@ -337,12 +336,10 @@ def no_label_suspected(run):
     suspects = judged[judged["p_label"] < IMPOSSIBLE].sort_values("p_label", kind="stable")
     if suspects.empty:
         return True, f"each label has a probability of at least {IMPOSSIBLE:g}"
-    words = [
-        f"row {run.row[at]} (label {one.label}, read as {one.predicted})"
-        for at, one in suspects.head(3).iterrows()
-    ]
-    advice = "look at the images in 3_evaluate: is the label wrong, or are the networks too sure?"
-    return False, f"{len(suspects)} suspected, first {', '.join(words)}; {advice}"
+    first = suspects.iloc[0]
+    words = f"{len(suspects)}, first row {run.row[suspects.index[0]]} (label {first.label}, read as"
+    advice = "look in 3_evaluate: is the label wrong, or are the networks too sure?"
+    return False, f"{words} {first.predicted}); {advice}"
 
 
 # ---- what needs the data and a little training ---------------------------------------------------

@@ -13,6 +13,7 @@ from scipy.stats import t as student
 from sklearn.metrics import precision_recall_fscore_support
 
 CONFIDENCE = 0.95  # of every interval
+Array = np.ndarray
 
 
 def confusion_counts(y_true: ArrayLike, y_predicted: ArrayLike) -> pd.DataFrame:
@@ -89,9 +90,7 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def per_fold(
-    y_true: np.ndarray, probabilities: np.ndarray, folds: np.ndarray, classes: np.ndarray
-) -> pd.DataFrame:
+def per_fold(y_true: Array, probabilities: Array, folds: Array, classes: Array) -> pd.DataFrame:
     """Scores of each fold, and of all rows together (last line, "all").
 
     ``correct``, ``total``, ``accuracy`` (0..1), its Wilson interval ``low`` to ``high``, and
@@ -117,7 +116,7 @@ def _intervals(correct, total):
     return [wilson_interval(c, n) for c, n in zip(correct, total, strict=True)]
 
 
-def row_losses(y_true: np.ndarray, probabilities: np.ndarray, classes: np.ndarray) -> pd.DataFrame:
+def row_losses(y_true: Array, probabilities: Array, classes: Array) -> pd.DataFrame:
     """What each row costs, a DataFrame of shape (n, 3).
 
     ``log-loss``, ``Brier score`` (0..2, summed over classes), ``top-2 accuracy`` (0 or 1).
@@ -139,9 +138,7 @@ def _ranking(probabilities):
     return np.argsort(-probabilities, axis=1, kind="stable")
 
 
-def scores(
-    y_true: np.ndarray, probabilities: np.ndarray, classes: np.ndarray, n_bins: int = 15
-) -> pd.DataFrame:
+def scores(y_true: Array, probabilities: Array, classes: Array, n_bins: int = 15) -> pd.DataFrame:
     """Log-loss, Brier score, top-2 accuracy and expected calibration error.
 
     Columns ``value``, ``low``, ``high``, ``what`` (it means). The intervals of losses are mean plus
@@ -173,7 +170,7 @@ def scores(
 
 
 def calibration_error(
-    y_true: np.ndarray, probabilities: np.ndarray, classes: np.ndarray, n_bins: int = 15
+    y_true: Array, probabilities: Array, classes: Array, n_bins: int = 15
 ) -> float:
     """Expected calibration error, 0..1, by torchmetrics.
 
@@ -205,7 +202,7 @@ def _bin(confidence, n_bins):
 
 
 def calibration_table(
-    y_true: np.ndarray, probabilities: np.ndarray, classes: np.ndarray, n_bins: int = 10
+    y_true: Array, probabilities: Array, classes: Array, n_bins: int = 10
 ) -> pd.DataFrame:
     """Rows grouped by the probability of their prediction.
 
@@ -229,7 +226,7 @@ def confused_pairs(y_true: ArrayLike, y_predicted: ArrayLike) -> pd.DataFrame:
     return pairs.sort_values(**order, ignore_index=True)
 
 
-def judged_rows(y_true: np.ndarray, probabilities: np.ndarray, classes: np.ndarray) -> pd.DataFrame:
+def judged_rows(y_true: Array, probabilities: Array, classes: Array) -> pd.DataFrame:
     """One line per row, in order.
 
     ``label``, ``predicted``, ``probability`` (of the prediction), ``second`` (next guess),
@@ -251,9 +248,7 @@ def judged_rows(y_true: np.ndarray, probabilities: np.ndarray, classes: np.ndarr
     )
 
 
-def label_suspects(
-    y_true: np.ndarray, probabilities: np.ndarray, classes: np.ndarray
-) -> pd.DataFrame:
+def label_suspects(y_true: Array, probabilities: Array, classes: Array) -> pd.DataFrame:
     """Rows whose label may be wrong, the least likely label first.
 
     Columns of :func:`judged_rows` and ``suggestion``; the index is the position. A class's
