@@ -12,8 +12,8 @@ from scipy.stats import binomtest
 from scipy.stats import t as student
 from sklearn.metrics import precision_recall_fscore_support
 
-CONFIDENCE = 0.95  # of every interval
 Array = np.ndarray
+CONFIDENCE = 0.95  # of every interval
 
 
 def confusion_counts(y_true: ArrayLike, y_predicted: ArrayLike) -> pd.DataFrame:
