@@ -36,6 +36,10 @@ pdf: $(STAMP) ## print reports/NAME as one PDF, through an installed Chromium or
 	$(if $(NAME),,$(error NAME is missing: make pdf NAME=coursework prints reports/coursework))
 	@$(BIN)/python -m digitlib pdf $(call option,NAME,name)
 
+card: $(STAMP) ## write reports/NAME/card.md: a model card and a checklist on one page  (NAME)
+	$(if $(NAME),,$(error NAME is missing: make card NAME=coursework describes reports/coursework))
+	@$(BIN)/python -m digitlib card '$(subst ','\'',$(NAME))'
+
 colab: $(STAMP) ## write dist/colab: notebooks that carry the package with them  (REPO=owner/name: install from there)
 	@$(BIN)/python -m digitlib colab $(call option,REPO,repo)
 
@@ -49,9 +53,10 @@ autograder: $(STAMP) ## write autograder.zip, which judges each hand-in on Grade
 
 ##@ Development
 
-lint: $(DEV_STAMP) ## check style and that notebooks are stripped of outputs
+lint: $(DEV_STAMP) ## check style, types, and that notebooks are stripped of outputs
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 bench: $(DEV_STAMP) ## time and score everything, beside a yardstick  (QUICK=1: under two minutes)
@@ -59,6 +64,9 @@ bench: $(DEV_STAMP) ## time and score everything, beside a yardstick  (QUICK=1: 
 
 format: $(DEV_STAMP) ## format the code, strip the notebooks
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet . ; $(BIN)/nbstripout notebooks/*.ipynb
+
+docs: $(DEV_STAMP) ## build the documentation site in build/site, without network; a broken link ends it
+	@$(BIN)/sphinx-build -qW --keep-going -d build/doctrees docs build/site
 
 dist: $(STAMP) ## build the wheel and the source archive in dist/
 	@$(BIN)/hatchling build
@@ -71,7 +79,7 @@ lock: ## write requirements.lock anew: newest versions that pyproject.toml allow
 	mv requirements.new requirements.lock; rm -rf $(VENV)-lock
 
 clean: ## remove the virtual environment and what tests and builds leave; reports stay
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## print this help
@@ -110,4 +118,4 @@ $(STAMP): requirements.lock pyproject.toml $(GONE)
 $(DEV_STAMP): requirements.lock pyproject.toml $(GONE)
 	$(call install,report$(comma)picture$(comma)dev,$(STAMP) $(DEV_STAMP))
 
-.PHONY: report test lab pdf colab submission autograder lint bench format dist lock clean help gone
+.PHONY: report test lab pdf card colab submission autograder lint bench format docs dist lock clean help gone

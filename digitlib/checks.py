@@ -3,26 +3,31 @@
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import chi2_contingency
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.neighbors import KNeighborsClassifier
 
 from digitlib import crossval, files, metrics, model, runs
 from digitlib.classifier import DigitClassifier, read_header
 from digitlib.data import SHA256, SOURCES, load_digits
-from digitlib.errors import DataError, NotebookFailed, RunError
+from digitlib.errors import DataError, NotebookFailed, ParameterError, RunError
 from digitlib.recipes import RECIPES, RETIRED, from_dict
 from digitlib.scaling import PixelScaler
 
 # Another processor or torch rounds differently: seen up to 1e-6. Another run differs by 0.1.
 SAME_PROBABILITY = 1e-4
+RISEN = 1.25  # of the held-out loss, from its best epoch to the last one
+UNLIKELY = 0.001  # p of a test
+IMPOSSIBLE = 1e-4  # probability of a label
 
 
 @dataclass
@@ -79,7 +84,7 @@ class Check:
         return Result(self.code, self.title, bool(passed), detail, kind)
 
 
-CHECKS = {}  # by code
+CHECKS: dict[str, Check] = {}  # by code
 
 
 def check(code, title, needs_data=False, kind="fault"):
@@ -95,7 +100,12 @@ def check(code, title, needs_data=False, kind="fault"):
     return enter
 
 
-def check_folder(folder, everything=False, run_code=False):
+def check_folder(
+    folder: str | os.PathLike,
+    everything: bool = False,
+    run_code: bool = False,
+    leave: Collection[str] = (),
+) -> list[Result]:
     """Check a run folder.
 
     Parameters
@@ -103,6 +113,10 @@ def check_folder(folder, everything=False, run_code=False):
     folder : str or path-like
     everything : bool
         Also run the checks that need the data and a little training, about three seconds.
+    run_code : bool
+        Allow the run's own ``model.py`` to be executed.
+    leave : collection of str
+        Codes of checks to leave out.
 
     Returns
     -------
@@ -113,17 +127,24 @@ def check_folder(folder, everything=False, run_code=False):
     ------
     RunError
         There is no ``run.json``: this is no run folder at all.
+    ParameterError
+        There is no check with a code in `leave`.
     """
+    if unknown := sorted(set(leave) - CHECKS.keys()):
+        raise ParameterError(
+            f"no check {unknown[0]!r} to ignore; there are {', '.join(sorted(CHECKS))}"
+        )
     try:
         run = runs.load(folder, consistent=False, run_code=run_code)
     except RunError as error:
         if not os.path.isfile(Path(folder) / "run.json"):
             raise
         return [Result("DL000", CHECKS["DL000"].title, False, str(error))]
-    return check_run(run, load_digits(run.info["data"]["source"]) if everything else None)
+    digits = load_digits(run.info["data"]["source"]) if everything else None
+    return check_run(run, digits, leave)
 
 
-def check_run(run, digits=None, leave=()):
+def check_run(run: runs.Run, digits: Any = None, leave: Collection[str] = ()) -> list[Result]:
     """Results of all checks but those in `leave`; without `digits`, of those that need none."""
     return [
         entry.result(run, digits) if entry.needs_data else entry.result(run)
@@ -132,7 +153,7 @@ def check_run(run, digits=None, leave=()):
     ]
 
 
-def write(folder, results):
+def write(folder: str | os.PathLike, results: list[Result]) -> None:
     """Write ``checks.json`` into the run folder: all fields of each :class:`Result`."""
     entries = [asdict(result) for result in results]
     files.write_text(Path(folder) / "checks.json", json.dumps(entries, indent=2) + "\n")
@@ -287,6 +308,46 @@ def confusion_recomputed(run):
     counts = metrics.confusion_counts(run.y, run.predicted).to_numpy()
     errors = counts.sum() - counts.trace()
     return run.info["scores"]["confusion"] == counts.tolist(), f"predictions.csv: {errors:,} errors"
+
+
+@check("DL017", "free of over-fitting", kind="finding")
+def no_over_fitting(run):
+    """The held-out loss has not risen again while the training loss fell far below it."""
+    if "held_out_loss" not in run.history:
+        return True, "no held-out loss was recorded"
+    losses = run.history.groupby("epoch")[["loss", "held_out_loss"]].mean()
+    (train, held_out), best = losses.iloc[-1], losses["held_out_loss"].min()
+    detail = f"loss at the end: held-out {held_out:.3g}, at its best {best:.3g}, train {train:.3g}"
+    stop = (
+        f"; stop after epoch {losses['held_out_loss'].idxmin():.0f}, or try dropout or augmentation"
+    )
+    over = held_out > RISEN * best and train < held_out / 2
+    return not over, detail + stop if over else detail
+
+
+@check("DL018", "stable over folds", kind="finding")
+def stable_folds(run):
+    """Folds differ no more in accuracy than chance gives: chi-squared test of all folds alike."""
+    counts = pd.crosstab(run.folds, run.y != run.predicted)
+    if (errors := (run.y != run.predicted).sum()) < len(counts):
+        return True, f"{errors} errors in {len(counts)} folds"
+    shares, p = 100 * (1 - counts[True] / counts.sum(axis=1)), chi2_contingency(counts).pvalue
+    detail = f"{shares.min():.2f} to {shares.max():.2f} %, p = {p:.2g}"
+    advice = f"; look at fold {shares.idxmin()} in 2_train and 3_evaluate, or train longer"
+    return p >= UNLIKELY, detail if p >= UNLIKELY else detail + advice
+
+
+@check("DL019", "free of suspected label errors", kind="finding")
+def no_label_suspected(run):
+    """Nowhere is the label next to impossible for networks that never saw the image."""
+    judged = metrics.judged_rows(run.y, run.probabilities, np.unique(run.y))
+    suspects = judged[judged["p_label"] < IMPOSSIBLE].sort_values("p_label", kind="stable")
+    if suspects.empty:
+        return True, f"each label has a probability of at least {IMPOSSIBLE:g}"
+    first = suspects.iloc[0]
+    words = f"{len(suspects)}, first row {run.row[suspects.index[0]]} (label {first.label}, read as"
+    advice = "look in 3_evaluate: is the label wrong, or are the networks too sure?"
+    return False, f"{words} {first.predicted}); {advice}"
 
 
 # ---- what needs the data and a little training ---------------------------------------------------

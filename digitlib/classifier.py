@@ -2,10 +2,14 @@
 
 import json
 import math
+import os
+from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -17,7 +21,7 @@ from digitlib import model, training
 from digitlib.augmentation import enlarge
 from digitlib.errors import ParameterError, RunError
 from digitlib.files import check_file
-from digitlib.recipes import from_dict, get_recipe
+from digitlib.recipes import Recipe, from_dict, get_recipe
 from digitlib.scaling import PixelScaler
 
 OVERRIDES = ("epochs", "batch_size", "learning_rate")  # settings that are parameters too
@@ -71,14 +75,14 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        recipe="coursework",
-        random_state=None,
-        device="auto",
-        epochs=None,
-        batch_size=None,
-        learning_rate=None,
-        changes=None,
-        network=None,
+        recipe: str | Recipe = "coursework",
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "auto",
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        changes: dict | None = None,
+        network: Callable | None = None,
     ):
         self.recipe = recipe
         self.random_state = random_state
@@ -89,7 +93,14 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         self.changes = changes
         self.network = network
 
-    def fit(self, X, y, eval_set=None, scale_on=None, on_epoch=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        eval_set: tuple[ArrayLike, ArrayLike] | None = None,
+        scale_on: ArrayLike | None = None,
+        on_epoch: Callable[[dict], Any] | None = None,
+    ) -> Self:
         """Train on `X`, `y`.
 
         Parameters
@@ -149,7 +160,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
                 layer.generator = None
         return self
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities of shape (n, n_classes), float32; each row sums to 1.
 
         Columns are in the order of ``classes_``.
@@ -162,7 +173,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             probabilities = training.predict(self.network_.to(device), x, self.recipe_.test_shift)
         return probabilities.cpu().numpy()
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """The most probable class of each row, shape (n,)."""
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
@@ -174,7 +185,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
 
     # ---- settings --------------------------------------------------------------------------------
 
-    def settings(self):
+    def settings(self) -> Recipe:
         """The :class:`Recipe` with this estimator's overrides applied, checked."""
         overrides = {name: getattr(self, name) for name in OVERRIDES}
         given = {name: value for name, value in overrides.items() if value is not None}
@@ -231,7 +242,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
 
     # ---- weights on disk -------------------------------------------------------------------------
 
-    def save(self, path, **metadata):
+    def save(self, path: str | os.PathLike, **metadata: Any) -> None:
         """Write weights, scaler and settings as safetensors.
 
         The file holds numbers and text only, nothing that runs when it is read.
@@ -252,7 +263,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         save_file(tensors, path, {key: json.dumps(value) for key, value in header.items()})
 
     @classmethod
-    def load(cls, path, network=None):
+    def load(cls, path: str | os.PathLike, network: Callable | None = None) -> Self:
         """A fitted classifier from what :meth:`save` wrote.
 
         Parameters
@@ -298,7 +309,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             training.place_centres(self.network_)
 
 
-def read_header(path):
+def read_header(path: str | os.PathLike) -> dict:
     """What :meth:`DigitClassifier.save` wrote beside the numbers: recipe, classes, history, facts.
 
     Raises

@@ -82,17 +82,30 @@ def report(name, compare, set, **parameters):
     "--all",
     "everything",
     is_flag=True,
-    help="also what needs data and a little training; writes checks.json",
+    help="also what needs data and a little training; without --ignore, writes checks.json",
+)
+@_option(
+    "--ignore", "CODE", "leave out a check, such as DL007; as often as you like", multiple=True
 )
 @_run_code
-def check(folder, everything, run_code):
+def check(folder, everything, ignore, run_code):
     """Print one line for each check; 1 if one did not pass."""
     checks = _room("checks")
-    results = checks.check_folder(folder, everything=everything, run_code=run_code)
-    print(*results, sep="\n")
-    if everything:
+    results = checks.check_folder(folder, everything, run_code, ignore)
+    lines = {code: f"{code} ignored: {checks.CHECKS[code].title}" for code in ignore}
+    lines |= {result.code: str(result) for result in results}
+    print(*(lines[code] for code in sorted(lines)), sep="\n")
+    if everything and not ignore:
         checks.write(folder, results)
     return int(not all(result.passed for result in results))
+
+
+@commands.command(help="Describe a finished report on one page: reports/NAME/card.md.")
+@click.argument("name", metavar="NAME")
+def card(name):
+    """Print where the card is."""
+    folder = Path("reports") / _room("reporting.report").check_name(name)
+    print(plain(str(_room("reporting.card").write_card(folder))))
 
 
 @commands.command(help="Set recipes and competitors against each other on the same rows.")

@@ -3,10 +3,12 @@
 import inspect
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -28,7 +30,7 @@ class Fold:
     number: int
     test: np.ndarray
     probabilities: np.ndarray
-    estimator: object
+    estimator: Any
     history: list = field(default_factory=list)
     seconds: float = 0.0
 
@@ -71,38 +73,38 @@ class CrossValidation:
     rows: np.ndarray
 
     @property
-    def predicted(self):
+    def predicted(self) -> np.ndarray:
         """Most probable class of each row, shape (n,)."""
         return self.classes[self.probabilities.argmax(axis=1)]
 
     @property
-    def accuracy(self):
+    def accuracy(self) -> float:
         """Share of rows predicted correctly, 0..1."""
         return float((self.predicted == self.y).mean())
 
     @property
-    def fold_accuracies(self):
+    def fold_accuracies(self) -> np.ndarray:
         """Accuracy of each fold, shape (n_splits,)."""
         correct = self.predicted == self.y
         return np.array([correct[self.folds == k].mean() for k in range(1, self.folds.max() + 1)])
 
 
 def cross_validate(
-    classifier,
-    X,
-    y,
+    classifier: Any,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    n_splits=4,
-    random_state=30,
-    n_jobs=None,
-    scaling="train",
-    store=None,
-    progress="auto",
-    protocol="folds",
-    writers=None,
-    folds="kfold",
-    cv=None,
-):
+    n_splits: int = 4,
+    random_state: int = 30,
+    n_jobs: int | None = None,
+    scaling: str = "train",
+    store: Any = None,
+    progress: Any = "auto",
+    protocol: str = "folds",
+    writers: ArrayLike | None = None,
+    folds: str = "kfold",
+    cv: Any = None,
+) -> CrossValidation:
     """Predict every row by a classifier that never saw it: K folds, or writers kept apart.
 
     Parameters
@@ -152,6 +154,15 @@ def cross_validate(
     ParameterError, DataError
         The folds cannot be made, the classifier gives no probabilities, or `scaling` has no effect
         on it.
+
+    Examples
+    --------
+    >>> import digitlib
+    >>> X, y = digitlib.load_digits(return_X_y=True)
+    >>> classifier = digitlib.DigitClassifier("instant", random_state=0)
+    >>> result = digitlib.cross_validate(classifier, X, y, progress="off")
+    >>> result.probabilities.shape, result.accuracy > 0.985
+    ((5620, 10), True)
     """
     X, y = np.asarray(X), np.asarray(y)
     _check(classifier, X, y, scaling)

@@ -8,6 +8,7 @@ import os
 import zlib
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,9 @@ NOTES = {
 }
 
 
-def load_digits(source="bundled", return_X_y=False, as_frame=False):
+def load_digits(
+    source: str | os.PathLike = "bundled", return_X_y: bool = False, as_frame: bool = False
+) -> Any:
     """Load handwritten digits, in the form of :func:`sklearn.datasets.load_digits`.
 
     Parameters
@@ -59,6 +62,13 @@ def load_digits(source="bundled", return_X_y=False, as_frame=False):
     -----
     E. Alpaydin and C. Kaynak (1998). Optical Recognition of Handwritten Digits. UCI Machine
     Learning Repository. https://doi.org/10.24432/C50P49. CC BY 4.0.
+
+    Examples
+    --------
+    >>> import digitlib
+    >>> digits = digitlib.load_digits()
+    >>> digits.data.shape, digits.target.shape
+    ((5620, 64), (5620,))
     """
     if not isinstance(source, str | os.PathLike):
         raise DataError(
@@ -108,7 +118,7 @@ def _read(source):
     return sources.fetch(read_bundled()) if str(source) == "uci" else sources.read_table(source)
 
 
-def load_again(facts):
+def load_again(facts: dict) -> Any:
     """The rows that a run was made of, as a Bunch; None if they are gone or are other ones now.
 
     Parameters
@@ -124,12 +134,12 @@ def load_again(facts):
     return digits if digits.sha256 == facts["sha256"] else None
 
 
-def fingerprint(X, y):
+def fingerprint(X: np.ndarray, y: np.ndarray) -> str:
     """SHA-256, in hexadecimal, of the (n, 65) uint8 table of pixels and classes in C order."""
     return hashlib.sha256(np.column_stack([X, y]).astype(np.uint8).tobytes()).hexdigest()
 
 
-def describe_source(source):
+def describe_source(source: str) -> str:
     """One line about where rows come from, fit to stand beside a result.
 
     Parameters
@@ -144,7 +154,7 @@ def describe_source(source):
     return NOTES.get(source, f"the user's own file {Path(source).name}")
 
 
-def check_splits(y, n_splits):
+def check_splits(y: np.ndarray, n_splits: int) -> None:
     """Raise unless `n_splits` folds can be made of the labels `y`.
 
     Raises
@@ -169,7 +179,7 @@ def check_splits(y, n_splits):
         )
 
 
-def read_bundled():
+def read_bundled() -> np.ndarray:
     """The bundled table.
 
     Returns

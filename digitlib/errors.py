@@ -1,7 +1,7 @@
 """Errors a user can mend. Each message is one line: the value, what is allowed, the remedy."""
 
 
-def plain(text, most=600):
+def plain(text: str, most: int = 600) -> str:
     """`text` as a terminal may show it: on one line, short, without control characters."""
     text = f"{text[: most // 2]} ... {text[-most // 2 :]}" if len(text) > most else text
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -14,6 +14,7 @@ References
 
 import gzip
 import io
+import os
 import warnings
 import zlib
 from contextlib import suppress
@@ -44,7 +45,8 @@ MOST_IDX_BYTES = 500_000_000  # unpacked; MNIST's 60,000 training images have 47
 WORKING_SIDES = (160, 1400)  # of the longer side: smooth edges, bounded work
 FAINTEST = 0.08  # ink must differ from its paper by this share of the range from black to white
 MOST_DIGITS = 100
-LUMA = np.float32([0.299, 0.587, 0.114])  # shares of red, green and blue, ITU-R BT.601
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # shares of red, green and blue, ITU-R BT.601
+Picture = str | os.PathLike | bytes | Image.Image | np.ndarray
 NO_INK = (
     "picture holds no ink that stands out from its paper; write with a darker pen, or crop closer"
 )
@@ -70,10 +72,10 @@ class Digit:
     pixels: np.ndarray
     box: tuple
     steps: dict = field(repr=False)
-    left_out: np.ndarray = field(default=None, repr=False)
+    left_out: np.ndarray | None = field(default=None, repr=False)
 
 
-def prepare_image(image, single=False):
+def prepare_image(image: Picture, single: bool = False) -> np.ndarray:
     """The one digit in a picture, in the form of the data.
 
     Parameters
@@ -94,6 +96,15 @@ def prepare_image(image, single=False):
     ------
     ImageError
         This is no picture, it is too large, it holds no ink, or it holds several digits.
+
+    Examples
+    --------
+    >>> import digitlib, numpy as np
+    >>> page = np.ones((60, 60))  # white paper
+    >>> page[10:50, 28:33] = 0  # a stroke of ink
+    >>> pixels = digitlib.prepare_image(page)
+    >>> pixels.shape, bool(0 < pixels.max() <= 16)
+    ((64,), True)
     """
     digits = find_digits(image, single)
     if len(digits) > 1:
@@ -104,7 +115,7 @@ def prepare_image(image, single=False):
     return digits[0].pixels
 
 
-def find_digits(image, single=False):
+def find_digits(image: Picture, single: bool = False) -> list[Digit]:
     """All digits in a picture: row by row, each from left to right.
 
     Parameters
@@ -122,6 +133,14 @@ def find_digits(image, single=False):
     Raises
     ------
     ImageError
+
+    Examples
+    --------
+    >>> import digitlib, numpy as np
+    >>> page = np.ones((60, 90))
+    >>> page[10:50, 20:25] = page[10:50, 60:65] = 0  # two strokes
+    >>> len(digitlib.find_digits(page))
+    2
     """
     grey = read_picture(image)
     paper, ink = find_ink(grey)

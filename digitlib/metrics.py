@@ -7,14 +7,16 @@ i was predicted by a model that has not seen it.
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 from scipy.stats import t as student
 from sklearn.metrics import precision_recall_fscore_support
 
+Array = np.ndarray
 CONFIDENCE = 0.95  # of every interval
 
 
-def confusion_counts(y_true, y_predicted):
+def confusion_counts(y_true: ArrayLike, y_predicted: ArrayLike) -> pd.DataFrame:
     """Confusion matrix, by torchmetrics.
 
     Parameters
@@ -48,12 +50,12 @@ def _torchmetrics(name, predicted, true, **options):
     return metric(torch.from_numpy(predicted), torch.from_numpy(true), **options)
 
 
-def confusion_percent(counts):
+def confusion_percent(counts: pd.DataFrame) -> pd.DataFrame:
     """Of each digit's images in :func:`confusion_counts`, the percentage read as each digit."""
     return 100 * counts / counts.sum(axis=1).to_numpy()[:, None].clip(min=1)
 
 
-def per_class(y_true, y_predicted):
+def per_class(y_true: ArrayLike, y_predicted: ArrayLike) -> pd.DataFrame:
     """Precision, recall, F1 (0..1) and support of each class, by scikit-learn.
 
     A class never predicted has precision 0. ``recall low``, ``recall high``: its Wilson interval.
@@ -72,7 +74,7 @@ def per_class(y_true, y_predicted):
     return table
 
 
-def wilson_interval(correct, total):
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     """95 % interval (low, high) of a share, by scipy.
 
     It says how far the share may lie from what many more images *of the same kind* would give. It
@@ -88,7 +90,7 @@ def wilson_interval(correct, total):
     return float(interval.low), float(interval.high)
 
 
-def per_fold(y_true, probabilities, folds, classes):
+def per_fold(y_true: Array, probabilities: Array, folds: Array, classes: Array) -> pd.DataFrame:
     """Scores of each fold, and of all rows together (last line, "all").
 
     ``correct``, ``total``, ``accuracy`` (0..1), its Wilson interval ``low`` to ``high``, and
@@ -114,7 +116,7 @@ def _intervals(correct, total):
     return [wilson_interval(c, n) for c, n in zip(correct, total, strict=True)]
 
 
-def row_losses(y_true, probabilities, classes):
+def row_losses(y_true: Array, probabilities: Array, classes: Array) -> pd.DataFrame:
     """What each row costs, a DataFrame of shape (n, 3).
 
     ``log-loss``, ``Brier score`` (0..2, summed over classes), ``top-2 accuracy`` (0 or 1).
@@ -136,7 +138,7 @@ def _ranking(probabilities):
     return np.argsort(-probabilities, axis=1, kind="stable")
 
 
-def scores(y_true, probabilities, classes, n_bins=15):
+def scores(y_true: Array, probabilities: Array, classes: Array, n_bins: int = 15) -> pd.DataFrame:
     """Log-loss, Brier score, top-2 accuracy and expected calibration error.
 
     Columns ``value``, ``low``, ``high``, ``what`` (it means). The intervals of losses are mean plus
@@ -167,7 +169,9 @@ def scores(y_true, probabilities, classes, n_bins=15):
     return table
 
 
-def calibration_error(y_true, probabilities, classes, n_bins=15):
+def calibration_error(
+    y_true: Array, probabilities: Array, classes: Array, n_bins: int = 15
+) -> float:
     """Expected calibration error, 0..1, by torchmetrics.
 
     Notes
@@ -197,7 +201,9 @@ def _bin(confidence, n_bins):
     return np.minimum((confidence * n_bins).astype(int), n_bins - 1)
 
 
-def calibration_table(y_true, probabilities, classes, n_bins=10):
+def calibration_table(
+    y_true: Array, probabilities: Array, classes: Array, n_bins: int = 10
+) -> pd.DataFrame:
     """Rows grouped by the probability of their prediction.
 
     ``confidence``, ``accuracy`` (means), ``low``, ``high``, ``images`` of each bin.
@@ -212,7 +218,7 @@ def calibration_table(y_true, probabilities, classes, n_bins=10):
     return table[["confidence", "accuracy", "low", "high", "images"]]
 
 
-def confused_pairs(y_true, y_predicted):
+def confused_pairs(y_true: ArrayLike, y_predicted: ArrayLike) -> pd.DataFrame:
     """Errors by kind, the most frequent first: ``true``, ``predicted``, ``count``."""
     pairs = pd.DataFrame({"true": np.asarray(y_true), "predicted": np.asarray(y_predicted)})
     pairs = pairs[pairs["true"] != pairs["predicted"]].value_counts(sort=False).reset_index()
@@ -220,7 +226,7 @@ def confused_pairs(y_true, y_predicted):
     return pairs.sort_values(**order, ignore_index=True)
 
 
-def judged_rows(y_true, probabilities, classes):
+def judged_rows(y_true: Array, probabilities: Array, classes: Array) -> pd.DataFrame:
     """One line per row, in order.
 
     ``label``, ``predicted``, ``probability`` (of the prediction), ``second`` (next guess),
@@ -242,7 +248,7 @@ def judged_rows(y_true, probabilities, classes):
     )
 
 
-def label_suspects(y_true, probabilities, classes):
+def label_suspects(y_true: Array, probabilities: Array, classes: Array) -> pd.DataFrame:
     """Rows whose label may be wrong, the least likely label first.
 
     Columns of :func:`judged_rows` and ``suggestion``; the index is the position. A class's
@@ -271,7 +277,7 @@ def label_suspects(y_true, probabilities, classes):
 # ---- two classifiers on the same rows ------------------------------------------------------------
 
 
-def mcnemar(right_a, right_b):
+def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> tuple[int, int, float]:
     """McNemar's exact test: do two classifiers err equally often on the same rows?
 
     Parameters
@@ -295,7 +301,7 @@ def mcnemar(right_a, right_b):
     return only_a, only_b, p
 
 
-def corrected_resampled_t(differences, test_per_train):
+def corrected_resampled_t(differences: ArrayLike, test_per_train: float) -> tuple[float, float]:
     """Corrected resampled t-test: do two classifiers differ over the same folds?
 
     Its variance is enlarged because the folds share training rows.
@@ -327,7 +333,7 @@ def corrected_resampled_t(differences, test_per_train):
     return float(t), float(2 * student.sf(abs(t), k - 1))
 
 
-def holm(p_values):
+def holm(p_values: ArrayLike) -> np.ndarray:
     """P-values adjusted for the number of comparisons, in the order given.
 
     Notes

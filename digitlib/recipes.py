@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from numbers import Integral, Real
 from types import SimpleNamespace
+from typing import Any
 
 from digitlib.errors import ParameterError
 
@@ -114,8 +115,8 @@ class Recipe:
     drawn: int = _setting(
         "drawn pictures of each form of each digit", 1, 10_000, of="rewritten", needed=False
     )
-    seconds: float = field(default=None, compare=False, repr=False)
-    instead: str = field(default=None, compare=False, repr=False)
+    seconds: float | None = field(default=None, compare=False, repr=False)
+    instead: str | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self):
         for name, setting in SETTINGS.items():
@@ -133,7 +134,7 @@ class Recipe:
             )
 
     @property
-    def learned(self):
+    def learned(self) -> bool:
         """Whether any filter is learned; if not, only the last layer is fitted."""
         return self.epochs is not None
 
@@ -144,7 +145,7 @@ class Recipe:
             f" {', '.join(used)}"
         )
 
-    def changes(self):
+    def changes(self) -> dict[str, tuple]:
         """Settings that differ from the recipe of this name: name -> (value, the recipe's).
 
         Of a recipe that once had other settings, the version counts that is nearest.
@@ -160,12 +161,12 @@ class Recipe:
             if value not in (before, None) and value != "own"
         }
 
-    def as_dict(self):
+    def as_dict(self) -> dict:
         """Plain dictionary of the settings that apply, fit for JSON."""
         values = {name: getattr(self, name) for name in ("name", "summary", *SETTINGS)}
         return {name: value for name, value in values.items() if value is not None}
 
-    def changed(self, **settings):
+    def changed(self, **settings: Any) -> "Recipe":
         """A copy with other settings; those that lose their effect by it are dropped.
 
         Raises
@@ -179,7 +180,8 @@ class Recipe:
                     f"setting {name!r} is unknown; those that can be changed are:"
                     f" {', '.join(SETTINGS)}"
                 )
-        bare, dropped = SimpleNamespace(**{**vars(self), **settings}), {}
+        bare = SimpleNamespace(**{**vars(self), **settings})
+        dropped: dict[str, Any] = {}
         for name, setting in SETTINGS.items():
             if not APPLIES[setting.metadata["of"]](bare):
                 if name in settings:
@@ -192,7 +194,7 @@ class Recipe:
 SETTINGS = {setting.name: setting for setting in fields(Recipe) if setting.metadata}
 
 
-def takes(name):
+def takes(name: str) -> str:
     """What a setting takes, in words."""
     allowed = SETTINGS[name].metadata["allowed"]
     if name == "layers":
@@ -220,7 +222,7 @@ def checked(name, value):
     return kind(value)
 
 
-def explain():
+def explain() -> list[str]:
     """Lines of text: each setting, what it means and what it takes."""
     return [f"{name}: {s.metadata['meaning']} ({takes(name)})" for name, s in SETTINGS.items()]
 
@@ -265,7 +267,7 @@ def parse(texts):
     return settings
 
 
-def get_recipe(recipe):
+def get_recipe(recipe: str | Recipe) -> Recipe:
     """A recipe by its name; a :class:`Recipe` is returned as it is.
 
     Raises
@@ -283,7 +285,7 @@ def get_recipe(recipe):
     return RECIPES[recipe]
 
 
-def from_dict(settings):
+def from_dict(settings: dict) -> Recipe:
     """The recipe that :meth:`Recipe.as_dict` wrote.
 
     Raises
@@ -295,7 +297,7 @@ def from_dict(settings):
         raise ParameterError(
             f"recipe setting {unknown[0]!r} is unknown; this run needs another version of digitlib"
         )
-    defaults = {"test_shift": None, "ridge": None}
+    defaults: dict[str, Any] = {"test_shift": None, "ridge": None}
     if settings.get("network") == "random-filters":
         defaults["filter_size"] = 3  # which runs did not record before it could be chosen
     return Recipe(**{**defaults, **settings})

@@ -9,10 +9,12 @@ import zipfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import fastjsonschema
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from digitlib import metrics
@@ -65,17 +67,17 @@ class Run:
     run_code: bool = False  # whether the run's own model.py may be executed
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         """Of the model: ``recipe``, ``settings``, ``network`` or ``estimator``."""
         return self.info["model"]["kind"]
 
     @property
-    def unkept(self):
+    def unkept(self) -> str | None:
         """Why models of the user's own could not be kept; None if all models are there."""
         return self.info["model"].get("kept") if self.own else None
 
     @property
-    def undrawn(self):
+    def undrawn(self) -> str | None:
         """Why there is no page to draw on, ``draw.html``; None if there is one."""
         if self.own:
             return "its model is code of your own, which runs in Python alone"
@@ -88,32 +90,32 @@ class Run:
         return "its networks are too large for a page" if large else None
 
     @property
-    def own(self):
+    def own(self) -> bool:
         """Whether the model needs code of the user's."""
         return self.kind in ("network", "estimator")
 
     @property
-    def model_files(self):
+    def model_files(self) -> list[str]:
         """Names of the files of the fitted models, fold by fold; none if they were not kept."""
         ending = "skops" if self.kind == "estimator" else "safetensors"
         splits = 0 if self.unkept else self.info["parameters"]["splits"]
         return [f"fold-{number}.{ending}" for number in range(1, splits + 1)]
 
-    def classifier(self, seed=None):
+    def classifier(self, seed: int | None = None) -> Any:
         """The classifier, not fitted, that the run was made with; with another `seed` if given."""
         seed = self.info["parameters"]["seed"] if seed is None else seed
         if self.own:
             return _own().made_by(self.path, seed, self.run_code)
         return _own().DigitClassifier(from_dict(self.info["recipe"]), random_state=seed)
 
-    def fitted(self, fold):
+    def fitted(self, fold: int) -> Any:
         """The fitted classifier of a fold, counted from 1; RunError if it cannot be read."""
         if self.own:
             seed = self.info["parameters"]["seed"]
             return _own().load_fold(self.path, fold, seed, self.kind, self.run_code)
         return _own().DigitClassifier.load(self.path / f"fold-{fold}.safetensors")
 
-    def ensemble(self):
+    def ensemble(self) -> "FoldEnsemble":
         """The fitted classifiers of all folds as one, a :class:`FoldEnsemble`."""
         folds = range(1, self.info["parameters"]["splits"] + 1)
         return FoldEnsemble([self.fitted(fold) for fold in folds])
@@ -245,7 +247,7 @@ def _predictions(result):
     return pd.DataFrame(columns).rename_axis("row").reset_index().join(probabilities)
 
 
-def load(folder, consistent=True, run_code=False):
+def load(folder: str | os.PathLike, consistent: bool = True, run_code: bool = False) -> Run:
     """Read a run folder; one in which training goes on is waited for.
 
     Parameters
@@ -337,7 +339,7 @@ def _disagreement(run):
     return None
 
 
-def load_model(folder, run_code=False):
+def load_model(folder: str | os.PathLike, run_code: bool = False) -> "FoldEnsemble":
     """The networks of a run as one fitted classifier with scikit-learn's interface.
 
     Parameters
@@ -354,11 +356,20 @@ def load_model(folder, run_code=False):
     ------
     RunError
         The folder is no complete run, or a file in it is damaged.
+
+    Examples
+    --------
+    >>> import digitlib
+    >>> model = digitlib.load_model("reports/small")
+    >>> model.predict(digitlib.load_digits("sklearn").data).shape
+    (1797,)
     """
     return load(folder, run_code=run_code).ensemble()
 
 
-def newest_run(reports="reports", notebook=False, prefer=None):
+def newest_run(
+    reports: str | os.PathLike = "reports", notebook: bool = False, prefer: str | None = None
+) -> Path:
     """The run that was made last.
 
     Parameters
@@ -489,10 +500,10 @@ class FoldEnsemble(ClassifierMixin, BaseEstimator):
     def __sklearn_is_fitted__(self):
         return True
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Mean of the networks' probabilities, float32 (n, n_classes); each row sums to 1."""
         return np.mean([estimator.predict_proba(X) for estimator in self.estimators], axis=0)
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """The most probable class of each row, shape (n,)."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]

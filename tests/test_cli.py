@@ -111,13 +111,22 @@ def test_a_package_that_is_missing_is_one_line_that_names_its_extra(module, word
 
 def test_what_is_not_of_reports_works_where_there_is_no_unix(tmp_path):
     code = (
-        "import sys; sys.modules |= dict.fromkeys(('fcntl', 'resource'))\n"
-        "import digitlib, digitlib.cli, digitlib.handin.verify\n"
+        "import os, sys; sys.modules |= dict.fromkeys(UNIX_MODULES)\n"
+        "for name in UNIX_CALLS: delattr(os, name)\n"
+        "import digitlib, digitlib.cli, digitlib.handin.verify, digitlib.handin.judge\n"
         "X, y = digitlib.load_digits(return_X_y=True)\n"
         "print(digitlib.DigitClassifier('instant').fit(X[:500], y[:500]).score(X, y) > 0.8)"
     )
+    modules, calls = ("fcntl", "resource", "pwd", "grp", "termios"), ("fork", "setsid", "killpg")
+    code = code.replace("UNIX_MODULES", repr(modules)).replace("UNIX_CALLS", repr(calls))
     done = python(code, tmp_path)
     assert done.stdout == "True\n", done.stderr
+
+
+def test_where_hand_ins_cannot_be_judged_one_line_says_so(monkeypatch, command):
+    monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
+    said = "digitlib: verify needs Linux or macOS; on Windows, use WSL\n"
+    assert command("verify", "a.zip") == (2, "", said)
 
 
 def python(code, folder):

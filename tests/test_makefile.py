@@ -13,7 +13,7 @@ echo "${0##*/} $*" >> calls.txt
 case "$*" in
     -c*) exit 0 ;;
     *"venv --clear"*) rm -rf .venv; mkdir -p .venv/bin
-        for name in python ruff nbstripout; do cp "$0" .venv/bin/$name; done ;;
+        for name in python ruff mypy nbstripout; do cp "$0" .venv/bin/$name; done ;;
     *"pip install"*) if [ -e die ]; then kill -9 $PPID; fi ;;
 esac
 """
@@ -94,7 +94,7 @@ def test_variables_reach_the_command_quotes_are_kept_and_compare_can_be_switched
 
 
 def test_what_needs_a_name_says_so(checkout):
-    for target in ("pdf", "submission"):
+    for target in ("pdf", "card", "submission"):
         done, _ = make(checkout, target)
         assert done.returncode == 2
         assert f"make {target}" in done.stderr and "NAME" in done.stderr

@@ -1,13 +1,16 @@
 """One file to hand in: what is in it, and when it is refused."""
 
 import hashlib
+import io
 import json
+import re
 import shutil
 import zipfile
 
 import nbformat
 import pytest
-from conftest import TITLE_PAGE, judged_line
+from conftest import TITLE_PAGE, judged_line, needs_browser
+from pypdf import PdfReader
 
 from digitlib.errors import ParameterError, RunError
 from digitlib.handin import submission
@@ -79,6 +82,19 @@ def test_pdf_is_there_or_the_manifest_says_why_not(packed):
     else:
         assert f"no PDF: {manifest['pdf']['why']}" in manifest["notes"]
         assert not printed
+
+
+@needs_browser
+def test_pdf_has_one_title_page_and_says_in_its_properties_who_wrote_it(packed):
+    parts, manifest = packed
+    document = PdfReader(io.BytesIO(parts[manifest["pdf"]["pages"][0]]))
+    said = document.metadata
+    assert (said.title, said.author, said.subject) == tuple(
+        TITLE_PAGE[field] for field in ("title", "authors", "course")
+    )
+    texts = [page.extract_text() for page in document.pages]
+    assert "Digits, read" in texts[0] and not any("Digits, read" in text for text in texts[1:])
+    assert len(texts) <= 20
 
 
 def _fail(code):
@@ -176,3 +192,39 @@ def test_authors_that_are_no_line_of_text(reports, authors):
 def test_file_that_is_no_notebook(content, error):
     faults = submission.notebook_faults(content, "x.ipynb")
     assert faults == [f"x.ipynb: not a readable notebook ({error})"]
+
+
+def test_the_card_is_made_of_the_run_and_says_what_only_its_authors_know(packed):
+    text, info = packed[0]["card.md"].decode(), json.loads(packed[0]["run.json"])
+    assert f"{info['scores']['correct']:,} of {info['scores']['total']:,}" in text
+    assert info["data"]["sha256"] in text and "13 people" in text
+    items = re.findall(r"^\| (\d[a-g]) \|", text, re.MULTILINE)
+    assert len(items) == len(set(items)) == 32, "the items of REFORMS"
+    assert "| 1b | why this population | **say it in your report** |" in text
+    assert "{" not in text and "None" not in text
+
+
+def test_a_card_that_was_touched_up_is_noticed(handed_in, tmp_path):
+    assert judged_line(handed_in, "pages", tmp_path / "as-it-is")[0] == "holds"
+    shutil.unpack_archive(handed_in, tmp_path / "forged")
+    card = tmp_path / "forged" / "card.md"
+    card.write_text(card.read_text().replace("Over folds", "At least 99.99 %. Over folds"))
+    word, said = judged_line(tmp_path / "forged", "pages", tmp_path / "scratch")
+    assert (word, said.endswith(": card.md")) == ("does not hold", True)
+
+
+def test_the_crate_names_each_file_and_who_made_it_of_what(packed):
+    parts, manifest = packed
+    crate = json.loads(parts["ro-crate-metadata.json"])
+    assert crate["@context"] == "https://w3id.org/ro/crate/1.1/context"
+    entities = {one["@id"]: one for one in crate["@graph"]}
+    root, about = entities["./"], entities["ro-crate-metadata.json"]
+    assert (about["conformsTo"], about["about"]) == (
+        {"@id": "https://w3id.org/ro/crate/1.1"},
+        {"@id": "./"},
+    )
+    named = {one["@id"] for one in root["hasPart"]}
+    assert named == set(manifest["files"]) - {"ro-crate-metadata.json"}
+    assert all(entities[name]["contentSize"] == str(len(parts[name])) for name in named)
+    assert entities[root["author"]["@id"]]["name"] == TITLE_PAGE["authors"]
+    assert entities[root["isBasedOn"]["@id"]]["name"].startswith("Optical Recognition")

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import mimetypes
 import re
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import digitlib
 from digitlib import provenance
+from digitlib.data import SOURCES as PUBLISHED
 from digitlib.errors import DigitlibError, ParameterError, RunError
 from digitlib.files import check_folder, replacing
 from digitlib.handin import colab, render
@@ -25,6 +27,8 @@ STORY = [f"{stem}{suffix}" for stem in colab.STORY for suffix in (".html", ".ipy
 REPORT_PARTS = ("index.html", *STORY, "run.json", "predictions.csv", "history.csv")
 PARTS = (".ipynb", ".json", ".csv", ".safetensors", ".skops", ".py")  # copied as they are
 SOURCES = "sources.json"  # the package's code, and the notebooks'
+CRATE = "ro-crate-metadata.json"  # the name that RO-Crate 1.1 asks for
+DATA = "https://doi.org/10.24432/C50P49"
 REQUIRED = (*REPORT_PARTS, f"{colab.COMPLETE}.ipynb", "requirements.lock")
 
 
@@ -62,7 +66,9 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
     books = sorted(folder.glob("*.ipynb"))
     if faults := [f for path in books for f in notebook_faults(path.read_bytes(), path.name)]:
         raise RunError(f"{folder}: {'; '.join(faults)}")
-    from digitlib import runs  # pandas and scikit-learn: nobody waits for them to hear of a fault
+    # pandas and scikit-learn: nobody waits for them to hear of a fault
+    from digitlib import runs
+    from digitlib.reporting import card
 
     run = runs.load(folder)
     _need(folder, run.model_files)
@@ -74,8 +80,11 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
         _copy_parts(folder, staging, title_page)
         for part, text in _added_parts(run.info, scratch).items():
             (staging / part).write_text(text, encoding="utf-8")
+        card.write_card(staging)
         printed = _write_pdf(staging)
         notes += [] if printed["made"] else [f"no PDF: {printed['why']}"]
+        crate = _crate(run.info, runs.label(run.info), title_page, sorted(staging.iterdir()))
+        (staging / CRATE).write_text(crate, encoding="utf-8")
         parts = sorted(staging.iterdir())
         manifest = {
             "format": FORMAT,
@@ -223,6 +232,14 @@ def _added_parts(info, scratch):
         "requirements.lock": (colab.checkout() / "requirements.lock").read_text(encoding="utf-8"),
     }
     return {name: text for name, text in texts.items() if text}
+
+
+def _crate(info, model, title_page, parts):
+    """What the hand-in holds, for programs: RO-Crate 1.1, https://w3id.org/ro/crate/1.1."""
+    published = info["data"]["source"] in PUBLISHED
+    types = {part: mimetypes.guess_type(part.name)[0] for part in parts}
+    facts = {"info": info, "model": model, "parts": types, "published": published}
+    return render(f"{CRATE}.j2", data=DATA if published else "#data", **facts, **title_page)
 
 
 def complete_notebook(info, scratch):

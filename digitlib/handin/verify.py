@@ -133,6 +133,8 @@ def verify_files(
 
 
 def _check_arguments(marks, out, jobs, timeout, points, sheets):
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        raise ParameterError("verify needs Linux or macOS; on Windows, use WSL")
     if jobs is not None and jobs < 1:
         raise ParameterError(f"jobs={jobs}: takes an integer from 1 up")
     if not 1 <= timeout <= 86400:
@@ -227,9 +229,9 @@ def _process(slot, folder, scratch, options):
     import resource  # of Unix, as the fork server is
 
     os.setsid()
-    with open("/proc/self/statm") as file:
+    with suppress(OSError), open("/proc/self/statm") as file:  # macOS has none, and no such limit
         here = int(file.read().split()[5]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_DATA, (here + MEMORY, here + MEMORY))
+        resource.setrlimit(resource.RLIMIT_DATA, (here + MEMORY, here + MEMORY))
     tempfile.tempdir = str(scratch)
     words = {"inside": slot.inside, "out": folder, **options, **_of(slot)}
     verdict, found = _judge(slot.archive, **words)

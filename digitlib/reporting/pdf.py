@@ -1,5 +1,7 @@
 """Print a report as one PDF: its pages one after another, by an installed Chromium or Chrome."""
 
+import html
+import logging
 import os
 import re
 import shutil
@@ -8,6 +10,9 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+from pypdf import PdfWriter
+
+import digitlib
 from digitlib import files
 from digitlib.errors import DigitlibError, ParameterError, RunError
 from digitlib.reporting.report import check_name
@@ -18,9 +23,15 @@ MAC_BROWSERS = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )
 TIME_LIMIT = 120  # seconds
+CODE = re.compile(r'<details class="code">.*?</details>', re.DOTALL)
 MAIN = re.compile(r"<main\b.*?</main>", re.DOTALL)
 # Not T_...: styled tables, whose style sheets name them.
 ANCHOR = re.compile(r'\b(id|aria-labelledby|href)="(#?)(?!T_)([\w.%-]+)"')
+logging.getLogger("pypdf").setLevel(logging.ERROR)  # browsers count their objects carelessly
+PRINTED = Path(__file__).with_name("template") / "print.css"
+# Of a hand-in's title page, and what the file's properties call it.
+TITLE_PAGE = re.compile(r'data-title-page="(\w+)"[^>]*>(.*?)</p>', re.DOTALL)
+PROPERTIES = {"title": "/Title", "authors": "/Author", "course": "/Subject"}
 SWITCHES = (
     "--headless",
     "--disable-gpu",
@@ -98,10 +109,14 @@ def make_pdf(name, reports="reports", browser=None, code=False):
     target = folder / f"{name}.pdf"
     with tempfile.TemporaryDirectory(dir=files.scratch(), ignore_cleanup_errors=True) as scratch:
         page, part = Path(scratch, "report.html"), Path(scratch, "report.pdf")
-        page.write_text(_one_document(folder, code), encoding="utf-8")
+        page.write_text(text := _one_document(folder, code), encoding="utf-8")
         _print(program, page, part, scratch)
+        document = PdfWriter(clone_from=part)
+        found = dict(TITLE_PAGE.findall(text))
+        named = {PROPERTIES[what]: html.unescape(found[what]) for what in found}
+        document.add_metadata({"/Creator": f"digitlib {digitlib.__version__}", **named})
         with files.replacing(target) as whole:
-            shutil.copyfile(part, whole)
+            document.write(whole)
     return target
 
 
@@ -116,6 +131,9 @@ def _one_document(folder, code):
     )
     if code:
         body = body.replace('<details class="code">', '<details class="code" open>')
+    else:  # gone, or it would stand between a heading and its figure
+        body = CODE.sub("", body)
+    head = head.replace("</head>", f"<style>{PRINTED.read_text('utf-8')}</style></head>")
     return f'{head}<body><div class="frame">{body}</div></body></html>'
 
 

@@ -1,0 +1,96 @@
+"""What the documents promise: types, examples that run, measured figures, a whole site."""
+
+import doctest
+import inspect
+import re
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+import digitlib
+from digitlib import checks, recipes
+
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text()
+PUBLIC = [name for name in digitlib.__all__ if name != "__version__"]
+WITH_EXAMPLES = [page.name for page in sorted(DOCS.glob("*.md")) if ">>> " in page.read_text()]
+
+
+def test_type_checkers_see_every_public_name_and_each_function_has_types():
+    seen = re.findall(r"import (\w+) as \1\n", (ROOT / "digitlib" / "__init__.pyi").read_text())
+    assert sorted(seen) == sorted(PUBLIC)
+    fitted = digitlib.DigitClassifier
+    functions = [getattr(digitlib, name) for name in PUBLIC if name != fitted.__name__]
+    functions += [fitted.fit, fitted.predict, fitted.predict_proba, fitted.save, fitted.load]
+    for function in functions:
+        facts = inspect.signature(function)
+        untyped = [
+            name
+            for name, one in facts.parameters.items()
+            if one.annotation is one.empty and name != "self"
+        ]
+        assert not untyped and facts.return_annotation is not facts.empty, function.__qualname__
+
+
+@pytest.fixture
+def beside_a_report(small_report, monkeypatch):
+    """Examples read reports/small."""
+    monkeypatch.chdir(small_report.parents[1])
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.usefixtures("beside_a_report")
+def test_every_public_name_has_an_example_that_runs(name):
+    thing = getattr(digitlib, name)
+    examples = doctest.DocTestFinder(recurse=False).find(thing, name, globs={})
+    assert sum(len(one.examples) for one in examples) > 1
+    for one in examples:
+        assert doctest.DocTestRunner().run(one).failed == 0
+
+
+@pytest.mark.parametrize("page", WITH_EXAMPLES)
+@pytest.mark.usefixtures("beside_a_report")
+def test_examples_of_a_page_run_as_they_stand(page):
+    assert doctest.testfile(str(DOCS / page), module_relative=False).failed == 0
+
+
+def test_the_site_is_built_and_no_link_is_broken(tmp_path):
+    pytest.importorskip("sphinx", reason="sphinx is a development dependency")
+    command = [sys.executable, "-m", "sphinx", "-qW", "-d", tmp_path / "kept", DOCS, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "cross_validate" in (tmp_path / "reference.html").read_text()
+
+
+# ---- figures -------------------------------------------------------------------------------------
+
+
+def rows_of(table):
+    """Cells of a table in Markdown by its first column."""
+    lines = re.findall(r"^\| (.*) \|$", table, re.MULTILINE)
+    return {cells[0].strip("`"): cells[1:] for cells in (line.split(" | ") for line in lines[1:])}
+
+
+def test_accuracies_and_seconds_in_the_readme_are_those_of_the_benchmark():
+    told = rows_of(README.split("<!-- accuracy: start -->")[1].split("<!-- accuracy: end -->")[0])
+    assert told.keys() >= recipes.RECIPES.keys()
+    # Rows that the README itself says are not from the benchmark.
+    later = re.search(r"the benchmark was not run again\.(.*?)\n\n", README, re.DOTALL)
+    by_hand = re.findall(r"`(\w+)`", later[1]) if later else []
+    bench, differ = pd.read_csv(ROOT / "benchmarks" / "bench.csv", index_col="name"), []
+    for name in told.keys() - {*by_hand}:
+        for cell, column in zip(told[name], ("P1", "P2", "seconds"), strict=False):
+            measured = bench.at[name, column] if name in bench.index else float("nan")
+            form = ".2g" if column == "seconds" else ".2f"
+            if float(cell.removesuffix(" %")) != float(format(measured, form)):
+                differ.append(f"{name}, {column}: README.md {cell}, bench.csv {measured:{form}}")
+    assert differ == []
+
+
+def test_the_reference_lists_every_check_with_its_title():
+    listed = rows_of((DOCS / "reference.md").read_text().split("## Checks")[1].split("\n## ")[0])
+    known = {code: [check.title, check.kind] for code, check in checks.CHECKS.items()}
+    assert {code: cells[:2] for code, cells in listed.items()} == known
