@@ -47,13 +47,17 @@ function settle(name, pixels) {
 }
 
 function read() {
-  const { data } = ink(sheet, "#fff", "#000").getImageData(0, 0, WIDTH, HEIGHT);
-  const grey = data.filter((_, i) => i % 4 === 0);
-  const found = strokes.length ? digitsOf({ width: WIDTH, height: HEIGHT, data: grey }) : [];
+  if (!strokes.length) return [];
+  const [[x, width], [y, height]] = [0, 1].map((axis) => { // with paper around, for all that blurs
+    const along = strokes.flat().map((place) => place[axis]), start = Math.min(...along) - PEN;
+    return [Math.floor(start), Math.ceil(Math.max(...along) + PEN) - Math.floor(start)];
+  });
+  const { data } = ink(sheet, "#fff", "#000").getImageData(x, y, width, height);
+  const found = digitsOf({ width, height, data: data.filter((_, i) => i % 4 === 0) });
   return found.map(({ pixels, left, right }) => {
     const shares = sharesOf(pixels);
     const order = range(shares.length).sort((a, b) => shares[b] - shares[a]);
-    return { pixels, shares, order, middle: (left + right) / 2, digit: told.classes[order[0]] };
+    return { pixels, shares, order, middle: x + (left + right) / 2, digit: told.classes[order[0]] };
   });
 }
 
