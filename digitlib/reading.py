@@ -173,7 +173,8 @@ class Reader:
         if odd and (sure < limits.unusual or scribbled):
             warnings.append(UNUSUAL)
         top, left, bottom, right = digit.box
-        if right - left > 1.6 * (bottom - top):
+        # A digit may be wide; one that is not read with ease may be two.
+        if right - left > (1.0 if warnings else 1.6) * (bottom - top):
             warnings.append("Wide shape: digits may be touching; write them apart.")
         guesses = self.model.classes_[order], probabilities[order]
         return Reading(digit, *guesses, similar, distances, warnings)

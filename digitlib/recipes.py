@@ -45,7 +45,9 @@ class Recipe:
     """Everything that decides a training run, apart from the data and the seed.
 
     None: a setting does not apply. No settings are ``seconds``, what the 4-fold cross-validation of
-    5,620 rows takes on two cores, and ``instead``, the recipe that took the place of this one.
+    5,620 rows takes on two cores, ``strangers``, how many of 1,000 digits that other people drew
+    the networks of its four folds read, and ``instead``, the recipe that took the place of this
+    one.
 
     Raises
     ------
@@ -116,6 +118,7 @@ class Recipe:
         "drawn pictures of each form of each digit", 1, 10_000, of="rewritten", needed=False
     )
     seconds: float | None = field(default=None, compare=False, repr=False)
+    strangers: int | None = field(default=None, compare=False, repr=False)
     instead: str | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self):

@@ -81,8 +81,6 @@ class Run:
         """Why there is no page to draw on, ``draw.html``; None if there is one."""
         if self.own:
             return "its model is code of your own, which runs in Python alone"
-        if self.info["recipe"].get("network") == "kernel":
-            return "its networks compare with images of their training, which takes Python"
         weights = self.path / "fold-1.safetensors"
         if not weights.is_file():
             return "the weights of its networks are not there"

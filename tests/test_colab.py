@@ -23,6 +23,7 @@ from digitlib.handin import colab
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 CORE = PROJECT["dependencies"]
+PICTURE = PROJECT["optional-dependencies"]["picture"]
 
 
 def _closure(names):
@@ -44,7 +45,7 @@ def _closure(names):
 
 @pytest.fixture(scope="module")
 def colab_python(tmp_path_factory):
-    """A fresh environment like Colab's: the core packages, a kernel, a stub ``google.colab``.
+    """A fresh environment like Colab's: packages, a kernel, a stub ``google.colab``.
 
     digitlib, papermill and nbconvert are not in it. Installing torch anew takes a minute or more,
     so the packages are linked, file by file of their records, from this Python's.
@@ -52,7 +53,7 @@ def colab_python(tmp_path_factory):
     folder = tmp_path_factory.mktemp("colab") / "venv"
     venv.create(folder, with_pip=False, symlinks=True)
     site = next(folder.glob("lib/python*/site-packages"))
-    names = [Requirement(need).name for need in CORE]
+    names = [Requirement(need).name for need in CORE + PICTURE]
     for dist in _closure([*names, "ipykernel", "ipywidgets", "pip"]).values():
         for top in {Path(str(file)).parts[0] for file in dist.files} - {"..", "__pycache__"}:
             if not (site / top).exists():
@@ -105,8 +106,9 @@ def test_complete_notebook_runs_where_nothing_is_installed(
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("DIGITLIB_PROGRESS", "log")
+    book = nbformat.read(notebooks["digits_complete"], as_version=4)
     NotebookClient(
-        nbformat.read(notebooks["digits_complete"], as_version=4),
+        book,
         timeout=280,
         kernel_manager_class=Manager,
         resources={"metadata": {"path": str(tmp_path)}},
@@ -117,6 +119,9 @@ def test_complete_notebook_runs_where_nothing_is_installed(
     here = cross_validate(classifier, X, y, n_splits=2, progress="off")
     assert info["scores"]["accuracy"] == here.accuracy
     assert info["commit"] is None
+    shown = [output.get("data", {}) for output in book.cells[-1].outputs]
+    assert any("Pad(" in each.get("text/plain", "") for each in shown), "it ends with drawing"
+    assert any("application/vnd.jupyter.widget-view+json" in each for each in shown)
 
 
 def test_missing_package_that_cannot_be_installed_stops_the_first_cell(colab_python, first_cell):
@@ -167,12 +172,11 @@ def test_every_notebook_is_small_valid_and_open_to_papermill(notebooks):
     assert inferred["seed"]["help"] == '@param {type:"integer"}'
 
 
-def test_only_the_notebook_of_pictures_waits_for_what_only_it_needs(notebooks):
-    picture = PROJECT["optional-dependencies"]["picture"]
+def test_only_notebooks_that_read_pictures_wait_for_what_only_they_need(notebooks):
     for stem, path in notebooks.items():
         source = nbformat.read(path, as_version=4).cells[0].source
         needs = json.loads(re.search(r"^NEEDS = (.*)$", source, re.MULTILINE)[1])
-        assert needs == [*CORE, *(picture if stem == "5_predict" else [])]
+        assert needs == [*CORE, *(PICTURE if stem in ("5_predict", "digits_complete") else [])]
 
 
 def test_repo_gives_badges_and_a_git_install(tmp_path):

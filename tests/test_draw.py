@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw
 from test_pages import faults_that_axe_finds, needs_axe, visit  # noqa: F401, a fixture
 
 from digitlib import DigitClassifier, cross_validate, load_digits, prepare_image, runs
+from digitlib.data import SHA256
 from digitlib.reporting import draw, index
 
 # Strokes in a square of 100: digits as the writers of the data form them.
@@ -51,11 +53,13 @@ def instant(tmp_path_factory):
     return made(tmp_path_factory.mktemp("draw") / "instant", "instant", None)
 
 
-@pytest.fixture(params=["coursework", "balanced", "instant"])
+@pytest.fixture(params=["coursework", "balanced", "instant", "kernel"])
 def run(request, small_report, instant, tmp_path):
     """A run of each kind of network; that of the compact one looks at nine shifted views."""
     if request.param == "balanced":
         return made(tmp_path / "run", "balanced", changes={"epochs": 1, "test_shift": 0.4})
+    if request.param == "kernel":
+        return made(tmp_path / "run", "kernel")
     return {"coursework": small_report, "instant": instant}[request.param]
 
 
@@ -144,6 +148,20 @@ def test_ten_digits_drawn_with_the_mouse_are_read_and_several_are_a_number(
 
 
 @needs_browser
+def test_one_view_answers_while_the_pen_moves_and_all_views_when_it_rests(tmp_path, visit):  # noqa: F811
+    shifted = {"epochs": 1, "test_shift": 0.4}
+    page = visit(made(tmp_path / "run", "balanced", changes=shifted) / "draw.html")
+    write(page, 2, 0.3)
+    settled = "known.get(read()[0]?.pixels.join())"
+    page.wait_for_function(settled)
+    at_once = "classify(read()[0].pixels, [[0, 0]])"
+    first, last = (np.array(page.evaluate(f"[...{shares}]")) for shares in (at_once, settled))
+    assert 0 < np.abs(first - last).max() < 0.3
+    shown = "document.querySelector('.first span').innerText"
+    page.wait_for_function(f"{shown} === percent(largest({settled}))")
+
+
+@needs_browser
 def test_the_keyboard_draws_too(instant, visit):  # noqa: F811
     page, answer = visit(instant / "draw.html"), "document.querySelector('#answer').innerText"
     page.focus("#field")
@@ -189,6 +207,24 @@ def test_networks_that_do_not_fit_are_left_out_and_the_page_says_so(instant, mon
     monkeypatch.setattr(runs, "MOST_DRAWN", one / 2)
     assert runs.load(instant).undrawn == "its networks are too large for a page"
     (instant / "draw.html").write_bytes(whole)
+
+
+def test_the_page_tells_how_strangers_are_read_where_it_was_measured(instant, tmp_path):
+    folder = shutil.copytree(instant, tmp_path / "run")
+
+    def told(code=(), **changes):
+        info = json.loads((instant / "run.json").read_text())
+        info["code"]["changed"] = list(code)
+        info["data"]["sha256"] = SHA256  # as if it were of all rows
+        info["recipe"] |= changes
+        (folder / "run.json").write_text(json.dumps(info))
+        text = draw.write_page(folder).read_text()
+        return re.search(r'<p id="strangers">(.*)</p>', text)[1]
+
+    assert "<strong>86 of 100</strong>" in told() and "RECIPE=handwriting" in told()
+    assert "was not measured" in told(ridge=0.02)
+    assert "was not measured" in told(code=["digitlib/training.py"])
+    assert "was not measured" in (instant / "draw.html").read_text(), "fewer rows of the data"
 
 
 def test_the_index_leads_to_the_page_or_says_why_there_is_none(small_report, tmp_path):

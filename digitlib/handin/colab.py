@@ -25,7 +25,7 @@ COMPLETE = "digits_complete"
 STORY = ("1_eda", "2_train", "3_evaluate")  # the notebooks that make up the complete one
 MAX_BYTES = 1_000_000  # of a finished notebook: more is slow to open in a browser
 # The extra of pyproject.toml that a notebook needs beside the core, so that no other waits for it.
-EXTRAS = {"5_predict": "picture"}
+EXTRAS = {"5_predict": "picture", COMPLETE: "picture"}
 PACKAGE = Path(digitlib.__file__).parent
 CARRIED = PACKAGE / "checkout"  # in a wheel: what else it was built from, see pyproject.toml
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+")
@@ -128,7 +128,7 @@ def _alone(cells):
 
 
 def _story(books, values):
-    """Exploration, training and evaluation in one, with a single cell of parameters."""
+    """Exploration, training, evaluation and drawing in one, with a single cell of parameters."""
     lines, prose, acts = {}, [], []
     for cells in (books[stem] for stem in STORY):
         at = _parameters(cells)
@@ -145,6 +145,7 @@ def _story(books, values):
         new_markdown_cell("## Parameters\n\n" + "\n\n".join(dict.fromkeys(prose))),
         new_code_cell("\n".join(lines.values()), metadata={"tags": ["parameters"]}),
         *acts,
+        *map(_cell, ("story_end.md.j2", "story_end.py.j2")),
     ]
 
 

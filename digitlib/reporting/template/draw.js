@@ -1,8 +1,8 @@
 // The sheet to draw on, and what the page shows of its reading. Places are in units of the sheet.
 const [WIDTH, HEIGHT, PEN] = [360, 240, 17];
+const find = (name) => document.querySelector(name), images = pixelsOf(told.images);
 const field = find("#field"), sheet = document.createElement("canvas"), known = new Map();
-const images = Uint8Array.from(told.images, (letter) => letter.charCodeAt(0) - 65);
-let strokes = [], pen = null, at = [WIDTH / 2, HEIGHT / 4], frame = 0, waiting = 0;
+let strokes = [], pen = null, at = [WIDTH / 2, HEIGHT / 4], frame = 0, waiting = 0, settling = 0;
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`);
 
@@ -34,21 +34,36 @@ function paint(canvas, pictures, side, most, strong, across = 1) {
   }));
 }
 
+// While the pen moves one view answers at once; when it rests, the mean over all that Python takes.
+function sharesOf(pixels) {
+  const name = pixels.join();
+  if (!known.has(name)) settling ||= setTimeout(settle, 60, name, pixels);
+  return known.get(name) ?? classify(pixels, [[0, 0]]);
+}
+function settle(name, pixels) {
+  settling = 0;
+  known.set(name, classify(pixels));
+  later();
+}
+
 function read() {
-  const { data } = ink(sheet, "#fff", "#000").getImageData(0, 0, WIDTH, HEIGHT);
-  const grey = data.filter((_, i) => i % 4 === 0);
-  const found = strokes.length ? digitsOf({ width: WIDTH, height: HEIGHT, data: grey }) : [];
+  if (!strokes.length) return [];
+  const [[x, width], [y, height]] = [0, 1].map((axis) => { // with paper around, for all that blurs
+    const along = strokes.flat().map((place) => place[axis]), start = Math.min(...along) - PEN;
+    return [Math.floor(start), Math.ceil(Math.max(...along) + PEN) - Math.floor(start)];
+  });
+  const { data } = ink(sheet, "#fff", "#000").getImageData(x, y, width, height);
+  const found = digitsOf({ width, height, data: data.filter((_, i) => i % 4 === 0) });
   return found.map(({ pixels, left, right }) => {
-    const name = pixels.join();
-    if (!known.has(name)) known.set(name, classify(pixels));
-    const shares = known.get(name);
+    const shares = sharesOf(pixels);
     const order = range(shares.length).sort((a, b) => shares[b] - shares[a]);
-    return { pixels, shares, order, middle: (left + right) / 2, digit: told.classes[order[0]] };
+    return { pixels, shares, order, middle: x + (left + right) / 2, digit: told.classes[order[0]] };
   });
 }
 
 function show() {
   frame = 0;
+  settling = clearTimeout(settling);
   const context = ink(field, colour("paper"), colour("ink"));
   if (field.matches(":focus-visible")) { // where the keyboard's pen is
     context.lineWidth = 2;
