@@ -53,6 +53,7 @@ FIGURES = {
     "gallery": lambda images, y, p: plots.gallery(images[:13], ["a row\nseen"] * 13, columns=5),
     "pairs": lambda images, y, p: plots.confused_images(images, y, p.argmax(1)),
     "reliability": lambda images, y, p: plots.reliability(y, p, np.arange(10)),
+    "selective": lambda images, y, p: plots.selective(y, p, np.arange(10)),
     "time": lambda images, y, p: plots.accuracy_against_time(TABLE),
     "protocols": lambda images, y, p: plots.protocols(TABLE.rename(columns={"accuracy": "folds"})),
     "learning": lambda images, y, p: plots.learning_curve(CURVE),

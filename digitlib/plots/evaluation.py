@@ -12,7 +12,7 @@ from digitlib import metrics
 from digitlib.plots.basics import INK, PALETTE, WIDTH, alt_text, canvas, described, numbers
 
 __all__ = ["confused_images", "confusion", "fold_confusions", "gallery", "recall_by_class"]
-__all__ += ["reliability"]
+__all__ += ["reliability", "selective"]
 
 
 def confusion(y_true, y_predicted, title="", ax=None, percent=False, most=None):
@@ -205,3 +205,24 @@ def reliability(y_true, probabilities, classes, n_bins=10):
         f" are right. Its expected calibration error is {100 * error:.2f} %."
     )
     return described(axes, alt, table)
+
+
+def selective(y_true, probabilities, classes):
+    """Accuracy of the answers against the share of images answered, the surest first."""
+    shares = np.linspace(0.7, 1, 301)
+    table = metrics.answered(y_true, probabilities, classes, shares)
+    named = metrics.answered(y_true, probabilities, classes)
+    ax = canvas(3.6)
+    ax.fill_between(100 * shares, 100 * table["low"], 100 * table["high"], alpha=0.2, lw=0)
+    ax.plot(100 * shares, 100 * table["accuracy"], label="accuracy, 95 % interval")
+    ax.plot(100 * named["share"], 100 * named["accuracy"], "o", label="lines of the table")
+    ax.set(xlabel="images answered (%), the rest left to a person", ylabel="accuracy (%)")
+    ax.invert_xaxis()
+    ax.legend(loc="lower right")
+    words = [
+        f"{100 * a:.2f} % right if {100 * s:g} % are answered"
+        for s, a in zip(named["share"], named["accuracy"], strict=True)
+    ]
+    return described(
+        ax, f"The fewer images are answered, the surest first: {'; '.join(words)}.", table
+    )
