@@ -1,3 +1,4 @@
+import base64
 import io
 import re
 
@@ -6,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 from sklearn.metrics import confusion_matrix
@@ -99,6 +101,32 @@ def test_gallery_shows_every_image_where_its_title_is(judged):
     for title in ax.texts:
         left, top = int(title.get_position()[0]), round(title.get_position()[1] + 0.4)
         assert (canvas[top : top + 8, left : left + 8] == images[int(title.get_text())]).all()
+
+
+def test_an_image_grid_holds_every_image_its_words_and_what_links_lead_to(judged):
+    images, y, p = judged
+    wrong = np.flatnonzero(p.argmax(1) != y)
+    pairs = list(zip(y[wrong], p[wrong].argmax(1), strict=True))
+    grid = plots.image_grid(images[wrong], ["4 < 9\nsure"] * len(wrong), "Its words.", None, pairs)
+    page = BeautifulSoup(grid._repr_html_(), "html.parser")
+    for image, shown in zip(images[wrong], page.select("img"), strict=True):
+        read = Image.open(io.BytesIO(base64.b64decode(shown["src"].partition(",")[2])))
+        assert (np.asarray(read) == 255 - image.astype(int) * 255 // 16).all()
+    assert page.select_one("figure figcaption").decode_contents() == "<b>4 &lt; 9</b><br/>sure"
+    assert plots.alt_text(grid) == "Its words." and len(plots.numbers(grid)) == len(wrong)
+    matrix = plots.confusion_table(y, p.argmax(1))
+    assert (plots.numbers(matrix).to_numpy() == confusion_matrix(y, p.argmax(1))).all()
+    links = BeautifulSoup(matrix._repr_html_(), "html.parser").select("a")
+    led = [link["data-pair"] for link in links for _ in range(int(link.text))]
+    assert sorted(led) == sorted(figure["data-pair"] for figure in page.select("figure figure"))
+
+
+def test_few_numbers_of_a_figure_are_offered_as_a_file_and_many_are_not(judged):
+    images, y, p = judged
+    figure = plots.recall_by_class(y, p.argmax(1)).figure
+    read = pd.read_csv(io.StringIO(figure.csv), index_col="digit")
+    assert np.allclose(read, figure.numbers, atol=1e-6)
+    assert plots.projection(images.reshape(-1, 64), y).figure.csv == ""
 
 
 def test_who_is_far_below_is_named_and_not_drawn():

@@ -113,7 +113,7 @@ def protocols(table, span=10.0):
     """
     shown = 100 * table[["folds", "writers"]].dropna().sort_values("folds")
     shown = shown[shown["folds"] >= shown["folds"].max() - span]
-    ax = canvas(1.4 + 0.34 * len(shown))
+    ax = canvas(1.6 + 0.34 * len(shown))
     lines, colours = np.arange(len(shown)), sns.color_palette(PALETTE)
     ax.hlines(lines, shown.min(axis=1), shown.max(axis=1), color="lightgrey", lw=3)
     for column, colour, marker, label in (
@@ -123,8 +123,8 @@ def protocols(table, span=10.0):
         look = {"color": colour, "marker": marker, "label": label}
         ax.scatter(shown[column], lines, s=50, zorder=3, **look)
     ax.set_yticks(lines, shown.index)
-    ax.set_xlabel("accuracy (%)")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    ax.set(xlabel="accuracy (%)", ylabel="classifier")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     words = "; ".join(
         f"{name} {row['folds']:.2f} and {row['writers']:.2f} %"
         for name, row in shown[::-1].iterrows()
