@@ -29,6 +29,9 @@ TABLE = pd.DataFrame(
 CURVE = pd.DataFrame(
     {"images": [100] * 2 + [200] * 2, "fold": [1, 2] * 2, "accuracy": [0.9, 0.92, 0.95, 0.96]}
 )
+BROKEN = pd.DataFrame({"change": ["turned"] * 4 + ["covered"] * 4, "unit": "degrees"})
+BROKEN["strength"], BROKEN["classifier"] = [0, 9] * 4, ["net", "net", "SVC", "SVC"] * 2
+BROKEN["accuracy"] = np.linspace(0.9, 0.4, 8)
 FOLDS = np.arange(400) % 3 + 1
 
 
@@ -58,6 +61,7 @@ FIGURES = {
     "selective": lambda images, y, p: plots.selective(y, p, np.arange(10)),
     "time": lambda images, y, p: plots.accuracy_against_time(TABLE),
     "protocols": lambda images, y, p: plots.protocols(TABLE.rename(columns={"accuracy": "folds"})),
+    "breaking": lambda images, y, p: plots.breaking(BROKEN),
     "learning": lambda images, y, p: plots.learning_curve(CURVE),
 }
 

@@ -1,33 +1,23 @@
 """Figures made of text and small images: readable on a phone, and a click shows a part of them."""
 
 import html
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 
 from digitlib import metrics
 from digitlib.plots.evaluation import confusion_words
 from digitlib.thumbnails import png
 
-__all__ = ["Listed", "confusion_table", "image_grid"]
+__all__ = ["confusion_table", "image_grid"]
 
 
-@dataclass
-class Listed:
+def _listed(text, alt, data):
     """HTML that a notebook shows as a figure, with its words and numbers as every figure's."""
-
-    html: str
-    alt: str
-    numbers: pd.DataFrame
-
-    @property
-    def figure(self):
-        """Itself, as the Axes of a figure know theirs."""
-        return self
-
-    def _repr_html_(self):
-        return self.html
+    page = HTML(text)
+    page.figure, page.alt, page.numbers = page, alt, data  # as Axes know their figure
+    return page
 
 
 def image_grid(images, labels, caption, columns=None, pairs=None, name="images"):
@@ -48,7 +38,7 @@ def image_grid(images, labels, caption, columns=None, pairs=None, name="images")
 
     Returns
     -------
-    Listed
+    IPython.display.HTML
     """
     layout = "display: flex; flex-wrap: wrap; gap: 0.8rem"
     if columns:
@@ -65,7 +55,7 @@ def image_grid(images, labels, caption, columns=None, pairs=None, name="images")
             f"<figcaption>{words}</figcaption></figure>"
         )
     body = "\n".join(items)
-    return Listed(
+    return _listed(
         f'<figure class="gallery"><div id="{name}" style="{layout}">\n{body}</div>'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>",
         caption,
@@ -84,7 +74,7 @@ def confusion_table(y_true, y_predicted, gallery="images"):
 
     Returns
     -------
-    Listed
+    IPython.display.HTML
     """
     counts = metrics.confusion_counts(y_true, y_predicted)
     most = max(1, np.where(np.eye(len(counts), dtype=bool), 0, counts).max())
@@ -94,7 +84,7 @@ def confusion_table(y_true, y_predicted, gallery="images"):
         cells = "".join(_cell(true, *cell, most, gallery) for cell in row.items())
         lines.append(f'<tr><th scope="row">{true}</th>{cells}</tr>')
     words = confusion_words(counts)
-    return Listed(
+    return _listed(
         f'<table class="matrix"><caption>{words} Rows: the digit as written; columns: as it was'
         " read. Choose a number of errors to see their images.</caption>"
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>",
