@@ -54,6 +54,7 @@ def _closed():
 FIGURES = {
     "percent": lambda images, y, p: plots.confusion(y, p.argmax(1), percent=True),
     "folds": lambda images, y, p: plots.fold_confusions(y, p.argmax(1), FOLDS),
+    "map": lambda images, y, p: plots.neighbour_map(images[:, 3, 3:5], y, p.argmax(1)),
     "recall": lambda images, y, p: plots.recall_by_class(y, p.argmax(1)),
     "gallery": lambda images, y, p: plots.gallery(images[:13], ["a row\nseen"] * 13, columns=5),
     "pairs": lambda images, y, p: plots.confused_images(images, y, p.argmax(1)),
@@ -118,7 +119,7 @@ def test_an_image_grid_holds_every_image_its_words_and_what_links_lead_to(judged
         assert (np.asarray(read) == 255 - image.astype(int) * 255 // 16).all()
     assert page.select_one("figure figcaption").decode_contents() == "<b>4 &lt; 9</b><br/>sure"
     assert plots.alt_text(grid) == "Its words." and len(plots.numbers(grid)) == len(wrong)
-    matrix = plots.confusion_table(y, p.argmax(1))
+    matrix = plots.confusion_table(y, p.argmax(1), "wrong")
     assert (plots.numbers(matrix).to_numpy() == confusion_matrix(y, p.argmax(1))).all()
     links = BeautifulSoup(matrix._repr_html_(), "html.parser").select("a")
     led = [link["data-pair"] for link in links for _ in range(int(link.text))]

@@ -14,7 +14,14 @@ from sklearn.decomposition import PCA
 
 __all__ = ["INK", "PALETTE", "WIDTH", "alt_text", "class_counts", "class_means", "described"]
 __all__ += ["examples_by_class", "fold_accuracies", "image_numbers", "learning_rate", "loss_curves"]
-__all__ += ["network_stack", "notebook_style", "numbers", "projection", "scaling_effect"]
+__all__ += [
+    "neighbour_map",
+    "network_stack",
+    "notebook_style",
+    "numbers",
+    "projection",
+    "scaling_effect",
+]
 
 INK = "Greys"  # 0 is paper, 16 is ink, as on the form
 PALETTE = "colorblind"
@@ -207,20 +214,50 @@ def projection(X, y):
     """All images as points on their first two principal components, coloured by class."""
     pca = PCA(2, random_state=0)
     table = pd.DataFrame(pca.fit_transform(X), columns=["component 1", "component 2"])
-    table["digit"] = pd.Categorical(y)
-    ax = canvas(5)
-    dots = {"hue": "digit", "palette": "tab10", "s": 10, "linewidth": 0, "legend": False}
-    sns.scatterplot(table, x="component 1", y="component 2", ax=ax, **dots)
-    box = {"boxstyle": "circle", "fc": "white", "alpha": 0.8}
-    name = {"fontsize": 16, "weight": "bold", "ha": "center", "va": "center", "bbox": box}
-    for label, centre in table.groupby("digit", observed=True).mean().iterrows():
-        ax.text(*centre, label, **name)
+    ax = _cloud(table.assign(digit=y))
     share = 100 * pca.explained_variance_ratio_.sum()
     alt = (
         f"{len(y):,} images as points. The digits form clouds that overlap: these two components"
         f" show only {share:.0f} % of how the images differ."
     )
-    return described(ax, alt, table)
+    return described(ax, alt, table.assign(digit=y))
+
+
+def neighbour_map(places, y, predicted=None):
+    """All images as points on a map on which neighbours are alike, coloured by class.
+
+    Parameters
+    ----------
+    places : ndarray of shape (n, 2)
+        From :func:`digitlib.data.places_on_map`.
+    y : array of shape (n,)
+    predicted : array of shape (n,) or None
+        Where it differs from `y`, the point gets a ring.
+    """
+    table = pd.DataFrame(places, columns=["t-SNE 1", "t-SNE 2"]).assign(digit=y)
+    ax = _cloud(table)
+    ax.set(xticks=[], yticks=[])  # a distance has no unit here
+    alt = f"A map of {len(y):,} images: neighbours look alike. Each digit has islands of its own"
+    if predicted is None:
+        return described(ax, f"{alt}.", table)
+    wrong = table[np.asarray(predicted) != y]
+    rings = {"s": 60, "facecolors": "none", "edgecolors": "black", "linewidths": 1.2}
+    ax.scatter(wrong["t-SNE 1"], wrong["t-SNE 2"], label=f"{len(wrong)} errors", **rings)
+    ax.legend(loc="lower right")
+    told = f"{alt}. The {len(wrong)} errors have a ring."
+    return described(ax, told, table.assign(read=predicted))
+
+
+def _cloud(table):
+    """Points, with the number of each class in its middle; the columns of `table`: x, y, digit."""
+    ax, (x, y, _) = canvas(5), table
+    dots = {"hue": "digit", "palette": "tab10", "s": 10, "linewidth": 0, "legend": False}
+    sns.scatterplot(table.astype({"digit": "category"}), x=x, y=y, ax=ax, **dots)
+    box = {"boxstyle": "circle", "fc": "white", "alpha": 0.8}
+    name = {"fontsize": 16, "weight": "bold", "ha": "center", "va": "center", "bbox": box}
+    for label, middle in table.groupby("digit").mean().iterrows():
+        ax.text(*middle, label, **name)
+    return ax
 
 
 # ---- training ------------------------------------------------------------------------------------

@@ -220,10 +220,6 @@ def selective(y_true, probabilities, classes):
     ax.set(xlabel="images answered (%), the rest left to a person", ylabel="accuracy (%)")
     ax.invert_xaxis()
     ax.legend(loc="lower right")
-    words = [
-        f"{100 * a:.2f} % right if {100 * s:g} % are answered"
-        for s, a in zip(named["share"], named["accuracy"], strict=True)
-    ]
-    return described(
-        ax, f"The fewer images are answered, the surest first: {'; '.join(words)}.", table
-    )
+    named = named[["share", "accuracy"]].itertuples(index=False)
+    words = "; ".join(f"{100 * a:.2f} % if {100 * s:g} % are answered" for s, a in named)
+    return described(ax, f"Share read correctly, the surest answered first: {words}.", table)

@@ -20,7 +20,7 @@ def _listed(text, alt, data):
     return page
 
 
-def image_grid(images, labels, caption, columns=None, pairs=None, name="images"):
+def image_grid(images, labels, caption, columns=None, pairs=None, name=None):
     """Images one after another, each above its label, as one captioned figure.
 
     Parameters
@@ -33,8 +33,8 @@ def image_grid(images, labels, caption, columns=None, pairs=None, name="images")
         None: as many as there is room for.
     pairs : sequence of tuple or None
         True digit and digit read, for the links of :func:`confusion_table`.
-    name : str
-        That links lead to.
+    name : str or None
+        That these links lead to.
 
     Returns
     -------
@@ -54,16 +54,13 @@ def image_grid(images, labels, caption, columns=None, pairs=None, name="images")
             ' loading="lazy" style="width: 100%; height: auto; image-rendering: pixelated">'
             f"<figcaption>{words}</figcaption></figure>"
         )
-    body = "\n".join(items)
-    return _listed(
-        f'<figure class="gallery"><div id="{name}" style="{layout}">\n{body}</div>'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>",
-        caption,
-        pd.DataFrame({"label": list(labels)}),
-    )
+    place, body = f' id="{name}"' if name else "", "\n".join(items)
+    text = f'<figure class="gallery"><div{place} style="{layout}">\n{body}</div>'
+    text += f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    return _listed(text, caption, pd.DataFrame({"label": list(labels)}))
 
 
-def confusion_table(y_true, y_predicted, gallery="images"):
+def confusion_table(y_true, y_predicted, gallery):
     """The confusion matrix as a table; each number of errors leads to their images.
 
     Parameters
@@ -84,13 +81,10 @@ def confusion_table(y_true, y_predicted, gallery="images"):
         cells = "".join(_cell(true, *cell, most, gallery) for cell in row.items())
         lines.append(f'<tr><th scope="row">{true}</th>{cells}</tr>')
     words = confusion_words(counts)
-    return _listed(
-        f'<table class="matrix"><caption>{words} Rows: the digit as written; columns: as it was'
-        " read. Choose a number of errors to see their images.</caption>"
-        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>",
-        words,
-        counts,
-    )
+    text = f'<table class="matrix"><caption>{words} Rows: the digit as written; columns: as read.'
+    text += f" Choose a number of errors to see their images.</caption><thead><tr><td></td>{head}"
+    text += f"</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    return _listed(text, words, counts)
 
 
 def _cell(true, read, count, most, gallery):

@@ -135,11 +135,9 @@ def _facts(info):
             if name not in ("changed", "confusion", "summary") and inner is not None:
                 words = {"name": part, "": part}.get(name, name)
                 words = f"{part}, SHA-256" if name == "sha256" else words.replace("_", " ")
-                several = inner.values() if isinstance(inner, dict) else inner
-                several = several if isinstance(inner, list | dict) else [inner]
-                group[words] = ", ".join(
-                    f"{one:.4g}" if isinstance(one, float) else str(one) for one in several
-                )
+                several = np.ravel(list(inner.values()) if isinstance(inner, dict) else inner)
+                texts = (f"{v:.4g}" if isinstance(v, float) else str(v) for v in several)
+                group[words] = ", ".join(texts)
     return groups
 
 
