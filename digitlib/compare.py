@@ -1,4 +1,7 @@
-"""Comparison: recipes and competitors on the same rows, tested in pairs, and a learning curve."""
+"""Comparison: recipes and competitors on the same rows, tested in pairs; when they break.
+
+And a learning curve.
+"""
 
 import pickle
 import time
@@ -25,6 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from digitlib import metrics, runs
 from digitlib.classifier import DigitClassifier
+from digitlib.corruptions import corrupted
 from digitlib.crossval import FOLDS, cross_validate
 from digitlib.errors import ParameterError
 from digitlib.recipes import RECIPES, get_recipe
@@ -33,6 +37,8 @@ from digitlib.sources import remember
 
 NOT_IN_KEY = ("classifier", "digits")  # what decides of them stands in `facts`, from `decisive`
 BUDGET = 10.0  # seconds; a recipe expected to take longer is compared only when asked for by name
+# Competitors whose breaking is measured, the quick ones.
+BROKEN = ("1-nearest-neighbour", "RBF SVC", "logistic regression", "extra trees")
 SHARES = (0.125, 0.25, 0.5)  # of the training rows; the whole is what a run has measured
 
 
@@ -391,6 +397,64 @@ def as_text(comparison):
     }
     text = pd.DataFrame(shown).rename_axis(None).to_string(float_format="{:,.2f}".format)
     return "\n".join(filter(None, [text, left_out(comparison)]))
+
+
+# ---- when does it break? -------------------------------------------------------------------------
+
+
+def breaking(digits, run, names=BROKEN, rows=1000):
+    """Accuracy of a run and of competitors on held-out digits that are harder and harder to read.
+
+    Parameters
+    ----------
+    digits : Bunch
+    run : Run
+        On `digits`. If its models were not kept, it is left out.
+    names : sequence of str
+        Of :func:`competitors`; trained in the run's folds, or taken from the cache.
+    rows : int
+        Drawn once. Each is read by the model that has not seen it.
+
+    Returns
+    -------
+    DataFrame
+        ``change``, ``unit``, ``strength`` (of :func:`digitlib.corruptions.corrupted`),
+        ``classifier``, ``accuracy`` (0..1), ``images``.
+    """
+    parameters = run.info["parameters"]
+    split = {"n_splits": parameters["splits"], "random_state": parameters["split_seed"]}
+    if (folds := parameters.get("folds")) in FOLDS:
+        split["folds"] = folds
+    sample = np.sort(np.random.default_rng(0).permutation(len(run.y))[:rows])
+    y, sets = run.y[sample], list(corrupted(digits.data[run.row[sample]]))
+    found = {}
+    if not run.unkept:
+        models = [run.fitted(fold) for fold in range(1, parameters["splits"] + 1)]
+        found[runs.label(run.info)] = _accuracies(models, run.folds[sample], y, sets)
+    compute = remember(_broken, (*NOT_IN_KEY, "sample", "y", "sets"))
+    for name in names:
+        classifier = competitors()[name]
+        facts = decisive(classifier, digits, **split) | {"code": code_hash(), "rows": rows}
+        found[name] = compute(facts, classifier, digits, sample, y, sets)
+    table = pd.DataFrame([one[:3] for one in sets], columns=["change", "unit", "strength"])
+    table = pd.concat([table.assign(classifier=n, accuracy=a) for n, a in found.items()])
+    return table.assign(images=len(sample)).reset_index(drop=True)
+
+
+def _broken(facts, classifier, digits, sample, y, sets):
+    with threadpool_limits(1):
+        split = {"progress": "off", **facts["split"]}
+        result = cross_validate(classifier, digits.data, digits.target, **split)
+        return _accuracies(result.estimators, result.folds[sample], y, sets)
+
+
+def _accuracies(models, folds, y, sets):
+    """Of each set of images; `models` are those of fold 1, 2, ..."""
+    found = []
+    for *_, X in sets:
+        right = [models[k - 1].predict(X[folds == k]) == y[folds == k] for k in np.unique(folds)]
+        found.append(float(np.concatenate(right).mean()))
+    return found
 
 
 # ---- would more images, or more epochs, help? ----------------------------------------------------

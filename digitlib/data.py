@@ -179,6 +179,17 @@ def check_splits(y: np.ndarray, n_splits: int) -> None:
         )
 
 
+def places_on_map(digits):
+    """Where the bundled rows lie on a map that puts like by like; None for other data.
+
+    By t-SNE, once, by ``tools/make_map.py``: int16 (5620, 2), the middle at 0.
+    """
+    if digits.sha256 != SHA256:
+        return None
+    with (BUNDLED / "map.npy").open("rb") as file:
+        return np.load(file)
+
+
 def read_bundled() -> np.ndarray:
     """The bundled table.
 

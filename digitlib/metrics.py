@@ -14,6 +14,8 @@ from sklearn.metrics import precision_recall_fscore_support
 
 Array = np.ndarray
 CONFIDENCE = 0.95  # of every interval
+ANSWERED = (1.0, 0.99, 0.98, 0.95, 0.9)  # shares of the images, the rest left to a person
+PROMISE = 0.995  # share of the sets of digits that are to hold the true one
 
 
 def confusion_counts(y_true: ArrayLike, y_predicted: ArrayLike) -> pd.DataFrame:
@@ -272,6 +274,87 @@ def label_suspects(y_true: Array, probabilities: Array, classes: Array) -> pd.Da
         .assign(suggestion=classes[suggestion])[suspect]
         .sort_values("p_label", kind="stable")
     )
+
+
+# ---- when to trust an answer ---------------------------------------------------------------------
+
+
+def answered(y_true, probabilities, classes, shares=ANSWERED):
+    """What the classifier gets right if a person reads the images of which it is least sure.
+
+    Parameters
+    ----------
+    shares : sequence of float
+        Of the images that the classifier answers, those with the most probable predictions first;
+        where it is equally sure, in the order of the rows. Each above 0, up to 1.
+
+    Returns
+    -------
+    DataFrame
+        One line per share: ``share``, ``answered``, ``left`` (to a person), ``errors`` (among the
+        answered), ``accuracy`` (0..1), ``low``, ``high`` (its Wilson interval), ``least sure``
+        (probability of the last answer given).
+
+    Notes
+    -----
+    Risk and coverage: R. El-Yaniv and Y. Wiener (2010). On the foundations of noise-free selective
+    classification. JMLR 11. https://jmlr.org/papers/v11/el-yaniv10a.html
+    """
+    rows = judged_rows(y_true, probabilities, classes)
+    rows = rows.sort_values("probability", ascending=False, kind="stable", ignore_index=True)
+    count = np.rint(np.asarray(shares) * len(rows)).astype(int).clip(1)
+    right = rows["right"].cumsum().to_numpy()[count - 1]
+    table = pd.DataFrame({"share": shares, "answered": count, "left": len(rows) - count})
+    table["errors"], table["accuracy"] = count - right, right / count
+    table[["low", "high"]] = _intervals(right, count)
+    return table.assign(**{"least sure": rows["probability"].to_numpy()[count - 1]})
+
+
+def conformal(y_true, probabilities, classes, groups, promise=PROMISE):
+    """Sets of digits that are to hold the true one, calibrated on all other groups' rows.
+
+    A digit is in the set of an image if it is no less probable there than a threshold. The
+    threshold is such that, on the rows of the other groups, the true digit would be in the set in a
+    share `promise` of the cases. For another row that is *exchangeable* with those, the promise
+    holds whatever the classifier is worth.
+
+    Parameters
+    ----------
+    groups : array of shape (n,)
+        At least two: folds, or who wrote the row.
+    promise : float
+        0..1.
+
+    Returns
+    -------
+    DataFrame
+        Index: groups. ``images``, ``held`` (sets with the true digit), ``coverage`` (their share),
+        ``low``, ``high`` (its Wilson interval), ``mean size``, ``empty``, ``one``, ``several``
+        (images whose set is so large), ``threshold`` (of the probability; 0 if the other groups
+        have too few rows for the promise).
+
+    Notes
+    -----
+    Split-conformal prediction with the score 1 - p: V. Vovk, A. Gammerman and G. Shafer (2005).
+    Algorithmic learning in a random world. Springer. A. N. Angelopoulos and S. Bates (2023).
+    Conformal prediction: a gentle introduction. https://doi.org/10.1561/2200000101, section 1.
+    """
+    own = probabilities[np.arange(len(y_true)), np.searchsorted(classes, y_true)]
+    lines = {}
+    for group in np.unique(groups):
+        test = groups == group
+        calibration = -np.sort(-own[~test])
+        place = int(np.ceil((len(calibration) + 1) * promise))
+        threshold = calibration[place - 1] if place <= len(calibration) else 0.0
+        sizes, held = (probabilities[test] >= threshold).sum(axis=1), own[test] >= threshold
+        counts = np.bincount(sizes.clip(max=2), minlength=3)
+        coverage = held.mean(), *wilson_interval(held.sum(), len(held))
+        lines[group] = [len(held), held.sum(), *coverage, sizes.mean(), *counts, threshold]
+    columns = ["images", "held", "coverage", "low", "high", "mean size"]
+    columns += ["empty", "one", "several", "threshold"]
+    table = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
+    counted = ["images", "held", "empty", "one", "several"]
+    return table.astype(dict.fromkeys(counted, int))
 
 
 # ---- two classifiers on the same rows ------------------------------------------------------------

@@ -213,6 +213,25 @@ def test_the_command_prints_the_ranking(monkeypatch, comparison, command):
     assert sum("coursework" in line for line in lines) >= 4
 
 
+# ---- when does it break? -------------------------------------------------------------------------
+
+
+def test_what_breaks_is_measured_on_held_out_rows_by_the_models_of_their_folds(
+    run, digits, monkeypatch
+):
+    table = compare.breaking(digits, run, ["1-nearest-neighbour"], rows=300)
+    nearest = table[table["classifier"] == "1-nearest-neighbour"]
+    unchanged = nearest[nearest["strength"] == 0]["accuracy"]
+    # Whoever had trained on these rows would know every one of them.
+    assert unchanged.nunique() == 1 and 0.9 < unchanged.iloc[0] < 1
+    worst = nearest.groupby("change")["accuracy"].agg(["first", "last"])
+    assert (worst["last"] < worst["first"]).all()
+    assert (table["images"] == 300).all()
+    assert table["classifier"].iloc[0].startswith(BRIEF)
+    monkeypatch.setattr(compare, "cross_validate", None)  # would fail if it were called
+    assert compare.breaking(digits, run, ["1-nearest-neighbour"], rows=300).equals(table)
+
+
 # ---- would more images, or more epochs, help? ----------------------------------------------------
 
 

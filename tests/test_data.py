@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial import KDTree
 from sklearn import datasets
 
 import digitlib
@@ -132,3 +133,11 @@ def test_import_of_the_package_is_light():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n[]\n"
+
+
+def test_the_map_is_of_the_bundled_rows_and_puts_like_by_like(digits):
+    places = data.places_on_map(digits)
+    assert places.shape == (5620, 2) and places.dtype == np.int16
+    _, nearest = KDTree(places.astype(float)).query(places, k=2)
+    assert (digits.target[nearest[:, 1]] == digits.target).mean() > 0.95
+    assert data.places_on_map(digitlib.load_digits("sklearn")) is None

@@ -100,6 +100,46 @@ def test_judged_rows(judged):
     assert (table["right"] == (p.argmax(1) == y)).all()
 
 
+# ---- when to trust an answer ---------------------------------------------------------------------
+
+
+def test_the_surest_are_answered_first_and_all_mistakes_are_counted(judged):
+    y, p = judged
+    table = metrics.answered(y, p, CLASSES, shares=(1, 0.5, 0.01))
+    surest = np.argsort(-p.max(axis=1))[:350]
+    assert table["answered"].tolist() == [700, 350, 7] and table["left"].tolist() == [0, 350, 693]
+    assert table.loc[0, "errors"] == (p.argmax(axis=1) != y).sum()
+    assert table.loc[1, "errors"] == (p[surest].argmax(axis=1) != y[surest]).sum()
+    assert table.loc[1, "least sure"] == p[surest].max(axis=1).min()
+    assert table["accuracy"].is_monotonic_increasing
+
+
+def test_conformal_sets_keep_their_promise_on_rows_of_the_same_kind_and_not_on_others():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.full(10, 0.2), 8000)
+    y = rng.multinomial(1, p).argmax(axis=1)
+    groups = np.arange(8000) % 4
+    for promise in (0.8, 0.95):
+        table = metrics.conformal(y, p, CLASSES, groups, promise)
+        error = (promise * (1 - promise) * (1 / 2000 + 1 / 6000)) ** 0.5
+        assert ((table["coverage"] - promise).abs() < 4 * error).all()
+        assert (table[["empty", "one", "several"]].sum(axis=1) == table["images"]).all()
+    # Rows of the last group are read badly: sets calibrated on the others hold too little.
+    strange = np.where((groups == 3)[:, None], np.roll(p, 1, axis=1), p)
+    assert metrics.conformal(y, strange, CLASSES, groups, 0.95).loc[3, "high"] < 0.95
+
+
+def test_the_conformal_threshold_is_the_one_of_the_textbook():
+    own = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    p = np.r_[np.c_[own, 1 - own], [[0.55, 0.45]]]
+    groups = np.array([0] * 5 + [1])
+    options = {"y_true": np.zeros(6, int), "probabilities": p, "classes": CLASSES[:2]}
+    # ceil((5 + 1) * 0.5) = 3: the third of the five, the most probable first.
+    assert metrics.conformal(groups=groups, promise=0.5, **options).loc[1, "threshold"] == 0.7
+    few = metrics.conformal(groups=groups, promise=0.99, **options)
+    assert few.loc[1, "threshold"] == 0 and few.loc[1, "mean size"] == 2, "too few rows: all digits"
+
+
 # ---- pairs ---------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,9 @@ from itertools import product
 from pathlib import Path
 from urllib.parse import unquote
 
+import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from conftest import BROWSER, needs_browser
 
 from digitlib.errors import DigitlibError
@@ -93,7 +95,7 @@ def test_no_page_has_a_fault_that_axe_can_find_nor_asks_anyone_for_anything(repo
     for path in pages_of(reports):
         page = visit(path)
         page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
-        for width, scheme in product((360, 1440), ("light", "dark")):
+        for width, scheme in product((360, 1440, 3840), ("light", "dark")):
             page.set_viewport_size({"width": width, "height": 900})
             page.emulate_media(color_scheme=scheme)
             seen = f"{path.name} at {width}, {scheme}"
@@ -114,10 +116,10 @@ def test_figures_and_tables_are_numbered_for_those_who_listen_too(reports, visit
     heard = "".join(
         node["name"]["value"] for node in tree if node.get("role", {}).get("value") == "StaticText"
     )
-    for kind, place in (("Figure", "figcaption"), ("Table", "caption")):
+    for kind, place in (("Figure", "> figure > figcaption"), ("Table", "caption")):
         numbers = [int(n) for n in re.findall(rf"{kind} (\d+)\. ", heard)]
         assert numbers == list(range(1, page.locator(f"main {place}").count() + 1))
-    places = page.eval_on_selector_all("figure", "(all) => all.map((one) => one.id)")
+    places = page.eval_on_selector_all("main > figure", "(all) => all.map((one) => one.id)")
     assert places == [f"figure-{n}" for n in range(1, len(places) + 1)]
 
 
@@ -128,10 +130,49 @@ def test_every_link_leads_somewhere(reports, visit):
         places = page.eval_on_selector_all("[id]", "(all) => all.map((one) => one.id)")
         links = page.eval_on_selector_all("a", "(all) => all.map((a) => a.getAttribute('href'))")
         for address in links:
+            if address.startswith("data:"):
+                continue
             file, _, place = address.partition("#")
             target = path.parent / file if file else path
             assert target.is_file(), f"{path}: {address}"
             assert not place or unquote(place) in places, f"{path}: {address}"
+
+
+@needs_browser
+def test_a_number_of_the_confusion_matrix_shows_its_images_by_mouse_and_keyboard(reports, visit):
+    page = visit(reports / "one/3_evaluate.html")
+    shown, link = page.locator("#misread > figure:visible"), page.locator("a[data-pair]").first
+    every, pair, count = shown.count(), link.get_attribute("data-pair"), int(link.inner_text())
+    link.click()
+    digit, read = pair.split("-")
+    assert shown.count() == count < every
+    assert shown.locator("b").all_inner_texts() == [f"{digit} read as {read}"] * count
+    assert page.get_by_role("status").inner_text() == f"{count} of {every}: {digit} read as {read}"
+    page.get_by_role("button", name="Show all", exact=True).click()
+    assert shown.count() == every
+    link.press("Enter")
+    assert shown.count() == count
+
+
+@needs_browser
+@needs_axe
+def test_a_figure_opens_large_and_gives_its_numbers_and_its_picture(reports, visit):
+    page = visit(reports / "one/3_evaluate.html", 360)
+    figure = page.locator("main > figure:has(> img)").first
+    figure.get_by_role("button", name="Open large").click()
+    large = page.locator("dialog[open] img")
+    assert large.bounding_box()["width"] > figure.locator("> img").bounding_box()["width"]
+    page.add_script_tag(path=AXE)
+    assert page.evaluate(JUDGE, RULES)[1] == []
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    with page.expect_download() as numbers:
+        figure.get_by_role("link", name="Numbers (CSV)").click()
+    table = pd.read_csv(numbers.value.path())
+    assert {"confidence", "accuracy"} <= set(table.columns) and len(table) > 3
+    with page.expect_download() as picture:
+        figure.get_by_role("link", name="Picture").click()
+    assert Path(picture.value.path()).read_bytes().startswith(b"\x89PNG")
 
 
 @needs_browser
@@ -170,10 +211,14 @@ def test_reports_are_sorted_compared_and_opened_with_failed_checks_first(reports
     assert {first, page.evaluate(names).split()[0]} == {"one", "two"}
     (row,) = page.locator("#differences tbody tr").all()
     name, *seeds = row.locator("th, td").all_text_contents()
-    assert name == "parameters.seed" and sorted(seeds) == ["3", "7"]
+    assert name == "seed" and sorted(seeds) == ["3", "7"]
+    told = page.locator("#told").inner_text()
+    assert re.fullmatch(
+        r"(one has seed 3 instead of 7 \(two)|(two has seed 7 .* 3 \(one)\)\.", told
+    )
     for select in page.locator(".choose select").all():
         select.select_option(index=0)
-    assert page.locator("#same").is_visible()
+    assert page.locator("#told").inner_text() == "Nothing that was recorded differs."
     # Failed checks are told before the figures.
     page.get_by_role("link", name="two", exact=True).first.click()
     assert "1 of 2 checks failed: Better than guessing" in page.locator(".alarm").inner_text()
@@ -185,9 +230,10 @@ def test_pages_say_what_figures_show_and_stay_light(reports):
     assert len(pages) == len(list((reports / "one").glob("*.ipynb")))
     for path in pages:
         text = path.read_text(encoding="utf-8")
-        figures = re.findall(r'<img [^>]*?alt="([^"]+)"[^>]*><figcaption>([^<]*)<', text)
-        assert len(figures) == text.count("<figcaption>")
-        said = [caption for _, caption in figures]
+        page = BeautifulSoup(text, "html.parser")
+        assert all(image["alt"] for image in page.select("img"))
+        said = [caption.get_text() for caption in page.select("main > figure > figcaption")]
+        assert len(said) == len(page.select("main > figure")) > 0
         assert all(re.search(r"\d", caption) and len(caption) > 30 for caption in said), said
         assert "description" not in "".join(said)
         assert path.stat().st_size < 1_500_000

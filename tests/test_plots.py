@@ -1,3 +1,4 @@
+import base64
 import io
 import re
 
@@ -6,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 from sklearn.metrics import confusion_matrix
@@ -27,6 +29,9 @@ TABLE = pd.DataFrame(
 CURVE = pd.DataFrame(
     {"images": [100] * 2 + [200] * 2, "fold": [1, 2] * 2, "accuracy": [0.9, 0.92, 0.95, 0.96]}
 )
+BROKEN = pd.DataFrame({"change": ["turned"] * 4 + ["covered"] * 4, "unit": "degrees"})
+BROKEN["strength"], BROKEN["classifier"] = [0, 9] * 4, ["net", "net", "SVC", "SVC"] * 2
+BROKEN["accuracy"] = np.linspace(0.9, 0.4, 8)
 FOLDS = np.arange(400) % 3 + 1
 
 
@@ -49,12 +54,15 @@ def _closed():
 FIGURES = {
     "percent": lambda images, y, p: plots.confusion(y, p.argmax(1), percent=True),
     "folds": lambda images, y, p: plots.fold_confusions(y, p.argmax(1), FOLDS),
+    "map": lambda images, y, p: plots.neighbour_map(images[:, 3, 3:5], y, p.argmax(1)),
     "recall": lambda images, y, p: plots.recall_by_class(y, p.argmax(1)),
     "gallery": lambda images, y, p: plots.gallery(images[:13], ["a row\nseen"] * 13, columns=5),
     "pairs": lambda images, y, p: plots.confused_images(images, y, p.argmax(1)),
     "reliability": lambda images, y, p: plots.reliability(y, p, np.arange(10)),
+    "selective": lambda images, y, p: plots.selective(y, p, np.arange(10)),
     "time": lambda images, y, p: plots.accuracy_against_time(TABLE),
     "protocols": lambda images, y, p: plots.protocols(TABLE.rename(columns={"accuracy": "folds"})),
+    "breaking": lambda images, y, p: plots.breaking(BROKEN),
     "learning": lambda images, y, p: plots.learning_curve(CURVE),
 }
 
@@ -98,6 +106,32 @@ def test_gallery_shows_every_image_where_its_title_is(judged):
     for title in ax.texts:
         left, top = int(title.get_position()[0]), round(title.get_position()[1] + 0.4)
         assert (canvas[top : top + 8, left : left + 8] == images[int(title.get_text())]).all()
+
+
+def test_an_image_grid_holds_every_image_its_words_and_what_links_lead_to(judged):
+    images, y, p = judged
+    wrong = np.flatnonzero(p.argmax(1) != y)
+    pairs = list(zip(y[wrong], p[wrong].argmax(1), strict=True))
+    grid = plots.image_grid(images[wrong], ["4 < 9\nsure"] * len(wrong), "Its words.", None, pairs)
+    page = BeautifulSoup(grid._repr_html_(), "html.parser")
+    for image, shown in zip(images[wrong], page.select("img"), strict=True):
+        read = Image.open(io.BytesIO(base64.b64decode(shown["src"].partition(",")[2])))
+        assert (np.asarray(read) == 255 - image.astype(int) * 255 // 16).all()
+    assert page.select_one("figure figcaption").decode_contents() == "<b>4 &lt; 9</b><br/>sure"
+    assert plots.alt_text(grid) == "Its words." and len(plots.numbers(grid)) == len(wrong)
+    matrix = plots.confusion_table(y, p.argmax(1), "wrong")
+    assert (plots.numbers(matrix).to_numpy() == confusion_matrix(y, p.argmax(1))).all()
+    links = BeautifulSoup(matrix._repr_html_(), "html.parser").select("a")
+    led = [link["data-pair"] for link in links for _ in range(int(link.text))]
+    assert sorted(led) == sorted(figure["data-pair"] for figure in page.select("figure figure"))
+
+
+def test_few_numbers_of_a_figure_are_offered_as_a_file_and_many_are_not(judged):
+    images, y, p = judged
+    figure = plots.recall_by_class(y, p.argmax(1)).figure
+    read = pd.read_csv(io.StringIO(figure.csv), index_col="digit")
+    assert np.allclose(read, figure.numbers, atol=1e-6)
+    assert plots.projection(images.reshape(-1, 64), y).figure.csv == ""
 
 
 def test_who_is_far_below_is_named_and_not_drawn():

@@ -9,3 +9,4 @@ from digitlib.plots.basics import *
 from digitlib.plots.comparison import *
 from digitlib.plots.evaluation import *
 from digitlib.plots.handwriting import *
+from digitlib.plots.listed import *

@@ -14,11 +14,19 @@ from sklearn.decomposition import PCA
 
 __all__ = ["INK", "PALETTE", "WIDTH", "alt_text", "class_counts", "class_means", "described"]
 __all__ += ["examples_by_class", "fold_accuracies", "image_numbers", "learning_rate", "loss_curves"]
-__all__ += ["network_stack", "notebook_style", "numbers", "projection", "scaling_effect"]
+__all__ += [
+    "neighbour_map",
+    "network_stack",
+    "notebook_style",
+    "numbers",
+    "projection",
+    "scaling_effect",
+]
 
 INK = "Greys"  # 0 is paper, 16 is ink, as on the form
 PALETTE = "colorblind"
-WIDTH = 8.0  # inches, the text width of a report
+WIDTH = 5.6  # inches of 100 pixels: on a phone, too, words in a figure can be read
+MOST_NUMBERS = 1000  # of a figure, that its page offers as a file
 
 
 def notebook_style():
@@ -39,7 +47,7 @@ def notebook_style():
 def described_png(figure):
     """PNG (bytes) at twice the size it is shown at, and facts about it.
 
-    ``width``, ``height`` (in CSS pixels), ``alt`` and ``caption``.
+    ``width``, ``height`` (in CSS pixels), ``alt``, ``caption`` and ``csv`` (its numbers).
 
     256 colours, or 16 greys as of the data, are enough for every figure here; an SVG of the same
     figures is larger still.
@@ -61,7 +69,7 @@ def described_png(figure):
         few = picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     few.save(small, "png")
     size = {"width": picture.width // zoom, "height": picture.height // zoom}
-    words = {name: getattr(figure, name, "") for name in ("alt", "caption")}
+    words = {name: getattr(figure, name, "") for name in ("alt", "caption", "csv")}
     return small.getvalue(), size | words
 
 
@@ -85,6 +93,10 @@ def described(axes, alt, data, caption=None):
     """
     figure = np.ravel(axes)[0].figure
     figure.alt, figure.caption, figure.numbers = alt, caption or alt, data
+    named = not isinstance(data.index, pd.RangeIndex)
+    few = data.size <= MOST_NUMBERS
+    # As many decimals in all lines, so that two machines' numbers can be told apart from rounding.
+    figure.csv = data.to_csv(index=named, float_format="%.6f") if few else ""
     return axes
 
 
@@ -107,8 +119,9 @@ def class_counts(y):
     ax = canvas(3.2)
     sns.barplot(x=counts.index, y=counts.to_numpy(), color=sns.color_palette(PALETTE)[0], ax=ax)
     ax.bar_label(ax.containers[0], padding=2)
-    ax.set(xlabel="digit", ylabel="images")
-    ax.grid(False, axis="x")
+    # Room for the numbers below the frame.
+    ax.set(xlabel="digit", ylabel="images", ylim=(0, 1.12 * counts.max()))
+    ax.grid(False)  # each bar has its number
     low, high = (f"{counts[digit]} (digit {digit})" for digit in (counts.idxmin(), counts.idxmax()))
     alt = f"How many images each digit has: from {low} to {high}, {counts.sum():,} in all."
     return described(ax, alt, counts.rename_axis("digit").reset_index(name="images"))
@@ -146,6 +159,7 @@ def examples_by_class(images, y, per_class=10):
     ax = canvas(WIDTH * len(classes) / per_class)
     show(ax, page)
     ax.set(
+        ylabel="digit",
         yticks=np.arange(len(classes)) * (rows + 1) + rows / 2 - 0.5,
         yticklabels=classes,
         frame_on=False,
@@ -163,7 +177,7 @@ def class_means(images, y):
     classes = np.unique(y)
     groups = [images[y == label] for label in classes]
     means, spreads = np.stack([g.mean(0) for g in groups]), np.stack([g.std(0) for g in groups])
-    axes = canvas(2.4, 2, len(classes))
+    axes = canvas(1.7, 2, len(classes))
     for i, label in enumerate(classes):
         show(axes[0, i], means[i], str(label))
         bare(axes[1, i]).imshow(spreads[i], cmap="viridis", vmin=0, vmax=spreads.max())
@@ -179,13 +193,14 @@ def class_means(images, y):
 
 def scaling_effect(before, after):
     """Histograms of the pixels of a sample before and after scaling; any shape."""
-    axes = canvas(2.8, columns=2)
+    axes = canvas(3.1, columns=2)
     for ax, values, name in zip(
         axes, (before, after), ("pixels as stored", "after scaling"), strict=True
     ):
         sns.histplot(x=np.ravel(values).astype(float), bins=40, ax=ax)
-        moments = f"mean {np.mean(values):.2f}, standard deviation {np.std(values):.2f}"
-        ax.set(title=f"{name}:\n{moments}", xlabel="value", ylabel="pixels")
+        moments = f"mean {np.mean(values):.2f}\nstandard deviation {np.std(values):.2f}"
+        ax.set_title(f"{name}:\n{moments}", fontsize=11)
+        ax.set(xlabel="value", ylabel="pixels")
     sides = {"before": np.ravel(before), "after": np.ravel(after)}
     table = pd.DataFrame({name: pd.Series(values).describe() for name, values in sides.items()})
     means = f"mean {np.mean(before):.2f} before scaling and {np.mean(after):.2f} after"
@@ -200,21 +215,50 @@ def projection(X, y):
     """All images as points on their first two principal components, coloured by class."""
     pca = PCA(2, random_state=0)
     table = pd.DataFrame(pca.fit_transform(X), columns=["component 1", "component 2"])
-    table["digit"] = pd.Categorical(y)
-    ax = canvas(5)
-    dots = {"hue": "digit", "palette": "tab10", "s": 10, "linewidth": 0}
-    sns.scatterplot(table, x="component 1", y="component 2", ax=ax, **dots)
-    box = {"boxstyle": "circle", "fc": "white", "alpha": 0.8}
-    name = {"fontsize": 16, "weight": "bold", "ha": "center", "va": "center", "bbox": box}
-    for label, centre in table.groupby("digit", observed=True).mean().iterrows():
-        ax.text(*centre, label, **name)
-    ax.legend(title="digit", ncols=2)
+    ax = _cloud(table.assign(digit=y))
     share = 100 * pca.explained_variance_ratio_.sum()
     alt = (
         f"{len(y):,} images as points. The digits form clouds that overlap: these two components"
         f" show only {share:.0f} % of how the images differ."
     )
-    return described(ax, alt, table)
+    return described(ax, alt, table.assign(digit=y))
+
+
+def neighbour_map(places, y, predicted=None):
+    """All images as points on a map on which neighbours are alike, coloured by class.
+
+    Parameters
+    ----------
+    places : ndarray of shape (n, 2)
+        From :func:`digitlib.data.places_on_map`.
+    y : array of shape (n,)
+    predicted : array of shape (n,) or None
+        Where it differs from `y`, the point gets a ring.
+    """
+    table = pd.DataFrame(places, columns=["t-SNE 1", "t-SNE 2"]).assign(digit=y)
+    ax = _cloud(table)
+    ax.set(xticks=[], yticks=[])  # a distance has no unit here
+    alt = f"A map of {len(y):,} images: neighbours look alike. Each digit has islands of its own"
+    if predicted is None:
+        return described(ax, f"{alt}.", table)
+    wrong = table[np.asarray(predicted) != y]
+    rings = {"s": 60, "facecolors": "none", "edgecolors": "black", "linewidths": 1.2}
+    ax.scatter(wrong["t-SNE 1"], wrong["t-SNE 2"], label=f"{len(wrong)} errors", **rings)
+    ax.legend(loc="lower right")
+    told = f"{alt}. The {len(wrong)} errors have a ring."
+    return described(ax, told, table.assign(read=predicted))
+
+
+def _cloud(table):
+    """Points, with the number of each class in its middle; the columns of `table`: x, y, digit."""
+    ax, (x, y, _) = canvas(5), table
+    dots = {"hue": "digit", "palette": "tab10", "s": 10, "linewidth": 0, "legend": False}
+    sns.scatterplot(table.astype({"digit": "category"}), x=x, y=y, ax=ax, **dots)
+    box = {"boxstyle": "circle", "fc": "white", "alpha": 0.8}
+    name = {"fontsize": 16, "weight": "bold", "ha": "center", "va": "center", "bbox": box}
+    for label, middle in table.groupby("digit").mean().iterrows():
+        ax.text(*middle, label, **name)
+    return ax
 
 
 # ---- training ------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from matplotlib.transforms import Bbox
 
 from digitlib.plots.basics import PALETTE, canvas, described
 
-__all__ = ["accuracy_against_time", "learning_curve", "protocols"]
+__all__ = ["accuracy_against_time", "breaking", "learning_curve", "protocols"]
 
 # Behind names, so that no line crosses them.
 PAPER = {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}
@@ -113,7 +113,7 @@ def protocols(table, span=10.0):
     """
     shown = 100 * table[["folds", "writers"]].dropna().sort_values("folds")
     shown = shown[shown["folds"] >= shown["folds"].max() - span]
-    ax = canvas(1.4 + 0.34 * len(shown))
+    ax = canvas(1.6 + 0.34 * len(shown))
     lines, colours = np.arange(len(shown)), sns.color_palette(PALETTE)
     ax.hlines(lines, shown.min(axis=1), shown.max(axis=1), color="lightgrey", lw=3)
     for column, colour, marker, label in (
@@ -123,8 +123,8 @@ def protocols(table, span=10.0):
         look = {"color": colour, "marker": marker, "label": label}
         ax.scatter(shown[column], lines, s=50, zorder=3, **look)
     ax.set_yticks(lines, shown.index)
-    ax.set_xlabel("accuracy (%)")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    ax.set(xlabel="accuracy (%)", ylabel="classifier")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     words = "; ".join(
         f"{name} {row['folds']:.2f} and {row['writers']:.2f} %"
         for name, row in shown[::-1].iterrows()
@@ -159,3 +159,34 @@ def learning_curve(table):
     ax.legend(loc="lower right")
     words = ", ".join(f"{value:.2f} % with {n:,}" for n, value in means.items())
     return described(ax, f"Mean accuracy with more and more training images: {words}.", table)
+
+
+def breaking(table):
+    """Accuracy against the strength of each change, a line for each classifier.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``change``, ``unit``, ``strength``, ``classifier``, ``accuracy`` (0..1).
+    """
+    shown, changes = table.assign(accuracy=100 * table["accuracy"]), table["change"].unique()
+    axes = canvas(
+        2.4 * len(changes) / 2 + 0.6, -(-len(changes) // 2), 2, squeeze=False, sharey=True
+    )
+    look = {"hue": "classifier", "style": "classifier", "markers": True, "dashes": False}
+    ends = []
+    for ax, change in zip(axes.flat, changes, strict=False):
+        part = shown[shown["change"] == change]
+        sns.lineplot(part, x="strength", y="accuracy", ax=ax, legend=ax is axes[0, 0], **look)
+        ax.set(title=change, xlabel=part["unit"].iloc[0], ylabel="accuracy (%)", ylim=(0, 101))
+        ax.set_xticks(part["strength"].unique())
+        last = part[part["strength"] == part["strength"].max()].iloc[0]
+        ends.append(f"{last['accuracy']:.1f} % {change} by {last['strength']} {last['unit']}")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    axes[0, 0].get_legend().remove()
+    axes[0, 0].figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False)
+    name = table["classifier"].iloc[0]
+    alt = (
+        f"Accuracy on digits that are harder and harder to read. {name} ends at {'; '.join(ends)}."
+    )
+    return described(axes, alt, table)

@@ -12,7 +12,7 @@ from digitlib import metrics
 from digitlib.plots.basics import INK, PALETTE, WIDTH, alt_text, canvas, described, numbers
 
 __all__ = ["confused_images", "confusion", "fold_confusions", "gallery", "recall_by_class"]
-__all__ += ["reliability"]
+__all__ += ["reliability", "selective"]
 
 
 def confusion(y_true, y_predicted, title="", ax=None, percent=False, most=None):
@@ -35,7 +35,7 @@ def confusion(y_true, y_predicted, title="", ax=None, percent=False, most=None):
     errors = np.ma.masked_array(table.to_numpy(dtype=float), right)
     alone = ax is None
     if alone:
-        ax = canvas(5.4, width=6.4)
+        ax = canvas(4.8)
     ax.set_facecolor("#e8e8e8")  # shows through where the diagonal is left out
     ax.grid(False)
     # Not seaborn's heatmap: it draws the whole figure once for every matrix in it.
@@ -57,10 +57,11 @@ def confusion(y_true, y_predicted, title="", ax=None, percent=False, most=None):
         label = "errors, % of the digit's images" if percent else "errors"
         ax.figure.colorbar(mesh, ax=ax, label=label)
     ax.set(title=title, xlabel="predicted", ylabel="true digit")
-    return described(ax, _confusion_words(counts, percent), table)
+    return described(ax, confusion_words(counts, percent), table)
 
 
-def _confusion_words(counts, percent):
+def confusion_words(counts, percent=False):
+    """What a confusion matrix says, in a sentence."""
     values, wrong = counts.to_numpy(), np.where(np.eye(len(counts), dtype=bool), 0, counts)
     form = " in row percentages" if percent else ""
     words = f"Confusion matrix{form}: {values.trace():,} of {values.sum():,} correct"
@@ -80,7 +81,7 @@ def fold_confusions(y_true, y_predicted, folds):
     """One confusion matrix for each fold, side by side in pairs."""
     numbers_ = np.unique(folds)
     rows = -(-len(numbers_) // 2)
-    axes = canvas(4 * rows, rows, 2, squeeze=False)
+    axes = canvas(2.9 * rows, rows, 2, squeeze=False)
     each = {fold: (y_true[folds == fold], y_predicted[folds == fold]) for fold in numbers_}
     pairs = [metrics.confused_pairs(*labels)["count"] for labels in each.values()]
     most, sentences, tables = max(1, *pd.concat(pairs), 1), [], []
@@ -187,7 +188,7 @@ def reliability(y_true, probabilities, classes, n_bins=10):
     """Accuracy with its 95 % interval against confidence, above the images in each bin."""
     table = metrics.calibration_table(y_true, probabilities, classes, n_bins)
     error = metrics.calibration_error(y_true, probabilities, classes)
-    axes = canvas(5.4, 2, 1, width=6.4, height_ratios=[5, 2], sharex=True)
+    axes = canvas(5.4, 2, 1, height_ratios=[5, 2], sharex=True)
     right, label = table["accuracy"], "images of a bin, 95 % interval"
     spread = [(right - table["low"]).clip(0), (table["high"] - right).clip(0)]
     axes[0].plot([0, 1], [0, 1], ls="--", color="grey", label="perfect calibration")
@@ -205,3 +206,20 @@ def reliability(y_true, probabilities, classes, n_bins=10):
         f" are right. Its expected calibration error is {100 * error:.2f} %."
     )
     return described(axes, alt, table)
+
+
+def selective(y_true, probabilities, classes):
+    """Accuracy of the answers against the share of images answered, the surest first."""
+    shares = np.linspace(0.7, 1, 61)
+    table = metrics.answered(y_true, probabilities, classes, shares)
+    named = metrics.answered(y_true, probabilities, classes)
+    ax = canvas(3.6)
+    ax.fill_between(100 * shares, 100 * table["low"], 100 * table["high"], alpha=0.2, lw=0)
+    ax.plot(100 * shares, 100 * table["accuracy"], label="accuracy, 95 % interval")
+    ax.plot(100 * named["share"], 100 * named["accuracy"], "o", label="lines of the table")
+    ax.set(xlabel="images answered (%), the rest left to a person", ylabel="accuracy (%)")
+    ax.invert_xaxis()
+    ax.legend(loc="lower right")
+    named = named[["share", "accuracy"]].itertuples(index=False)
+    words = "; ".join(f"{100 * a:.2f} % if {100 * s:g} % are answered" for s, a in named)
+    return described(ax, f"Share read correctly, the surest answered first: {words}.", table)

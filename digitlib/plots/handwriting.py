@@ -5,7 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from digitlib.plots.basics import INK, PALETTE, WIDTH, bare, canvas, described
+from digitlib.plots.basics import INK, PALETTE, bare, canvas, described
 
 __all__ = ["importance", "preparation", "verdict", "verdict_figure"]
 
@@ -23,8 +23,8 @@ STEPS = {
 
 def preparation(digit):
     """Each step from picture to 8x8 counts; `digit` is a :class:`digitlib.handwriting.Digit`."""
-    axes = canvas(1.7, columns=len(STEPS), width=1.25 * WIDTH)
-    for ax, (name, title) in zip(axes, STEPS.items(), strict=True):
+    axes = canvas(3.1, 2, len(STEPS) // 2)
+    for ax, (name, title) in zip(axes.flat, STEPS.items(), strict=True):
         photo = name in ("grey", "paper")
         most = 16 if name == "counts" else 1
         bare(ax, title, fontsize=9).imshow(
@@ -73,7 +73,7 @@ def verdict_figure(readings):
 
 def importance(reading, drops):
     """The 8x8 image beside `drops` (8, 8): probability of the first guess lost where covered."""
-    axes = canvas(2.6, columns=2, width=0.7 * WIDTH)
+    axes = canvas(2.6, columns=2)
     _seen(axes[0], reading)
     most = max(np.abs(drops).max(), 1e-9)
     right = bare(axes[1], f"what speaks for {reading.classes[0]}")

@@ -4,18 +4,16 @@ Everything is computed from the files of the run folder, so the pages can be wri
 time.
 """
 
-import base64
-import io
 import json
 import shlex
 
 import numpy as np
-from PIL import Image
 
 from digitlib import metrics, runs
 from digitlib.data import load_again
 from digitlib.errors import DigitlibError, RunError
 from digitlib.reporting.render import PAGES, fill, links
+from digitlib.thumbnails import png
 
 OPTIONS = (
     "seed",
@@ -26,6 +24,8 @@ OPTIONS = (
     "protocol",
 )  # parameters of a run and of `report`
 N_THUMBNAILS = 18
+HEADINGS = dict.fromkeys(("parameters", "recipe", "model", "data"), "settings")
+HEADINGS |= dict.fromkeys(("scores", "seconds"), "results")
 WHAT = {
     "1_eda": "what the data is and what to watch for",
     "2_train": "recipe, network, folds and loss curves",
@@ -91,8 +91,8 @@ def write_overview(reports):
         facts = {"name": path.parent.name, "label": runs.label(info)}
         rows.append({**facts, "info": info, "low": low, "high": high})
     rows.sort(key=lambda row: row["info"]["created"], reverse=True)
-    flat = [dict(_flat(row["info"])) for row in rows]
-    return fill(reports / "index.html", "overview.html.j2", runs=rows, flat=flat)
+    facts = [_facts(row["info"]) for row in rows]
+    return fill(reports / "index.html", "overview.html.j2", runs=rows, facts=facts)
 
 
 def lines(folder):
@@ -123,16 +123,22 @@ def _checks(folder):
     return [{"kind": "fault"} | result for result in found]  # of earlier versions: no kind
 
 
-def _flat(value, name=""):
-    """Pairs of dotted name and text of everything in a nested dictionary."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else key)
-    elif isinstance(value, list):
-        numbers = (f"{item:.4g}" if isinstance(item, float) else str(item) for item in value)
-        yield name, ", ".join(numbers)
-    else:
-        yield name, f"{value:.6g}" if isinstance(value, float) else str(value)
+def _facts(info):
+    """What ``run.json`` says, for a person who compares two: texts by name, by heading.
+
+    Each fact once: changes stand among the settings, the confusion matrix in the report.
+    """
+    groups = {"settings": {}, "results": {}, "made with": {}}
+    for part, value in info.items():
+        group = groups[HEADINGS.get(part, "made with")]
+        for name, inner in value.items() if isinstance(value, dict) else [("", value)]:
+            if name not in ("changed", "confusion", "summary") and inner is not None:
+                words = {"name": part, "": part}.get(name, name)
+                words = f"{part}, SHA-256" if name == "sha256" else words.replace("_", " ")
+                several = np.ravel(list(inner.values()) if isinstance(inner, dict) else inner)
+                texts = (f"{v:.4g}" if isinstance(v, float) else str(v) for v in several)
+                group[words] = ", ".join(texts)
+    return groups
 
 
 def _scores(run):
@@ -189,18 +195,10 @@ def _samples(run):
             "label": run.y[i],
             "predicted": run.predicted[i],
             "sure": sure[i],
-            "png": _png(digits.images[run.row[i]]),
+            "png": png(digits.images[run.row[i]]),
         }
         for i in wrong[np.argsort(-sure[wrong], kind="stable")][:N_THUMBNAILS]
     ]
-
-
-def _png(image):
-    """Base64 text of a grey PNG of `image` (8, 8), 0..16, ink dark, enlarged without smoothing."""
-    buffer = io.BytesIO()
-    grey = Image.fromarray((255 - image.astype(int) * 255 // 16).astype("uint8"))
-    grey.resize((128, 128), Image.Resampling.NEAREST).save(buffer, "png")
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _curves(history):

@@ -31,6 +31,7 @@ PAGES = {
     "draw": "Draw",
 }
 TEMPLATES = Path(__file__).with_name("template")
+GALLERY = '<figure class="gallery"'  # that digitlib.plots.image_grid begins with
 HEADING = re.compile(r'<h([1-6])(?: id="([^"]*)")?>(.*?)</h\1>', re.DOTALL)
 NUMBER = re.compile(
     r"(< )?[+\-−]?[\d,]*\.?\d+(e[+\-]?\d+)?( ?%)?|\d{4}-\d\d-\d\d|nan|NaN|[A-Za-z0-9]?"
@@ -102,22 +103,33 @@ class _Page:
         if "width" in facts:
             width, height = facts["width"], facts["height"]
             size = f' width="{width}" height="{height}" style="width: {width / 16:g}rem"'
+        number = next(self._figures)
+        take = ""
+        if facts.get("csv"):
+            numbers = base64.b64encode(facts["csv"].encode()).decode()
+            take = (
+                f'<p class="take"><a download="{self.stem}-figure-{number}.csv"'
+                f' href="data:text/csv;charset=utf-8;base64,{numbers}">Numbers (CSV)</a></p>'
+            )
         image = f'<img src="data:{mime};base64,{data.strip()}" alt="{html.escape(alt)}"{size}>'
         return (
-            f'<figure id="figure-{next(self._figures)}">{image}'
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+            f'<figure id="figure-{number}">{image}'
+            f"<figcaption>{html.escape(caption)}</figcaption>{take}</figure>"
         )
 
     def tables(self, text):
-        """HTML output, its tables with scoped headers and captions, in boxes that scroll."""
+        """HTML output: figures numbered; tables with scoped headers and captions, in boxes."""
+        if GALLERY in text:
+            return text.replace(GALLERY, f'{GALLERY} id="figure-{next(self._figures)}"', 1)
         if "<table" not in text:
             return text
         soup = BeautifulSoup(text, "html.parser")
         for style in soup.select("style[scoped]"):
             style.decompose()
         for table in soup.find_all("table"):
-            for attribute in ("border", "class"):
-                del table[attribute]
+            del table["border"]
+            if table.get("class") != ["matrix"]:
+                del table["class"]
             _join_index_names(table)
             _scope_headers(table)
             _align_numbers(table)

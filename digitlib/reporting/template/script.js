@@ -27,6 +27,55 @@ if (contents) {
   follow();
 }
 
+const button = (text, click) => {
+  const made = Object.assign(document.createElement("button"), { type: "button", textContent: text });
+  made.addEventListener("click", click);
+  return made;
+};
+
+// A number of the confusion matrix leads to all images of errors; here it shows its own alone.
+const cells = [...document.querySelectorAll("a[data-pair]")];
+const images = cells.length && document.querySelector(cells[0].hash);
+if (images) {
+  const told = Object.assign(document.createElement("p"), { className: "told", hidden: true });
+  const words = told.appendChild(document.createElement("span"));
+  words.setAttribute("role", "status");
+  const show = (pair) => {
+    const all = [...images.children];
+    all.forEach((one) => (one.hidden = pair && one.dataset.pair !== pair));
+    const [digit, read] = (pair || "").split("-");
+    words.textContent = pair && `${all.filter((one) => !one.hidden).length} of ${all.length}: ${digit} read as ${read}`;
+    told.hidden = !pair;
+  };
+  told.append(button("Show all", () => show("")));
+  images.before(told);
+  cells.forEach((cell) => cell.addEventListener("click", () => show(cell.dataset.pair)));
+}
+
+// Pictures open large, and can be kept.
+const pictures = document.querySelectorAll(".numbered > figure > img");
+if (pictures.length) {
+  const large = document.body.appendChild(document.createElement("dialog"));
+  pictures.forEach((picture, number) => {
+    const figure = picture.parentElement;
+    const take = figure.querySelector(".take") || figure.appendChild(document.createElement("p"));
+    take.className = "take";
+    const keep = Object.assign(document.createElement("a"), { textContent: "Picture", href: picture.src, download: figure.id });
+    const open = button("Open large", () => {
+      const copy = picture.cloneNode();
+      copy.removeAttribute("style");
+      copy.width = Math.max(picture.naturalWidth / 2, innerWidth - 32);
+      copy.removeAttribute("height");
+      const top = document.createElement("div");
+      top.append(button("Close", () => large.close()));
+      large.setAttribute("aria-label", figure.querySelector("figcaption").textContent);
+      large.replaceChildren(top, copy);
+      large.showModal();
+    });
+    take.prepend(open, keep);
+  });
+}
+
 document.querySelectorAll("th button").forEach((button) =>
   button.addEventListener("click", () => {
     const head = button.closest("th");
@@ -44,23 +93,29 @@ const runs = document.querySelector("#runs-data");
 if (runs) {
   const facts = JSON.parse(runs.textContent);
   const chosen = [...document.querySelectorAll(".choose select")];
-  const body = document.querySelector("#differences tbody");
+  const table = document.querySelector("#differences");
   const compare = () => {
     const [a, b] = chosen.map((select) => facts[select.value]);
-    const names = [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((name) => a[name] !== b[name]);
-    body.replaceChildren(
-      ...names.map((name) => {
+    const [first, second] = chosen.map((select) => select.selectedOptions[0].text);
+    const differ = (group) => Object.keys({ ...a[group], ...b[group] }).filter((name) => a[group][name] !== b[group][name]);
+    const rows = ["settings", "results", "made with"].flatMap((group) =>
+      differ(group).map((name) => {
         const row = document.createElement("tr");
-        const head = document.createElement("th");
+        const head = row.appendChild(document.createElement("th"));
         head.scope = "row";
         head.textContent = name;
-        row.append(head);
-        [a[name], b[name]].forEach((value) => (row.insertCell().textContent = value ?? "not recorded"));
+        [a, b].forEach((one) => (row.insertCell().textContent = one[group][name] ?? "none"));
         return row;
       }),
     );
-    document.querySelector("#same").hidden = names.length > 0;
-    document.querySelector("#differences").hidden = names.length === 0;
+    table.tBodies[0].replaceChildren(...rows);
+    table.hidden = !rows.length;
+    const { settings: mine } = a;
+    const { settings: theirs } = b;
+    const both = differ("settings").filter((name) => name in mine && name in theirs);
+    const words = both.map((name) => `${name} ${mine[name]} instead of ${theirs[name]}`);
+    const told = words.length ? `${first} has ${words.join("; ")} (${second}).` : "The settings are the same.";
+    document.querySelector("#told").textContent = rows.length ? told : "Nothing that was recorded differs.";
   };
   chosen.forEach((select) => select.addEventListener("change", compare));
   compare();
