@@ -64,7 +64,8 @@ if (pictures.length) {
     const open = button("Open large", () => {
       const copy = picture.cloneNode();
       copy.removeAttribute("style");
-      copy.width = Math.max(picture.naturalWidth / 2, innerWidth - 32);
+      const shape = picture.naturalWidth / picture.naturalHeight;
+      copy.width = Math.max(picture.naturalWidth / 2, Math.min(innerWidth - 32, (innerHeight - 70) * shape));
       copy.removeAttribute("height");
       const top = document.createElement("div");
       top.append(button("Close", () => large.close()));
