@@ -45,6 +45,7 @@ MOST_IDX_BYTES = 500_000_000  # unpacked; MNIST's 60,000 training images have 47
 WORKING_SIDES = (160, 1400)  # of the longer side: smooth edges, bounded work
 FAINTEST = 0.08  # ink must differ from its paper by this share of the range from black to white
 MOST_DIGITS = 100
+WHOLE = 0.9  # share of the ink that stands in tall pieces, unless strokes are broken
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # shares of red, green and blue, ITU-R BT.601
 Picture = str | os.PathLike | bytes | Image.Image | np.ndarray
 NO_INK = (
@@ -431,9 +432,12 @@ def split_digits(ink):
         Only specks, or more pieces than a line of digits can have.
     """
     pieces = label(ink, connectivity=2)
-    inside = _inside(regionprops(pieces), ink.shape)
-    size = max(_height(piece.bbox) for piece in inside)
-    tall = [piece for piece in inside if _height(piece.bbox) > 0.4 * size]
+    inside, size, tall = _sorted_out(pieces)
+    if sum(piece.area for piece in tall) < WHOLE * sum(piece.area for piece in inside):
+        # Faint pencil comes in scraps: those that nearly touch are one piece.
+        near = ndimage.binary_dilation(ink, iterations=max(ink.shape) // 150)
+        pieces = label(near, connectivity=2) * ink
+        inside, size, tall = _sorted_out(pieces)
     if len(tall) > MOST_DIGITS:
         raise ImageError(
             f"picture holds {len(tall)} pieces of ink, more than {MOST_DIGITS} digits; crop it, or"
@@ -466,6 +470,13 @@ def _rows(pieces, height, gap):
         free[piece.bbox[0] + margin : piece.bbox[2] - margin] = False
     bands = label(ndimage.binary_opening(free, np.ones(int(gap) + 1)) ^ True)
     return {piece.label: bands[(piece.bbox[0] + piece.bbox[2]) // 2] for piece in pieces}
+
+
+def _sorted_out(pieces):
+    """Pieces inside the picture, the height of the tallest, and those about as tall."""
+    inside = _inside(regionprops(pieces), pieces.shape)
+    size = max(_height(piece.bbox) for piece in inside)
+    return inside, size, [piece for piece in inside if _height(piece.bbox) > 0.4 * size]
 
 
 def _inside(regions, shape):

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import photos
 import pytest
 from PIL import Image
 
@@ -78,6 +79,19 @@ def test_a_scribble_is_warned_of_and_held_out_digits_are_not(reader):
     sure = runs.load(reader.run).probabilities.max(axis=1)
     assert 0.005 < (sure < reader.limits.probability).mean() < 0.015
     assert 15 < reader.limits.distance < 40
+
+
+def test_digits_that_touch_are_told_and_digits_that_stand_apart_are_not(reader):
+    # Photos that were not looked at while the rule was chosen: seeds from 8.
+    told = {
+        kind: [
+            any("touching" in words for reading in readings for words in reading.warnings)
+            for readings in (reader.read(photos.photo(kind, seed)[0]) for seed in range(8, 12))
+        ]
+        for kind in ("touching", "felt pen")
+    }
+    assert sum(told["touching"]) >= 3
+    assert not any(told["felt pen"])
 
 
 def test_covering_ink_matters_where_ink_is(reader):
