@@ -66,6 +66,14 @@ def shared_folder(tmp_path_factory):
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(shared_folder):
+    """What was measured once is measured for all tests; nothing lands in the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIGITLIB_CACHE", str(shared_folder / "cache"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits():
     """All 5,620 rows; do not change them."""

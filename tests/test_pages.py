@@ -36,7 +36,6 @@ def reports(small_report, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in (*forks.ENVIRONMENT, "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "PYTHONPATH"):
             patch.setenv(name, "")  # so that it is put back
-        patch.setenv("DIGITLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
         kernels.prepare_environment(tmp_path_factory.mktemp("s"))
         notebook, parameters = "4_compare.ipynb", {"run": ".", "recipes": "instant"}
         kernels.run(kernels.notebook_folder() / notebook, one / notebook, parameters, one)
