@@ -105,7 +105,8 @@ const through = (stages, image) => stages.reduce(forward, [image, 8])[0];
 function classify(pixels, seen = views) {
   return average(told.networks.map((network) => {
     const image = scaled(pixels, network);
-    return softmax(average(seen.map((view) => [...through(network.stages, moved(image, ...view))])));
+    const scores = (view) => [...through(network.stages, moved(image, ...view))];
+    return softmax(average(seen.map(scores)));
   }));
 }
 
