@@ -19,7 +19,8 @@ from digitlib.reporting import pdf
 
 # Files whose tests share what is slow to make, in the order in which they start. Of `test_own.py`,
 # the tests of one parameter stay together: each parameter is a report of its own.
-SHARING = ("pages", "lab", "own", "reading", "verify", "bad_input", "submission", "crossval")
+# `test_lab.py` finds the competitors measured that `test_pages.py` has waited for.
+SHARING = ("pages", "own", "reading", "verify", "lab", "bad_input", "submission", "crossval")
 SHARING += ("compare", "checks", "runs")
 TOGETHER = tuple(f"test_{name}.py" for name in SHARING)
 # Tests that take long on their own; they start next.
