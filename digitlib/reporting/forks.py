@@ -65,12 +65,16 @@ def prepare_environment(scratch, fork="forkserver"):
         multiprocessing.forkserver.ensure_running()
 
 
+def context():
+    """How processes begin: multiprocessing's context."""
+    return multiprocessing.get_context(Forked.method if AVAILABLE else "spawn")
+
+
 class Processes(ProcessPoolExecutor):
     """`count` processes that do what is named to them; they end with the one that asked."""
 
     def __init__(self, count):
-        method = Forked.method if AVAILABLE else "spawn"
-        super().__init__(count, multiprocessing.get_context(method), _of_parent)
+        super().__init__(count, context(), _of_parent)
 
     def submit(self, name, *given):
         """Call a function of the package, such as ``"checks:write"``; its future.

@@ -56,7 +56,8 @@ class _ThisPython(AsyncKernelManager):
 def kill_all():
     """End every kernel and process of ours that still runs; for when the report is interrupted."""
     for process in multiprocessing.active_children():
-        process.kill()
+        if isinstance(process, forks.context().Process):  # joblib has others
+            process.kill()
     for manager in list(_ThisPython.running):
         process = getattr(manager.provisioner, "process", None)
         if process is not None and process.poll() is None:
