@@ -159,6 +159,26 @@ def write(folder: str | os.PathLike, results: list[Result]) -> None:
     files.write_text(Path(folder) / "checks.json", json.dumps(entries, indent=2) + "\n")
 
 
+def read(folder: str | os.PathLike) -> list[dict]:
+    """Results as ``checks.json`` of a run folder has them; none if there is no such file.
+
+    Raises
+    ------
+    RunError
+        It is no list of results.
+    """
+    path = Path(folder) / "checks.json"
+    if not path.is_file():
+        return []
+    try:
+        # Of earlier versions: without a kind.
+        return [{"kind": "fault"} | entry for entry in json.loads(path.read_text("utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise RunError(
+            f"{path}: damaged ({error}); write it again: digitlib check --all"
+        ) from error
+
+
 def check_and_write(folder):
     """Run all checks of a report that is being made, the user's own model included."""
     try:

@@ -357,8 +357,8 @@ def _crafted(place):
 
 
 READERS = {
-    # Findings about a run of one epoch are not what is asked here.
-    "check": ["check", "{}", *(f"--ignore=DL0{n}" for n in (17, 18, 19))],
+    # Two folds of one epoch differ in accuracy: that finding is not what is asked here.
+    "check": ["check", "{}", "--ignore", "DL018"],
     "predict": ["predict", "one.png", "--run", "{}"],
     "compare": ["compare", "--run", "{}", "--recipes", "instant"],
 }

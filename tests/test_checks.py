@@ -12,6 +12,7 @@ import torch
 from sklearn.model_selection import KFold
 
 from digitlib import DigitClassifier, checks, crossval, model, runs
+from digitlib.errors import RunError
 from digitlib.recipes import RETIRED
 
 NEED_DATA = {f"DL{number:03}" for number in (1, 2, 3, 7, 9, 11, 15)}
@@ -257,6 +258,13 @@ def test_a_check_that_breaks_has_not_passed(spoilt):
 
 
 # ---- in a report ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["[", "3", "[3]"])
+def test_damaged_results_are_told_with_the_remedy(tmp_path, text):
+    (tmp_path / "checks.json").write_text(text)
+    with pytest.raises(RunError, match=r"checks\.json: damaged .*; write it again: digitlib check"):
+        checks.read(tmp_path)
 
 
 def test_a_report_carries_its_checks(small_report):

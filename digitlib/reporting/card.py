@@ -8,12 +8,11 @@ References
    science. https://doi.org/10.1126/sciadv.adk3452
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 
-from digitlib import metrics, runs
+from digitlib import checks, metrics, runs
 from digitlib.data import SOURCES, describe_source
 from digitlib.reporting.render import fill
 
@@ -39,8 +38,6 @@ def write_card(folder):
     folder = Path(folder)
     run = runs.load(folder, consistent=False)
     right = run.y == run.predicted
-    checks = folder / "checks.json"
-    found = json.loads(checks.read_text("utf-8")) if checks.is_file() else []
     return fill(
         folder / "card.md",
         "card.md.j2",
@@ -54,6 +51,6 @@ def write_card(folder):
         scores=metrics.scores(run.y, run.probabilities, np.unique(run.y))["value"],
         digits=metrics.per_class(run.y, run.predicted).to_dict("index"),
         pairs=metrics.confused_pairs(run.y, run.predicted).head(3).to_dict("records"),
-        checks={one["code"]: one for one in found},
+        checks={one["code"]: one for one in checks.read(folder)},
         compared=(folder / "4_compare.ipynb").is_file(),
     )

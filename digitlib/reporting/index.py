@@ -4,12 +4,11 @@ Everything is computed from the files of the run folder, so the pages can be wri
 time.
 """
 
-import json
 import shlex
 
 import numpy as np
 
-from digitlib import metrics, runs
+from digitlib import checks, metrics, runs
 from digitlib.data import load_again
 from digitlib.errors import DigitlibError, RunError
 from digitlib.reporting.render import PAGES, fill, links
@@ -58,7 +57,7 @@ def write_index(folder, name):
     run = runs.load(folder, consistent=False)  # what is wrong with it, the checks say
     try:
         facts = {
-            "checks": _checks(folder),
+            "checks": checks.read(folder),
             "scores": _scores(run),
             "curves": _curves(run.history),
             "samples": _samples(run),
@@ -107,7 +106,7 @@ def lines(folder):
 
 def checks_summary(folder):
     """One line: how many checks passed, and which did not."""
-    results = _checks(folder)
+    results = checks.read(folder)
     failed = [
         f"; {'worth knowing: not' if r['kind'] == 'finding' else 'NOT passed:'}"
         f" {r['code']} {r['title']} ({r['detail']})"
@@ -115,12 +114,6 @@ def checks_summary(folder):
         if not r["passed"]
     ]
     return f"checks: {len(results) - len(failed)} of {len(results)} passed{''.join(failed)}"
-
-
-def _checks(folder):
-    path = folder / "checks.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    return [{"kind": "fault"} | result for result in found]  # of earlier versions: no kind
 
 
 def _facts(info):
