@@ -37,7 +37,9 @@ class Progress:
         self.n_folds, self.mode, self.every = n_folds, mode, every
         self.started = self.last_line = time.monotonic()
         self.stopped = threading.Event()
-        self._lock, self._done, self._bar = threading.Lock(), {}, None
+        self._lock, self._done = threading.Lock(), {}
+        # Shown from the cell's own thread: what a thread of a fold shows may get lost in Jupyter.
+        self._bar = _bar() if self.mode == "bar" else None
 
     def epoch(self, fold, record, epochs):
         """Fold `fold` (from 1) has ended the epoch of `record`, one of `epochs`.
@@ -72,12 +74,6 @@ class Progress:
             self._done[fold] = share
             done, now = sum(self._done.values()), time.monotonic()
             if self.mode == "bar":
-                if self._bar is None:
-                    # Brings the widgets of notebooks, which a log does without.
-                    from tqdm.auto import tqdm
-
-                    form = "{l_bar}{bar}| {elapsed} gone, {remaining} left{postfix}"
-                    self._bar = tqdm(total=100, bar_format=form)
                 self._bar.set_postfix_str(text, refresh=False)
                 self._bar.n = round(100 * done / self.n_folds)
                 self._bar.refresh()
@@ -87,6 +83,13 @@ class Progress:
                     text += f", about {left:.0f} s left"
                 self.last_line = now
                 print(text, file=sys.stderr, flush=True)
+
+
+def _bar():
+    # Brings the widgets of notebooks, which a log does without.
+    from tqdm.auto import tqdm
+
+    return tqdm(total=100, bar_format="{l_bar}{bar}| {elapsed} gone, {remaining} left{postfix}")
 
 
 def _in_notebook():

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,22 @@ def cache(shared_folder):
     """What was measured once is measured for all tests; nothing lands in the user's own cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIGITLIB_CACHE", str(shared_folder / "cache"))
+        yield
+
+
+@contextmanager
+def environment_put_back():
+    """What is set for kernels inside is gone afterwards: JupyterLab would inherit it."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def environment(cache):
+    with environment_put_back():
         yield
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from digitlib import DigitClassifier, cli, cross_validate, load_digits, own, provenance, runs
 from digitlib.errors import ParameterError, RunError
 from digitlib.handin import submission, verify
-from digitlib.reporting import forks, index, kernels, pdf
+from digitlib.reporting import index, kernels, pdf
 
 CLASSIFIER = """
 from sklearn.linear_model import LogisticRegression
@@ -328,9 +328,7 @@ def test_changed_code_is_shown_not_called_damaged(
 # ---- in a notebook -------------------------------------------------------------------------------
 
 
-def test_a_model_written_in_the_notebook_is_kept_as_a_file_that_makes_it(
-    digits, tmp_path, monkeypatch
-):
+def test_a_model_written_in_the_notebook_is_kept_as_a_file_that_makes_it(digits, tmp_path):
     """2_train with the line replaced and a class in a cell before it, run by a real kernel."""
     book = nbformat.read(kernels.notebook_folder() / "2_train.ipynb", 4)
     at = next(i for i, c in enumerate(book.cells) if "model" in c.metadata.get("tags", ()))
@@ -338,8 +336,6 @@ def test_a_model_written_in_the_notebook_is_kept_as_a_file_that_makes_it(
     book.cells[at].source = line.strip().replace("return", "classifier =")
     book.cells.insert(at, nbformat.v4.new_code_cell(definitions.strip()))
     nbformat.write(book, tmp_path / "2_train.ipynb")
-    for name in (*forks.ENVIRONMENT, "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "PYTHONPATH"):
-        monkeypatch.setenv(name, "")
     kernels.prepare_environment(tmp_path)
     values = {"source": "sklearn", "splits": 2, "seed": 5, "run": "run"}
     kernels.run(tmp_path / "2_train.ipynb", tmp_path / "done.ipynb", values, tmp_path)

@@ -10,10 +10,10 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from conftest import BROWSER, needs_browser
+from conftest import BROWSER, environment_put_back, needs_browser
 
 from digitlib.errors import DigitlibError
-from digitlib.reporting import forks, index, kernels, pdf, render
+from digitlib.reporting import index, kernels, pdf, render
 
 AXE = Path(__file__).with_name("browser") / "node_modules/axe-core/axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -33,9 +33,7 @@ def reports(small_report, tmp_path_factory):
     """Two reports: the one made by the notebooks; a copy with another seed and a failed check."""
     folder = tmp_path_factory.mktemp("reports")
     one = Path(shutil.copytree(small_report, folder / "one"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name in (*forks.ENVIRONMENT, "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "PYTHONPATH"):
-            patch.setenv(name, "")  # so that it is put back
+    with environment_put_back():
         kernels.prepare_environment(tmp_path_factory.mktemp("s"))
         notebook, parameters = "4_compare.ipynb", {"run": ".", "recipes": "instant"}
         kernels.run(kernels.notebook_folder() / notebook, one / notebook, parameters, one)

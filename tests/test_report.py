@@ -129,8 +129,7 @@ def test_failed_notebook_is_told_before_those_who_wait_for_it_and_is_kept(
     assert not (reports / ".mine.partial" / ".training").exists()
 
 
-def test_dead_kernel_is_said_to_be_dead(tmp_path, temporary, monkeypatch):
-    monkeypatch.setattr(os, "environ", os.environ.copy())
+def test_dead_kernel_is_said_to_be_dead(tmp_path, temporary):
     dies = nbformat.v4.new_code_cell("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     notebook = nbformat.v4.new_notebook(
         cells=[dies], metadata={"language_info": {"name": "python"}}
