@@ -78,7 +78,7 @@ def test_random_state_decides_the_folds_alone():
 
 @pytest.mark.parametrize(
     ("recipe", "changes"),
-    [("coursework", {"epochs": 1}), ("kernel", {}), ("handwriting", {"epochs": 1, "drawn": 5})],
+    [("coursework", {"epochs": 1}), ("kernel", {}), ("handwriting", {"epochs": 1, "drawn": 1})],
 )
 def test_folds_at_once_threads_and_processes_change_no_bit(recipe, changes):
     classifier = DigitClassifier(recipe, random_state=0, changes=changes)

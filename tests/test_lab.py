@@ -17,7 +17,7 @@ from digitlib.reporting import kernels
 
 NOTEBOOKS = sorted(path.name for path in kernels.notebook_folder().glob("*.ipynb"))
 # Real digits and a real training, only less of both.
-SMALL = {"source": '"sklearn"', "epochs": "3", "splits": "2", "budget": "2"}
+SMALL = {"source": '"sklearn"', "epochs": "3", "budget": "2"}
 pytestmark = needs_browser
 
 
