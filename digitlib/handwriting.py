@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 from skimage.filters import apply_hysteresis_threshold, threshold_otsu
-from skimage.measure import label, regionprops
+from skimage.measure import regionprops
 from skimage.transform import resize
 
 from digitlib import normalisation
@@ -340,6 +340,11 @@ def _paper(grey):
     return resize(filled, grey.shape, order=1).astype(np.float32)
 
 
+def label(ink):
+    """Pieces of ink that touch, if only by a corner: the number of each pixel's, 0 without ink."""
+    return ndimage.label(ink, np.ones([3] * ink.ndim))[0]
+
+
 def _spread(deviations):
     """Standard deviation, from the median: ink, being little, does not count."""
     return 1.4826 * np.median(np.abs(deviations))
@@ -366,7 +371,7 @@ def without_rules(ink):
     network = label(ndimage.binary_dilation(along[0] | along[1], iterations=3))
     sides = {}  # of each network: its lines along rows, along columns
     for axis, lines in enumerate(along):
-        for line in regionprops(label(lines, connectivity=2)):
+        for line in regionprops(label(lines)):
             length = line.bbox[3 - axis] - line.bbox[1 - axis]
             if line.area < max(3, 0.015 * side) * length:
                 edge = line.bbox[1 - axis] <= 2 or line.bbox[3 - axis] >= ink.shape[1 - axis] - 2
@@ -431,12 +436,12 @@ def split_digits(ink):
     ImageError
         Only specks, or more pieces than a line of digits can have.
     """
-    pieces = label(ink, connectivity=2)
+    pieces = label(ink)
     inside, size, tall = _sorted_out(pieces)
     if sum(piece.area for piece in tall) < WHOLE * sum(piece.area for piece in inside):
         # Faint pencil comes in scraps: those that nearly touch are one piece.
         near = ndimage.binary_dilation(ink, iterations=max(ink.shape) // 150)
-        pieces = label(near, connectivity=2) * ink
+        pieces = label(near) * ink
         inside, size, tall = _sorted_out(pieces)
     if len(tall) > MOST_DIGITS:
         raise ImageError(

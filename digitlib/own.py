@@ -12,7 +12,6 @@ import traceback
 from pathlib import Path
 
 import pandas as pd
-from IPython import get_ipython
 
 from digitlib import model
 from digitlib.classifier import DigitClassifier
@@ -95,8 +94,9 @@ def source_of(spec="", variable="classifier"):
         path, name = split_spec(spec)
         text = path.read_text(encoding="utf-8")
         return text if name == FUNCTION else f"{text}\n\n{FUNCTION} = {name}\n"
-    shell = get_ipython()
-    if shell is None:
+    # Where nothing has imported IPython, this is no notebook; to import it here takes a while.
+    shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
+    if not shell:
         return None
     defined, text = {}, {}
     for cell in shell.user_ns.get("In", ()):

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from skimage.measure import euler_number, label, regionprops
+from skimage.measure import euler_number, regionprops
 from sklearn.neighbors import NearestNeighbors
 
 from digitlib import metrics, runs
 from digitlib.data import load_again
 from digitlib.errors import ImageError
-from digitlib.handwriting import Digit, find_digits, read_idx
+from digitlib.handwriting import Digit, find_digits, label, read_idx
 
 __all__ = ["Limits", "Reader", "Reading", "describe", "predict", "read_idx", "show"]
 
@@ -251,7 +251,7 @@ def describe(name, readings):
 def left_out(found):
     """Lines of text for the ink of a picture that was given to no digit."""
     size, places = found.left_out.shape, Counter()
-    for piece in regionprops(label(found.left_out, connectivity=2)):
+    for piece in regionprops(label(found.left_out)):
         (top, left), (down, right) = piece.bbox[:2], np.subtract(size, piece.bbox[2:])
         edges = {"left": left, "right": right, "top": top, "bottom": down}
         nearest = min(edges, key=edges.get)
