@@ -20,7 +20,7 @@ option = $(if $($(1)),--$(2) '$(subst ','\'',$($(1)))')
 report: $(STAMP) ## make reports/NAME: run the notebooks, write the HTML  (NAME RECIPE SET MODEL SEED ...)
 	@$(BIN)/python -m digitlib report $(call option,NAME,name) $(call option,RECIPE,recipe) $(call option,SEED,seed) \
 		$(call option,SPLITS,splits) $(call option,EPOCHS,epochs) $(call option,SOURCE,source) $(call option,SCALING,scaling) \
-		$(call option,SET,set) $(call option,MODEL,model) $(call option,FOLDS,folds) \
+		$(call option,SET,set) $(call option,MODEL,model) $(call option,FOLDS,folds) $(call option,ENGINE,engine) \
 		$(if $(filter-out 0 no false,$(COMPARE)),--compare)
 
 test: lint ## run all tests, lint first
@@ -95,6 +95,7 @@ help: ## print this help
 		'EPOCHS=10' 'passes over the training images  (what the recipe says)' \
 		'SOURCE=bundled' 'bundled, uci, sklearn or a CSV   (bundled)' \
 		'SCALING=train' 'rows the scaler sees; all: leaky  (train)' \
+		'ENGINE=dask://HOST:8786' 'where folds run; ray             (here)' \
 		'COMPARE=1' 'also compare with other classifiers, in the same folds' \
 		'PYTHON=python3.12' 'interpreter for a new .venv      (python3)'
 

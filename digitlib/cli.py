@@ -21,6 +21,7 @@ KEPT = {
 }
 # Extras of pyproject.toml that modules are from; of all others, report.
 EXTRAS = dict.fromkeys(("captum", "ipycanvas", "skimage"), "picture")
+EXTRAS["distributed"] = "cluster"
 SIGNALS = [getattr(signal, name, signal.SIGINT) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
 
 
@@ -45,6 +46,9 @@ _run_code = click.option(
 )
 
 
+_engine = _option("--engine", "ENGINE", "where folds run: dask://HOST:PORT or ray (default: here)")
+
+
 @click.group(help=digitlib.__doc__, no_args_is_help=False)
 @click.version_option(digitlib.__version__, message="digitlib %(version)s")
 def commands():
@@ -64,12 +68,14 @@ def commands():
 @_option("--epochs", "N", "passes over the training images (default: the recipe's)")
 @_option("--source", "SOURCE", "bundled, uci, sklearn or a CSV file", "bundled")
 @_option("--scaling", "ROWS", "rows the scaler may see: train, or all (leaky)", "train")
+@_engine
 @click.option(
     "--compare", is_flag=True, help="also run 4_compare: competitors, new writers, learning curve"
 )
-def report(name, compare, set, **parameters):
+def report(name, compare, set, engine, **parameters):
     """Check the parameters, make the report, say what came out."""
     making = _room("reporting.report")
+    _room("engine").use(engine)
     checked = making.check_parameters(changes=set, **parameters)
     usual = (
         Path(parameters["model"].split(":")[0]).stem
@@ -117,10 +123,12 @@ def card(name):
 @_option("--run", "FOLDER", "a finished report to set against the others")
 @_option("--recipes", "NAMES", "quick, all, or names with commas between", "quick")
 @_option("--source", "SOURCE", "as for report (default: the run's, else bundled)")
+@_engine
 @_run_code
-def compare(run, recipes, source, run_code):
+def compare(run, recipes, source, engine, run_code):
     """Print the table of a comparison and what follows from it."""
     comparing = _room("compare")
+    _room("engine").use(engine)
     run = None if run is None else _room("runs").load(run, run_code=run_code)
     source = source or ("bundled" if run is None else run.info["data"]["source"])
     comparison = comparing.compare(digitlib.load_digits(source), run, recipes)

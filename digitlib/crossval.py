@@ -2,6 +2,8 @@
 
 import inspect
 import time
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +14,13 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.model_selection import KFold, StratifiedKFold
 
+from digitlib import engine
 from digitlib.data import check_splits
 from digitlib.errors import DataError, ParameterError
 from digitlib.progress import Progress
 
 FOLDS = {"kfold": KFold, "stratified": StratifiedKFold}
+LOST_WORKERS = 3  # how often a cluster may lose one
 
 
 @dataclass
@@ -60,6 +64,8 @@ class CrossValidation:
     rows : ndarray of shape (n,), int64
         Which rows of the data these are: all of them with ``protocol="folds"``, the test writers'
         with ``protocol="writers"``.
+    engine : str
+        The cluster that ran the folds, in words; empty for this machine.
     """
 
     y: np.ndarray
@@ -71,6 +77,7 @@ class CrossValidation:
     fold_seconds: list
     estimators: list
     rows: np.ndarray
+    engine: str = ""
 
     @property
     def predicted(self) -> np.ndarray:
@@ -122,8 +129,8 @@ def cross_validate(
         30.
     n_jobs : int or None, default=None
         Folds at once. None: what a surrounding :func:`joblib.parallel_config` says, else as many as
-        there are cores. The result has the same bits whatever it is, and whatever joblib backend
-        runs it.
+        there are cores, or as the engine can take, see :mod:`digitlib.engine`. The result has the
+        same bits whatever it is, and whatever joblib backend runs it.
     scaling : {"train", "all"}, default="train"
         ``"train"``: a fold's scaler sees that fold's training rows. ``"all"``: the published leaky
         variant, in which it has seen all of `X`; for comparison only.
@@ -168,23 +175,36 @@ def cross_validate(
     _check(classifier, X, y, scaling)
     splits = _splits(X, y, n_splits, random_state, protocol, writers, folds, cv)
     start, bar = time.perf_counter(), Progress(len(splits), progress)
-    if n_jobs is None:
-        configured = joblib.parallel.get_active_backend()[1]
-        n_jobs = configured or min(joblib.cpu_count(), len(splits))
-    backend = joblib.parallel.get_active_backend(prefer="threads")[0]
-    # Another process can neither move this bar nor, perhaps, see the store's disk.
-    watched = (store, bar) if getattr(backend, "supports_sharedmem", False) else (None, None)
-    try:
-        finished = joblib.Parallel(n_jobs=n_jobs, prefer="threads")(
-            joblib.delayed(_fold)(classifier, X, y, number, *rows, scaling, *watched)
-            for number, rows in enumerate(splits, 1)
-        )
-    finally:
-        bar.close()
+    with engine.running(None if n_jobs is None else "") as place:
+        if n_jobs is None:
+            configured = joblib.parallel.get_active_backend()[1]
+            n_jobs = configured or min(joblib.cpu_count(), len(splits))
+        backend = joblib.parallel.get_active_backend(prefer="threads")[0]
+        # Another process can neither move this bar nor, perhaps, see the store's disk.
+        watched = (store, bar) if getattr(backend, "supports_sharedmem", False) else (None, None)
+        try:
+            finished = _side_by_side(
+                n_jobs,
+                [
+                    joblib.delayed(_fold)(classifier, X, y, number, *rows, scaling, *watched)
+                    for number, rows in enumerate(splits, 1)
+                ],
+            )
+        finally:
+            bar.close()
+        side_by_side = min(joblib.effective_n_jobs(n_jobs), len(splits))
     # Kept folds cost nothing now; their time counts as if they had trained side by side.
-    side_by_side = min(joblib.effective_n_jobs(n_jobs), len(splits))
     trained = sum(fold.seconds for fold in finished) / side_by_side
-    return _assemble(finished, y, max(time.perf_counter() - start, trained))
+    return _assemble(finished, y, max(time.perf_counter() - start, trained), place)
+
+
+def _side_by_side(n_jobs, folds):
+    """Run the folds; a cluster that lost a worker, and with it their data, is asked again."""
+    run = joblib.Parallel(n_jobs=n_jobs, prefer="threads")
+    for _ in range(LOST_WORKERS):
+        with suppress(CancelledError):
+            return run(folds)
+    return run(folds)
 
 
 def _check(classifier, X, y, scaling):
@@ -272,7 +292,7 @@ def _report(bar, fold, y, note=""):
         bar.fold(fold.number, correct.mean(), fold.seconds, note)
 
 
-def _assemble(folds, y, seconds):
+def _assemble(folds, y, seconds, place):
     """The folds' results, in the order of the rows."""
     classes, rows = np.unique(y), np.sort(np.concatenate([fold.test for fold in folds]))
     # A fold whose training rows lack a class has no column for it: that probability is 0.
@@ -293,4 +313,5 @@ def _assemble(folds, y, seconds):
         fold_seconds=[fold.seconds for fold in folds],
         estimators=[fold.estimator for fold in folds],
         rows=rows,
+        engine=place,
     )

@@ -217,6 +217,8 @@ def save(
         "seconds": {"cross_validation": result.seconds, "folds": result.fold_seconds},
         **provenance(),
     }
+    if result.engine:
+        info["machine"]["engine"] = result.engine
     write_text(folder / "run.json", json.dumps(info, indent=2) + "\n")
     return folder
 

@@ -1,10 +1,15 @@
 """Cross-validation: each row once, the same bits however it is run, stopped and gone on with."""
 
 import functools
+import os
+import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
+import psutil
 import pytest
 import torch
 from conftest import same_weights
@@ -17,9 +22,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.utils import Bunch
 
 import digitlib
-from digitlib import DigitClassifier, cross_validate
+from digitlib import DigitClassifier, cross_validate, engine, runs
 from digitlib.crossval import Fold
 from digitlib.errors import DigitlibError
 from digitlib.progress import Stopped
@@ -89,19 +95,70 @@ def test_folds_at_once_threads_and_processes_change_no_bit(recipe, changes):
         same_bits(cross_validate(classifier, *ROWS), alone)
 
 
-def test_folds_on_a_dask_cluster_have_the_same_bits(result):
+@pytest.fixture(scope="module")
+def cluster():
+    """A scheduler and two workers, each a process of its own, as on two machines."""
     distributed = pytest.importorskip("distributed", reason="it is a development dependency")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
-        ) as cluster,
+        distributed.LocalCluster(host="127.0.0.1", **options) as cluster,
         distributed.Client(cluster) as client,
-        joblib.parallel_config(backend="dask"),
     ):
-        there = cross_validate(CLASSIFIER, *ROWS)
-        counts = client.run(lambda dask_worker: dask_worker.state.executed_count).values()
+        cluster.pids = client.run(os.getpid)
+        cluster.ran = lambda: client.run(lambda dask_worker: dask_worker.state.executed_count)
+        yield cluster
+
+
+@pytest.fixture
+def address(cluster, monkeypatch):
+    """What --engine takes, as a kernel of a report finds it."""
+    address = cluster.scheduler_address.replace("tcp", "dask")
+    monkeypatch.setenv(engine.VARIABLE, address)
+    return address
+
+
+def test_folds_on_a_cluster_have_the_same_bits_and_the_run_says_where(
+    cluster, address, digits, result, tmp_path
+):
+    there = cross_validate(CLASSIFIER, *ROWS)
+    counts = cluster.ran().values()
     assert sum(counts) >= 4 and all(counts), "the folds ran on both workers of the cluster"
     same_bits(there, result)
+    assert (there.engine, result.engine) == ("Dask cluster, 2 workers", "")
+    folder = runs.save(there, Bunch(source="sklearn", sha256=digits.sha256), tmp_path, seed=0)
+    assert runs.load(folder).info["machine"]["engine"] == there.engine
+
+
+def test_a_worker_killed_in_the_middle_changes_no_bit(cluster, address):
+    longer = DigitClassifier(epochs=30, random_state=0)
+    worker = psutil.Process(next(iter(cluster.pids.values())))
+    idle = worker.cpu_times().user
+
+    def kill_when_busy():
+        while worker.cpu_times().user < idle + 0.5:
+            time.sleep(0.02)
+        worker.kill()
+
+    with ThreadPoolExecutor() as threads:
+        killed = threads.submit(kill_when_busy)
+        there = cross_validate(longer, *ROWS)
+        killed.result()
+    same_bits(there, cross_validate(longer, *ROWS, n_jobs=2))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("dask://127.0.0.1:1", "no scheduler answers there; start `dask scheduler` and, for each "),
+        ("ray", "Ray is not installed here; for this: pip install ray$"),
+        ("spark://here:1", "takes dask://HOST:PORT or ray$"),
+    ],
+)
+def test_an_engine_that_is_not_there_is_told(name, said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
+    with pytest.raises(DigitlibError, match=f"^engine='{name}': {said}"):
+        engine.use(name)
+    assert engine.VARIABLE not in os.environ
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
