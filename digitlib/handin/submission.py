@@ -1,6 +1,5 @@
 """From a report folder to one file that can be handed in, and that a grader can check."""
 
-import hashlib
 import itertools
 import json
 import mimetypes
@@ -17,7 +16,7 @@ from digitlib.data import SOURCES as PUBLISHED
 from digitlib.errors import DigitlibError, ParameterError, RunError
 from digitlib.files import check_folder, replacing
 from digitlib.handin import colab, render
-from digitlib.handin.evidence import MANIFEST, TITLE_PAGE
+from digitlib.handin.evidence import MANIFEST, TITLE_PAGE, describe
 from digitlib.reporting import pdf
 from digitlib.reporting.report import check_name
 
@@ -103,11 +102,6 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
             for part in parts:
                 archive.write(part, part.name)
     return packed, notes
-
-
-def describe(content):
-    """``sha256`` and ``bytes`` of a file's content."""
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
 # ---- what a hand-in must be ----------------------------------------------------------------------

@@ -17,7 +17,7 @@ import yaml
 
 from digitlib.errors import ParameterError, plain
 from digitlib.files import check_file
-from digitlib.handin.evidence import MANIFEST
+from digitlib.handin.evidence import MANIFEST, entries
 
 METADATA, MAX_METADATA = "submission_metadata.yml", 5_000_000
 MAX_ENTRIES, MAX_SHEET = 10_000, 20_000_000
@@ -167,24 +167,12 @@ def _is_odd(mode):
 def _listing(path):
     """Mode of each entry of a folder or zip file, by name; a folder's name ends with a slash."""
     try:
-        entries = dict(islice(_walk(path) if path.is_dir() else _packed(path), MAX_ENTRIES + 1))
+        found = {name: mode for name, mode, _ in islice(entries(path), MAX_ENTRIES + 1)}
     except Exception:  # a damaged zip file may provoke anything; who judges it says what is wrong
         return {}
-    if len(entries) > MAX_ENTRIES:
+    if len(found) > MAX_ENTRIES:
         raise ParameterError(f"{path}: more than {MAX_ENTRIES:,} entries; give it in parts")
-    return entries
-
-
-def _packed(path):
-    with zipfile.ZipFile(path) as archive:
-        yield from ((entry.filename, entry.external_attr >> 16) for entry in archive.infolist())
-
-
-def _walk(folder):
-    for base, folders, files in os.walk(folder):  # does not follow links
-        for path in (os.path.join(base, name) for name in folders + files):
-            mode = os.lstat(path).st_mode
-            yield os.path.relpath(path, folder) + ("/" if stat.S_ISDIR(mode) else ""), mode
+    return found
 
 
 def _people(path, entries, slots):
