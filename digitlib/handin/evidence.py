@@ -84,7 +84,11 @@ def entries(place):
     else:
         with zipfile.ZipFile(place) as archive:
             for entry in archive.infolist():
-                yield entry.filename, entry.external_attr >> 16, partial(archive.open, entry)
+                yield (
+                    entry.filename,
+                    entry.external_attr >> 16,
+                    partial(archive.open, entry.filename),
+                )
 
 
 def _hand_in(archive, inside):
