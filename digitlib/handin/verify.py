@@ -44,8 +44,7 @@ def verify(path, retrain=False, run_code=False, out=None):
     dict
         See :func:`digitlib.handin.verdicts.make`.
     """
-    verdict, _ = _judge(path, out=out, retrain=retrain, run_code=run_code)
-    return verdict
+    return _judge(path, out=out, retrain=retrain, run_code=run_code)[0]
 
 
 def _judge(archive, **options):
@@ -189,26 +188,25 @@ def _in_processes(tasks, jobs, options, timeout):
 
     Yields number, verdict and fingerprint of each as soon as it is known.
     """
+    for number, (slot, _) in enumerate(tasks):
+        if slot.fault:
+            yield number, _unreadable(slot, slot.fault), {}
     multiprocessing.set_forkserver_preload(["digitlib.reporting.warm", "digitlib.handin.judge"])
     start = multiprocessing.get_context("forkserver").Process
-    waiting, running = dict(enumerate(tasks)), {}
+    waiting = [(number, *task) for number, task in enumerate(tasks) if not task[0].fault]
+    running = {}
     with tempfile.TemporaryDirectory(dir=files.scratch(), ignore_cleanup_errors=True) as scratch:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
-                    number = next(iter(waiting))
-                    slot, folder = waiting.pop(number)
+                    number, slot, folder = waiting.pop(0)
                     where = Path(scratch, str(number))
                     where.mkdir()
-                    if slot.fault:
-                        yield number, _unreadable(slot, slot.fault), {}
-                        continue
                     process = start(target=_process, args=(slot, folder, where, options))
                     process.start()
                     running[process] = number, slot, where, time.monotonic() + timeout
-                next_end = min((end for *_, end in running.values()), default=0)
-                sentinels = [process.sentinel for process in running]
-                wait(sentinels, max(0, next_end - time.monotonic()))
+                next_end = min(end for *_, end in running.values())
+                wait([process.sentinel for process in running], next_end - time.monotonic())
                 for process, (number, slot, where, end) in list(running.items()):
                     late = process.is_alive()
                     if late and time.monotonic() < end:
