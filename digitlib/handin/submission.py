@@ -24,7 +24,7 @@ FORMAT = 1  # of the manifest
 # Every report has these, and the weights of each fold; others of its folder come along.
 STORY = [f"{stem}{suffix}" for stem in colab.STORY for suffix in (".html", ".ipynb")]
 REPORT_PARTS = ("index.html", *STORY, "run.json", "predictions.csv", "history.csv")
-PARTS = (".ipynb", ".json", ".csv", ".safetensors", ".skops", ".py")  # copied as they are
+PARTS = (".html", ".ipynb", ".json", ".csv", ".safetensors", ".skops", ".py")  # what is copied
 SOURCES = "sources.json"  # the package's code, and the notebooks'
 CRATE = "ro-crate-metadata.json"  # the name that RO-Crate 1.1 asks for
 DATA = "https://doi.org/10.24432/C50P49"
@@ -75,8 +75,10 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
     packed = Path(out) / f"{name}-submission.zip"
     with tempfile.TemporaryDirectory() as scratch:
         staging = Path(scratch) / name
-        staging.mkdir()
-        _copy_parts(folder, staging, title_page)
+        shutil.copytree(folder, staging, ignore=_no_parts, copy_function=shutil.copyfile)
+        for page in staging.glob("*.html"):
+            text = add_title_page(page.read_text(encoding="utf-8"), title_page)
+            page.write_text(text, encoding="utf-8")
         for part, text in _added_parts(run.info, scratch).items():
             (staging / part).write_text(text, encoding="utf-8")
         card.write_card(staging)
@@ -191,13 +193,8 @@ def code_fault(info, folder):
 # ---- the parts -----------------------------------------------------------------------------------
 
 
-def _copy_parts(folder, staging, title_page):
-    for path in sorted(folder.iterdir()):
-        if path.suffix == ".html":
-            page = add_title_page(path.read_text(encoding="utf-8"), title_page)
-            (staging / path.name).write_text(page, encoding="utf-8")
-        elif path.suffix in PARTS and path.is_file():
-            shutil.copyfile(path, staging / path.name)
+def _no_parts(folder, names):
+    return [name for name in names if not (name.endswith(PARTS) and Path(folder, name).is_file())]
 
 
 def add_title_page(page, title_page):
