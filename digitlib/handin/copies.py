@@ -3,7 +3,7 @@
 import hashlib
 
 import numpy as np
-from safetensors import safe_open
+from safetensors.numpy import load_file
 
 # How near honest runs of different seeds never are (docs/grader.md): half the sum of differences of
 # probabilities, mean over rows; and distance of weights, relative to their size.
@@ -26,9 +26,8 @@ def fingerprint(run):
     flat = [np.empty(0, np.float32)]
     for path in sorted(run.path.glob("fold-*.safetensors")):
         try:
-            with safe_open(path, "np") as file:
-                names = sorted(file.keys())
-                flat += [file.get_tensor(name).astype(np.float32).ravel() for name in names]
+            tensors = sorted(load_file(path).items())
+            flat += [tensor.astype(np.float32).ravel() for _, tensor in tensors]
         except Exception:  # a line of the verdict says what is wrong with it
             continue
     weights = np.concatenate(flat)

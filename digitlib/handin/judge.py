@@ -18,13 +18,11 @@ import torch
 
 import digitlib
 from digitlib import checks, provenance, runs
-from digitlib.classifier import DigitClassifier
 from digitlib.crossval import FOLDS, cross_validate
 from digitlib.errors import plain
 from digitlib.handin import cells, colab, copies, submission, verdicts
 from digitlib.handin.evidence import MANIFEST, TITLE_PAGE, Unsafe, unpack
 from digitlib.handin.recompute import BOOK, NEEDS_CODE, RELEASES, CannotBeChecked, HandIn
-from digitlib.recipes import from_dict
 from digitlib.reporting import card, draw, index, render
 
 OWN = {"network": "the student's own network", "estimator": "the student's own classifier"}
@@ -260,8 +258,7 @@ def _retraining(it):
 
 
 def _trained_again(it, folds):
-    given = it.info["parameters"]
-    classifier = DigitClassifier(from_dict(it.info["recipe"]), random_state=given["seed"])
+    given, classifier = it.info["parameters"], it.run.classifier()
     split = {"n_splits": given["splits"], "random_state": given["split_seed"], "folds": folds}
     X, y = it.digits.data, it.digits.target
     return cross_validate(classifier, X, y, **split, scaling=given["scaling"], progress="off")
@@ -340,17 +337,15 @@ def _does_something_else(it, name):
 # ---- the verdict ---------------------------------------------------------------------------------
 
 
-def judge(archive, inside="", out=None, retrain=False, run_code=False, **given):
+def judge(slot, out=None, retrain=False, run_code=False):
     """The verdict on one hand-in; with `out`, also our report of it, in ``<out>/report``.
 
     Parameters
     ----------
-    archive, inside
-        As for :func:`digitlib.handin.evidence.unpack`.
+    slot : Submitted
+        From :func:`digitlib.handin.systems.find`.
     out : Path or None
     retrain, run_code : bool
-    **given
-        More facts for the verdict: ``student``, ``student_id``, ``path``.
 
     Returns
     -------
@@ -358,15 +353,15 @@ def judge(archive, inside="", out=None, retrain=False, run_code=False, **given):
         The verdict, see :func:`digitlib.handin.verdicts.make`; and what copies are found by, see
         :func:`digitlib.handin.copies.fingerprint`.
     """
-    start, archive = time.perf_counter(), Path(archive)
+    start, archive = time.perf_counter(), Path(slot.archive)
     torch.set_num_threads(1)  # before torch is used: a kernel is a copy of this process
     names = [name for name in LINES if retrain or name != "retraining"]
-    it, facts, found = None, {}, {}
+    facts, found = {}, {}
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch) / "files"
         files.mkdir()
         try:
-            listed = unpack(archive, inside, files)
+            listed = unpack(archive, slot.inside, files)
             it = HandIn(Path(scratch), listed, run_code)
             it.evaluate()  # first: torch must not have worked in this process when it is copied
             it.check()
@@ -380,14 +375,13 @@ def judge(archive, inside="", out=None, retrain=False, run_code=False, **given):
         except Unsafe as error:
             lines = [("archive", "does not hold", str(error))]
             lines += [(name, "cannot be checked", "the archive was not opened") for name in names]
-    facts |= {"file": plain(Path(inside or archive).name), "path": str(archive), **given}
-    if archive.is_file() and not inside:
+    if archive.is_file() and not slot.inside:
         with open(archive, "rb") as file:
             facts["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
     facts |= {"retrained": retrain, "digitlib": digitlib.__version__}
     facts["checked"] = datetime.now(UTC).isoformat(timespec="seconds")
     facts["seconds"] = round(time.perf_counter() - start, 1)
-    return verdicts.make(lines, opened=it is not None, **facts), found
+    return verdicts.make(lines, slot, **facts), found
 
 
 def _facts(it):

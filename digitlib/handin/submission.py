@@ -240,8 +240,7 @@ def complete_notebook(info, scratch):
 
 def _values(info):
     """Parameters of the complete notebook that make it repeat this run."""
-    names, given = ("seed", "splits", "folds", "scaling", "epochs"), info["parameters"]
-    values = {name: given[name] for name in names if given.get(name) is not None}
+    values = {name: value for name, value in info["parameters"].items() if value is not None}
     values["source"] = info["data"]["source"]
     if info["model"]["source"]:
         return values | {"model": info["model"]["source"], "epochs": 0}

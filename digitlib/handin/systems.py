@@ -42,12 +42,12 @@ PART = rf"(?:accuracy\s*(>=?)\s*(0?\.\d+|0|1(?:\.0+)?)|({WORDS}))\s*:\s*(\d+(?:\
 class Submitted:
     """One student's slot: where the hand-in is, or why there is none."""
 
-    student: str  # as the system names the person, "" if it does not
-    student_id: str
-    path: str  # for people
-    archive: str  # a zip file or folder
-    inside: str  # entry of the archive, a zip file or a folder; "" if the archive is the hand-in
-    fault: str  # "" if there is a hand-in
+    student: str = ""  # as the system names the person, "" if it does not
+    student_id: str = ""
+    path: str = ""  # for people
+    archive: str = ""  # a zip file or folder
+    inside: str = ""  # entry of it, a zip file or a folder; "" if the archive is the hand-in
+    fault: str = ""  # "" if there is a hand-in
 
 
 # ---- what systems give ---------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def find(paths):
         try:
             rows += _rows(path) if bulk else [_alone(path)]
         except ParameterError as error:  # costs this path alone
-            rows.append(Submitted("", "", str(path), str(path), "", str(error)))
+            rows.append(Submitted(path=str(path), archive=str(path), fault=str(error)))
     return [_harmless(row) for row in sorted(rows, key=lambda row: row.path)]
 
 
@@ -94,7 +94,7 @@ def _harmless(row):
 
 
 def _alone(path):
-    return Submitted(*_owner(path.name)[:2], str(path), str(path), "", "")
+    return Submitted(*_owner(path.name)[:2], str(path), str(path))
 
 
 def _rows(path):
@@ -276,17 +276,17 @@ def check_sheet(path):
 
 def _fill(sheet, find, results, path):
     """Write a copy of the table with each result in its row; return it and who has no row."""
+    check_sheet(sheet)
     try:
-        text = check_sheet(sheet).read_bytes().decode()
+        text = Path(sheet).read_bytes().decode()
         first = text.split("\n")[0]
         form = {"delimiter": max(",;\t", key=first.count)}
         header, *rows = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), **form)
-    except (OSError, ValueError, csv.Error) as error:
-        raise ParameterError(f"{sheet}: not readable; {SHEET}") from error
-    try:
         students, columns = find(header, [row for row in rows if len(row) == len(header)])
     except ParameterError as error:
         raise ParameterError(f"{sheet}: {error}") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise ParameterError(f"{sheet}: not readable; {SHEET}") from error
     for result in results:
         for key, column in columns.items():
             if result["student_id"] in students and result[key] not in (None, ""):
