@@ -9,13 +9,13 @@ import os
 import re
 import stat
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import yaml
 
-from digitlib.errors import ParameterError, plain
+from digitlib.errors import ParameterError
 from digitlib.files import check_file
 from digitlib.handin.evidence import MANIFEST, entries
 
@@ -40,7 +40,10 @@ PART = rf"(?:accuracy\s*(>=?)\s*(0?\.\d+|0|1(?:\.0+)?)|({WORDS}))\s*:\s*(\d+(?:\
 
 @dataclass(frozen=True)
 class Submitted:
-    """One student's slot: where the hand-in is, or why there is none."""
+    """One student's slot: where the hand-in is, or why there is none.
+
+    Its texts are as the files have them: :func:`digitlib.errors.plain`, before they are shown.
+    """
 
     student: str = ""  # as the system names the person, "" if it does not
     student_id: str = ""
@@ -65,7 +68,7 @@ def find(paths):
     Returns
     -------
     list of Submitted
-        One for each student's slot, in order of path; its texts may be shown anywhere.
+        One for each student's slot, in order of path.
 
     Raises
     ------
@@ -85,12 +88,7 @@ def find(paths):
             rows += _rows(path) if bulk else [_alone(path)]
         except ParameterError as error:  # costs this path alone
             rows.append(Submitted(path=str(path), archive=str(path), fault=str(error)))
-    return [_harmless(row) for row in sorted(rows, key=lambda row: row.path)]
-
-
-def _harmless(row):
-    texts = {name: getattr(row, name) for name in ("student", "student_id", "path", "fault")}
-    return replace(row, **{name: plain(text) for name, text in texts.items()})
+    return sorted(rows, key=lambda row: row.path)
 
 
 def _alone(path):

@@ -53,8 +53,8 @@ def make(lines, slot, **facts):
     """
     verdict = dict.fromkeys(TEXTS, "") | dict.fromkeys(NUMBERS) | {name: [] for name in LISTS}
     claims = [{"claim": c, "verdict": v, "why": plain(why)} for c, v, why in lines]
-    verdict |= {"file": plain(Path(slot.inside or slot.archive).name), "path": slot.path}
-    verdict |= {"student": slot.student, "student_id": slot.student_id}
+    verdict |= {name: plain(getattr(slot, name)) for name in ("student", "student_id", "path")}
+    verdict["file"] = plain(Path(slot.inside or slot.archive).name)
     verdict |= {"retrained": False, "seconds": 0.0, "claims": claims, **facts}
     worst = max((word for _, word, _ in lines), key=list(WORDS).index)
     verdict["verdict"] = WORDS[worst] if lines[0][1] == "holds" else "unreadable"
