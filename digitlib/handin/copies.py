@@ -50,28 +50,23 @@ def compare(verdict, own, known):
     for other, theirs in known:
         if not own or not theirs or own["p"].shape != theirs["p"].shape:
             continue
-        both = ((verdict, other), (other, verdict))
         distance = float(np.abs(own["p"] - theirs["p"]).sum(axis=1).mean() / 2)
         weights = _apart(own["w"], theirs["w"])
-        for one, two in both:
-            if one["distance"] is None or distance < one["distance"]:
-                one |= {"nearest": two["path"], "distance": distance}
         same = np.array_equal(own["digest"], theirs["digest"])
-        alike = verdict["settings"] == other["settings"]
-        if same and alike and distance == 0:
-            for one, two in both:
-                one["alike"].append(two["path"])
-            continue
+        alike, said = verdict["settings"] == other["settings"], ""
         if same:
             said = "the same weights, though other settings or another seed are stated"
         elif distance < NEAR or weights < NEAR_WEIGHTS:
             said = f"near copy: probabilities differ by {distance:.2g}, weights by {weights:.2g}"
             said += "; the same settings on another machine may end as near" if alike else ""
-        else:
-            continue
-        for one, two in both:
-            one["identical_to"].append(f"{two['path']} ({said})")
-            one["notes"].append(f"{two['student'] or two['path']}: {said}")
+        for one, two in ((verdict, other), (other, verdict)):
+            if one["distance"] is None or distance < one["distance"]:
+                one |= {"nearest": two["path"], "distance": distance}
+            if same and alike and distance == 0:
+                one["alike"].append(two["path"])
+            elif said:
+                one["identical_to"].append(f"{two['path']} ({said})")
+                one["notes"].append(f"{two['student'] or two['path']}: {said}")
 
 
 def _apart(one, other):

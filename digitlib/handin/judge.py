@@ -57,11 +57,13 @@ class DoesNotHold(Exception):
 
 
 def _holds(claim, otherwise):
+    """What must be true of the hand-in; if it is not, `otherwise` says so."""
     if not claim:
         raise DoesNotHold(otherwise)
 
 
 def _needs(given, otherwise):
+    """What must be there so that a line can be checked."""
     if not given:
         raise CannotBeChecked(otherwise)
 
@@ -90,8 +92,8 @@ def _manifest(it):
 def _metadata(it):
     made, said = it.info["versions"]["digitlib"], it.manifest
     for what, here in (("digitlib", made), ("commit", it.info.get("commit"))):
-        two = f"{what}: the manifest says {said.get(what)}, run.json {here}"
-        _holds(said.get(what) == here, two)
+        both = f"{what}: the manifest says {said.get(what)}, run.json {here}"
+        _holds(said.get(what) == here, both)
     if it.sources:
         ran = provenance.hash_sources(it.sources)
         stated = it.info.get("code", {}).get("sha256", ran)

@@ -167,10 +167,8 @@ def _notes_on_code(run, any_code):
         remedy = "commit and make the report again (or --any-code, which notes it in the manifest)"
         raise RunError(f"{run.path}: {fault}; {remedy}")
     what = "network" if run.kind == "network" else "classifier"
-    own = (
-        f"the {what} is your own: whether the fitted models give these predictions can be"
-        " checked only by a grader who lets model.py run"
-    )
+    own = f"the {what} is your own: whether the fitted models give these predictions can be checked"
+    own += " only by a grader who lets model.py run"
     return [note for note in (fault, run.own and own) if note]
 
 
