@@ -37,9 +37,8 @@ def pack(out="autograder.zip"):
         raise ParameterError(f"out={str(out)!r}: takes a file that ends in .zip; {remedy}")
     check_folder(out.parent, "out").mkdir(parents=True, exist_ok=True)
     check_target(out, "out")
-    wheel, content = colab.build_wheel()
     files = {name: render(f"{name}.j2").encode() for name in SCRIPTS}
-    files[wheel] = content
+    files |= [colab.build_wheel()]  # name and content
     files["requirements.lock"] = (colab.checkout() / "requirements.lock").read_bytes()
     with ZipFile(out, "w") as archive:
         for name, content in files.items():

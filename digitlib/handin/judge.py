@@ -173,10 +173,7 @@ def _outputs(it):
 def _pages(it):
     """Their pages, byte for byte against what our renderer makes of their files."""
     folder = it.folder / "reports" / "pages"  # the index names such a folder
-    folder.mkdir(parents=True)
-    for name in it.listed:
-        if name.endswith((".ipynb", ".json", ".csv", ".safetensors")) and name != COMPLETE:
-            shutil.copyfile(it.files / name, folder / name)
+    shutil.copytree(it.files, folder, ignore=shutil.ignore_patterns("*.html", "*.md", COMPLETE))
     pages = sorted(name for name in it.listed if name.endswith(".html") or name == "card.md")
     other = [name for name in pages if not _is_our_page(it, folder, name)]
     if _same_libraries(it):
