@@ -218,24 +218,6 @@ def test_a_file_that_gives_no_classifier_gets_one_line(file, text, says):
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_line_refuses_what_it_can_before_anything_starts(
-    command, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "bad.py").write_text("x = 1\n")
-    for words, says in (
-        (("--model", "none.py"), "no such file"),
-        (("--model", "bad.py"), "has no function model"),
-        (("--model", "bad.txt"), "takes my_model.py or my_model.py:function"),
-        (("--set", "dropout"), "takes setting=value, such as dropout=0.3"),
-        (("--set", "dropout=0.3", "--model", "bad.py"), "set has no effect beside model"),
-        (("--folds", "leave-one-out"), "takes kfold or stratified"),
-    ):
-        code, _, said = command("report", *words)
-        assert code == 2 and says in said and said.count("\n") == 1
-    assert not (tmp_path / "reports").exists()
-
-
 # ---- reports, made by the command on the page of a run, handed in and judged --------------------
 
 

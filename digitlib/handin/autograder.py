@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
@@ -38,9 +37,8 @@ def pack(out="autograder.zip"):
         raise ParameterError(f"out={str(out)!r}: takes a file that ends in .zip; {remedy}")
     check_folder(out.parent, "out").mkdir(parents=True, exist_ok=True)
     check_target(out, "out")
-    wheel, content = colab.build_wheel()
     files = {name: render(f"{name}.j2").encode() for name in SCRIPTS}
-    files[wheel] = content
+    files |= [colab.build_wheel()]  # name and content
     files["requirements.lock"] = (colab.checkout() / "requirements.lock").read_bytes()
     with ZipFile(out, "w") as archive:
         for name, content in files.items():
@@ -68,9 +66,8 @@ def results(verdict):
         For ``results.json``.
     """
     claims = verdict["claims"]
-    earns = {"holds"}
-    if all(line["verdict"] != "does not hold" for line in claims):
-        earns.add("cannot be checked")
+    wrong = any(line["verdict"] == "does not hold" for line in claims)
+    earns = {"holds"} if wrong else {"holds", "cannot be checked"}
     tests = [
         {
             "name": line["claim"],
@@ -96,4 +93,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

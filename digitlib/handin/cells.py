@@ -66,17 +66,13 @@ def own(path, ours):
         ``kind`` (``markdown`` or ``code``), ``source``, ``texts`` (that it printed).
     """
     book, known = (json.loads(Path(file).read_bytes())["cells"] for file in (path, ours))
-    known = {"".join(cell["source"]) for cell in known}
-    theirs = [
-        {
-            "kind": cell["cell_type"],
-            "source": "".join(cell["source"]),
-            "texts": [text for _, text, _ in _things(cell)],
-        }
-        for cell in book
-        if cell["cell_type"] != "code" or not provenance.sets_parameters(cell)
-    ]
-    return [cell for cell in theirs if cell["source"] not in known]
+    known, found = {"".join(cell["source"]) for cell in known}, []
+    for cell in book:
+        kind, source = cell["cell_type"], "".join(cell["source"])
+        if source not in known and not (kind == "code" and provenance.sets_parameters(cell)):
+            texts = [text for _, text, _ in _things(cell)]
+            found.append({"kind": kind, "source": source, "texts": texts})
+    return found
 
 
 def _code(book):
@@ -117,7 +113,8 @@ def _compare_cell(found, where, theirs, ours):
         text, true_text = (" ".join(SELF.sub("", one).split()) for one in (text, true_text))
         if text != true_text:
             _compare_text(found, where, text, true_text)
-        if look != true_look and not (kind == "image/png" and _same_pixels(look, true_look)):
+        pixels = map(_pixels, (look, true_look))
+        if look != true_look and not (kind == "image/png" and np.array_equal(*pixels)):
             what = "a table in another form" if kind == "text/html" else "another picture"
             found.pictures.append(f"{where} shows {what}")
 
@@ -126,9 +123,8 @@ def _compare_text(found, where, one, other):
     """Numbers may differ by one in their last decimal; everything else is a fault."""
     if NUMBER.sub("0", one) != NUMBER.sub("0", other):
         at = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
-        start = max(0, at - 20)
-        said = f"{one[start : at + 30]!r}, the files give {other[start : at + 30]!r}"
-        found.faults.append(f"{where} shows {said}")
+        one, other = (text[max(0, at - 20) : at + 30] for text in (one, other))
+        found.faults.append(f"{where} shows {one!r}, the files give {other!r}")
         return
     for shown, true in zip(NUMBER.findall(one), NUMBER.findall(other), strict=True):
         if shown != true and not _rounding(shown, true):
@@ -146,10 +142,6 @@ def _rounding(shown, true):
         # What rounding left of 0, such as 4e-08, is another each time.
         return all(abs(float("".join(part))) < 1e-6 for part in parts)
     return abs(float(one) - float(other)) < 1.5 * 10 ** -places.pop()
-
-
-def _same_pixels(one, other):
-    return np.array_equal(_pixels(one), _pixels(other))
 
 
 def _pixels(text):

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import nbformat
 from hatchling.builders.wheel import WheelBuilder
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell
 
-import digitlib
 from digitlib.errors import ParameterError
 from digitlib.files import check_folder
 from digitlib.handin import render
+from digitlib.provenance import PACKAGE
 from digitlib.reporting import kernels
 
 COMPLETE = "digits_complete"
@@ -26,7 +26,6 @@ STORY = ("1_eda", "2_train", "3_evaluate")  # the notebooks that make up the com
 MAX_BYTES = 1_000_000  # of a finished notebook: more is slow to open in a browser
 # The extra of pyproject.toml that a notebook needs beside the core, so that no other waits for it.
 EXTRAS = {"5_predict": "picture", COMPLETE: "picture"}
-PACKAGE = Path(digitlib.__file__).parent
 CARRIED = PACKAGE / "checkout"  # in a wheel: what else it was built from, see pyproject.toml
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+")
 
@@ -62,17 +61,18 @@ def build(folder="dist/colab", repo=None, values=None):
     folder = check_folder(folder, "out")
     folder.mkdir(parents=True, exist_ok=True)
     sources = sorted(kernels.notebook_folder().glob("*.ipynb"))
-    books = {path.stem: nbformat.read(path, as_version=4).cells for path in sources}
+    books = {path.stem: nbformat.read(path, as_version=4) for path in sources}
     story = _story(copy.deepcopy(books), values or {})
-    notebooks = {stem: _alone(cells) for stem, cells in books.items()} | {COMPLETE: story}
+    books = {stem: _alone(book) for stem, book in books.items()} | {COMPLETE: story}
     paths = []
-    for stem, cells in notebooks.items():
+    for stem, book in books.items():
         path = folder / f"{stem}.ipynb"
         needs = project["dependencies"] + extras.get(EXTRAS.get(stem), [])
         install = _cell("install.py.j2", needs=json.dumps(needs), **package)
         install.metadata.update(cellView="form", jupyter={"source_hidden": True})
         badges = [] if repo is None else [_cell("badges.md.j2", repo=repo, path=path.as_posix())]
-        _write(path, [*badges, install, *cells])
+        book.cells[:0] = [*badges, install]
+        _write(path, book)
         paths.append(path)
     return paths
 
@@ -117,21 +117,21 @@ def _cell(template, **values):
     return new_markdown_cell(text.rstrip()) if ".md." in template else new_code_cell(text)
 
 
-def _alone(cells):
+def _alone(book):
     """One notebook by itself; if it reads a run and makes none, a cell that makes one."""
-    if (at := _parameters(cells)) is not None:
-        cells[at].source = _at_home(cells[at].source)
-        names = _assignments(cells[at].source)
+    if (at := _parameters(book)) is not None:
+        book.cells[at].source = _at_home(book.cells[at].source)
+        names = _assignments(book.cells[at].source)
         if "run" in names and "recipe" not in names:
-            cells.insert(at + 1, _cell("make_run.py.j2"))
-    return cells
+            book.cells.insert(at + 1, _cell("make_run.py.j2"))
+    return book
 
 
 def _story(books, values):
     """Exploration, training, evaluation and drawing in one, with a single cell of parameters."""
     lines, prose, acts = {}, [], []
-    for cells in (books[stem] for stem in STORY):
-        at = _parameters(cells)
+    for book in (books[stem] for stem in STORY):
+        at, cells = _parameters(book), book.cells
         new = _assignments(_at_home(cells[at].source))
         lines |= new | lines  # what an earlier notebook sets stays
         first = at - 1 if at and re.match(r"#+ Parameters", cells[at - 1].source) else at
@@ -140,13 +140,14 @@ def _story(books, values):
     for name in values.keys() & lines.keys():
         comment = re.search(r"\s*#.*$|$", lines[name])[0]
         lines[name] = f"{name} = {json.dumps(values[name])}{comment}"
-    return [
+    book.cells = [
         _cell("story.md.j2"),
         new_markdown_cell("## Parameters\n\n" + "\n\n".join(dict.fromkeys(prose))),
         new_code_cell("\n".join(lines.values()), metadata={"tags": ["parameters"]}),
         *acts,
         *map(_cell, ("story_end.md.j2", "story_end.py.j2")),
     ]
+    return book
 
 
 def _demoted(cell):
@@ -156,10 +157,10 @@ def _demoted(cell):
     return cell
 
 
-def _parameters(cells):
+def _parameters(book):
     """Number of the cell of parameters, or None."""
-    tagged = (n for n, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", ()))
-    return next(tagged, None)
+    tags = [cell.metadata.get("tags", ()) for cell in book.cells]
+    return next((number for number, tagged in enumerate(tags) if "parameters" in tagged), None)
 
 
 def _at_home(source):
@@ -172,15 +173,11 @@ def _assignments(source):
     return {line.split("=")[0].strip(): line for line in source.splitlines() if "=" in line}
 
 
-def _write(path, cells):
-    for number, cell in enumerate(cells):
+def _write(path, book):
+    for number, cell in enumerate(book.cells):
         cell.id = f"cell-{number:02}"  # not drawn at random: the same source gives the same file
-    metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-        "colab": {"name": path.name},
-    }
-    text = nbformat.writes(new_notebook(cells=cells, metadata=metadata))
+    book.metadata["colab"] = {"name": path.name}
+    text = nbformat.writes(book)
     if (size := len(text.encode())) > MAX_BYTES:
         too_large = f"{path.name} would have {size:,} bytes, more than {MAX_BYTES:,}"
         raise ParameterError(f"{too_large}; make the package smaller")

@@ -3,7 +3,7 @@
 import hashlib
 
 import numpy as np
-from safetensors import safe_open
+from safetensors.numpy import load_file
 
 # How near honest runs of different seeds never are (docs/grader.md): half the sum of differences of
 # probabilities, mean over rows; and distance of weights, relative to their size.
@@ -26,9 +26,8 @@ def fingerprint(run):
     flat = [np.empty(0, np.float32)]
     for path in sorted(run.path.glob("fold-*.safetensors")):
         try:
-            with safe_open(path, "np") as file:
-                names = sorted(file.keys())
-                flat += [file.get_tensor(name).astype(np.float32).ravel() for name in names]
+            tensors = sorted(load_file(path).items())
+            flat += [tensor.astype(np.float32).ravel() for _, tensor in tensors]
         except Exception:  # a line of the verdict says what is wrong with it
             continue
     weights = np.concatenate(flat)
@@ -51,28 +50,23 @@ def compare(verdict, own, known):
     for other, theirs in known:
         if not own or not theirs or own["p"].shape != theirs["p"].shape:
             continue
-        both = ((verdict, other), (other, verdict))
         distance = float(np.abs(own["p"] - theirs["p"]).sum(axis=1).mean() / 2)
         weights = _apart(own["w"], theirs["w"])
-        for one, two in both:
-            if one["distance"] is None or distance < one["distance"]:
-                one |= {"nearest": two["path"], "distance": distance}
         same = np.array_equal(own["digest"], theirs["digest"])
-        alike = verdict["settings"] == other["settings"]
-        if same and alike and distance == 0:
-            for one, two in both:
-                one["alike"].append(two["path"])
-            continue
+        alike, said = verdict["settings"] == other["settings"], ""
         if same:
             said = "the same weights, though other settings or another seed are stated"
         elif distance < NEAR or weights < NEAR_WEIGHTS:
             said = f"near copy: probabilities differ by {distance:.2g}, weights by {weights:.2g}"
             said += "; the same settings on another machine may end as near" if alike else ""
-        else:
-            continue
-        for one, two in both:
-            one["identical_to"].append(f"{two['path']} ({said})")
-            one["notes"].append(f"{two['student'] or two['path']}: {said}")
+        for one, two in ((verdict, other), (other, verdict)):
+            if one["distance"] is None or distance < one["distance"]:
+                one |= {"nearest": two["path"], "distance": distance}
+            if same and alike and distance == 0:
+                one["alike"].append(two["path"])
+            elif said:
+                one["identical_to"].append(f"{two['path']} ({said})")
+                one["notes"].append(f"{two['student'] or two['path']}: {said}")
 
 
 def _apart(one, other):

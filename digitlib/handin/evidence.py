@@ -2,9 +2,11 @@
 
 import hashlib
 import io
+import os
 import re
 import stat
 import zipfile
+from functools import partial
 from pathlib import Path
 
 MANIFEST = "MANIFEST.json"
@@ -14,21 +16,19 @@ MAX_ARCHIVE = 200_000_000
 MAX_FILES = 500
 MAX_TOTAL = 400_000_000
 # Largest size of a file, by its ending; HTML is not read, but it may not fill the disk either.
-LIMITS = {
-    ".csv": 4_000_000,
-    ".json": 4_000_000,
-    ".ipynb": 16_000_000,
-    ".html": 16_000_000,
-    ".safetensors": 64_000_000,
-    ".skops": 64_000_000,
-    ".pdf": 64_000_000,
-}
+LIMITS = dict.fromkeys((".csv", ".json"), 4_000_000)
+LIMITS |= dict.fromkeys((".ipynb", ".html"), 16_000_000)
+LIMITS |= dict.fromkeys((".safetensors", ".skops", ".pdf"), 64_000_000)
 LIMIT = 1_000_000  # of any other kind
-PIECE = 1 << 20
 
 
 class Unsafe(Exception):
     """The archive is not one that may be unpacked; the message says what is wrong with it."""
+
+
+def describe(content):
+    """``sha256`` and ``bytes`` of a file's content."""
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
 def unpack(archive, inside, folder):
@@ -54,22 +54,15 @@ def unpack(archive, inside, folder):
         No zip file, more or larger files than a hand-in has, a name that is a path, a link, a name
         twice, encryption, damage.
     """
+    found, left = {}, MAX_TOTAL
     try:
-        where = Path(archive)
-        if where.is_dir():
-            where = where / inside
-        elif inside:
-            outer = zipfile.ZipFile(where)
-            where = zipfile.Path(outer, inside if inside in outer.namelist() else f"{inside}/")
-        entries = _in_folder(where) if where.is_dir() else _in_zip(where)
-        found, total = {}, 0
-        for name, opened in entries:
-            if name.lower() in (known.lower() for known in found):
-                raise Unsafe(f"{name} is in it twice")
-            found[name] = _copy(name, opened, folder / name, MAX_TOTAL - total)
-            total += found[name]["bytes"]
-            if len(found) > MAX_FILES:
-                raise Unsafe(f"more than {MAX_FILES} files")
+        for name, mode, opened in _hand_in(Path(archive), inside):
+            _check(name, mode, found)
+            most = min(LIMITS.get(Path(name).suffix.lower(), LIMIT), left)
+            content = _read(opened, most, f"{name} would unpack to")
+            (folder / name).write_bytes(content)
+            found[name] = describe(content)
+            left -= len(content)
     except Unsafe:
         raise
     except Exception as error:  # a damaged archive may provoke anything, zlib.error, MemoryError
@@ -77,53 +70,64 @@ def unpack(archive, inside, folder):
     return found
 
 
-def _in_folder(folder):
-    """Name and opener of each file of a folder, on disk or in an archive."""
-    for path in sorted(folder.iterdir(), key=lambda path: path.name):
-        if path.name.startswith("."):
-            continue
-        # A pipe or a device would be waited for; a link leads elsewhere.
-        if not path.is_file() or (isinstance(path, Path) and path.is_symlink()):
-            raise Unsafe(f"{path.name[:80]!r} is no plain file; a hand-in is flat")
-        yield _plain(path.name), lambda path=path: path.open("rb")
+def entries(place):
+    """Name, mode and opener of all that a folder or zip file holds, as long as one iterates.
 
-
-def _in_zip(where):
-    """Name and opener of each file of a zip file, which may lie in another one."""
-    if isinstance(where, Path):
-        size, source = where.stat().st_size, where
+    A folder's name ends with a slash; no link is followed. Many zip files say no mode, 0.
+    """
+    if isinstance(place, Path) and place.is_dir():
+        for base, folders, files in os.walk(place):
+            for path in (Path(base, name) for name in folders + files):
+                mode = path.lstat().st_mode
+                name = path.relative_to(place).as_posix() + "/" * stat.S_ISDIR(mode)
+                yield name, mode, partial(path.open, "rb")
     else:
-        with where.open("rb") as file:
-            content = file.read(MAX_ARCHIVE + 1)
-        size, source = len(content), io.BytesIO(content)
-    if size > MAX_ARCHIVE:
-        raise Unsafe(f"the file has more than {MAX_ARCHIVE:,} bytes")
-    with zipfile.ZipFile(source) as archive:
-        for entry in archive.infolist():
-            kind = stat.S_IFMT(entry.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG):
-                what = "symbolic link" if kind == stat.S_IFLNK else "special file or folder"
-                raise Unsafe(f"{entry.filename[:80]} is a {what}")
-            if entry.flag_bits & 1:
-                raise Unsafe(f"{entry.filename[:80]} is encrypted")
-            yield _plain(entry.filename), lambda entry=entry: archive.open(entry)
+        with zipfile.ZipFile(place) as archive:
+            for entry in archive.infolist():
+                yield (
+                    entry.filename,
+                    entry.external_attr >> 16,
+                    partial(archive.open, entry.filename),
+                )
 
 
-def _plain(name):
+def _hand_in(archive, inside):
+    """Entries of the hand-in that `inside` names; of a folder, those that are not hidden."""
+    if archive.is_dir():
+        archive, inside = archive / inside, ""
+    prefix, is_folder = f"{inside}/" if inside else "", bool(inside) or archive.is_dir()
+    for name, mode, opened in entries(
+        archive if is_folder else _packed(partial(archive.open, "rb"))
+    ):
+        rest = name.removeprefix(prefix)
+        if inside and name == inside:  # a zip file in a zip file
+            yield from entries(_packed(opened))
+        elif name.startswith(prefix) and not (is_folder and rest[:1] in ("", ".")):
+            yield rest, mode, opened
+
+
+def _packed(opened):
+    return io.BytesIO(_read(opened, MAX_ARCHIVE, "the file has"))
+
+
+def _read(opened, most, words):
+    """All bytes of a file, however many the archive says that it has."""
+    with opened() as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise Unsafe(f"{words} more than {most:,} bytes")
+    return content
+
+
+def _check(name, mode, found):
+    """Unsafe, if this is no plain file with a plain name of its own."""
+    # A pipe or a device would be waited for; a link leads elsewhere.
+    if (kind := stat.S_IFMT(mode)) not in (0, stat.S_IFREG):
+        what = "symbolic link" if kind == stat.S_IFLNK else "special file or folder"
+        raise Unsafe(f"{name[:80]} is a {what}")
     if not NAME.fullmatch(name):
         raise Unsafe(f"{name[:80]!r} is no plain file name; it could be written outside the folder")
-    return name
-
-
-def _copy(name, opened, target, left):
-    """Copy piece by piece, however long the archive says the file is."""
-    limit, size = LIMITS.get(Path(name).suffix.lower(), LIMIT), 0
-    digest = hashlib.sha256()
-    with opened() as source, open(target, "xb") as copy:
-        while piece := source.read(PIECE):
-            size += len(piece)
-            if size > min(limit, left):
-                raise Unsafe(f"{name} would unpack to more than {min(limit, left):,} bytes")
-            digest.update(piece)
-            copy.write(piece)
-    return {"sha256": digest.hexdigest(), "bytes": size}
+    if name.lower() in map(str.lower, found):
+        raise Unsafe(f"{name} is in it twice")
+    if len(found) == MAX_FILES:
+        raise Unsafe(f"more than {MAX_FILES} files")

@@ -1,9 +1,7 @@
 """One hand-in judged: each line of the verdict compares what it says with what its data gives."""
 
 import ast
-import difflib
 import hashlib
-import itertools
 import json
 import shutil
 import subprocess
@@ -20,13 +18,11 @@ import torch
 
 import digitlib
 from digitlib import checks, provenance, runs
-from digitlib.classifier import DigitClassifier
 from digitlib.crossval import FOLDS, cross_validate
 from digitlib.errors import plain
 from digitlib.handin import cells, colab, copies, submission, verdicts
 from digitlib.handin.evidence import MANIFEST, TITLE_PAGE, Unsafe, unpack
 from digitlib.handin.recompute import BOOK, NEEDS_CODE, RELEASES, CannotBeChecked, HandIn
-from digitlib.recipes import from_dict
 from digitlib.reporting import card, draw, index, render
 
 OWN = {"network": "the student's own network", "estimator": "the student's own classifier"}
@@ -49,6 +45,7 @@ DECISIVE = ("model", "training", "classifier", "recipes", "scaling", "augmentati
 DECISIVE += ("normalisation", "crossval", "data")
 BY_CODE = ("recipe", "weights", "probabilities", "training rows", "history", "retraining")
 BY_PAGES = ("outputs", "pages", "checks", "complete notebook")
+STATED = ("title", "passed", "kind")  # of each check, in checks.json
 # Rounding grows in training: plain reruns on other machines differ by up to 0.23 points.
 RETRAINED_ACCURACY, RETRAINED_DIGITS = 0.005, 0.98
 BY_HAND = 0.02  # another machine's rounding reaches nearly all weights; fewer were changed by hand
@@ -59,20 +56,35 @@ class DoesNotHold(Exception):
     """What was computed again is another; the message gives both."""
 
 
+def _holds(claim, otherwise):
+    """What must be true of the hand-in; if it is not, `otherwise` says so."""
+    if not claim:
+        raise DoesNotHold(otherwise)
+
+
+def _needs(given, otherwise):
+    """What must be there so that a line can be checked."""
+    if not given:
+        raise CannotBeChecked(otherwise)
+
+
+def _none(names, words, error=DoesNotHold):
+    """Of these there may be none; those that there are stand for the braces in the words."""
+    if names:
+        raise error(words.format(", ".join(sorted(names))))
+
+
 # ---- the lines of the verdict --------------------------------------------------------------------
 
 
 def _manifest(it):
     listed, present = it.manifest.get("files"), it.listed.keys() - {MANIFEST}
-    if not isinstance(listed, dict):
-        raise DoesNotHold("MANIFEST.json lists no files")
+    _holds(isinstance(listed, dict), "MANIFEST.json lists no files")
     models = it.run.model_files if it.run else []
-    if missing := sorted({*listed, *submission.REQUIRED, *models} - present):
-        raise DoesNotHold(f"{', '.join(missing)} missing")
-    if extra := sorted(present - set(listed)):
-        raise DoesNotHold(f"{', '.join(extra)} not listed")
-    if changed := [name for name in sorted(listed) if listed[name] != it.listed[name]]:
-        raise DoesNotHold(f"changed after the manifest was written: {', '.join(changed)}")
+    _none({*listed, *submission.REQUIRED, *models} - present, "{} missing")
+    _none(present - set(listed), "{} not listed")
+    changed = [name for name in listed if listed[name] != it.listed[name]]
+    _none(changed, "changed after the manifest was written: {}")
     notes = [note for note in it.manifest.get("notes") or [] if isinstance(note, str)]
     return "; noted: ".join([f"{len(listed)} files", *notes])
 
@@ -80,72 +92,61 @@ def _manifest(it):
 def _metadata(it):
     made, said = it.info["versions"]["digitlib"], it.manifest
     for what, here in (("digitlib", made), ("commit", it.info.get("commit"))):
-        if said.get(what) != here:
-            raise DoesNotHold(f"{what}: the manifest says {said.get(what)}, run.json {here}")
+        both = f"{what}: the manifest says {said.get(what)}, run.json {here}"
+        _holds(said.get(what) == here, both)
     if it.sources:
         ran = provenance.hash_sources(it.sources)
-        if ran != it.info.get("code", {}).get("sha256", ran):
-            raise DoesNotHold("sources.json is not the code that run.json says was run")
-        if other := _ran_other_code(it, it.sources):
-            raise DoesNotHold(f"{other} ran other code than sources.json says")
-    if it.release:
-        raise CannotBeChecked(f"made with digitlib {it.release}, here is {digitlib.__version__}")
-    if made not in RELEASES:
-        raise DoesNotHold(f"there is no release {made} of digitlib")
+        stated = it.info.get("code", {}).get("sha256", ran)
+        _holds(ran == stated, "sources.json is not the code that run.json says was run")
+        _none(_ran_other_code(it, it.sources), "{} ran other code than sources.json says")
+    _needs(not it.release, f"made with digitlib {it.release}, here is {digitlib.__version__}")
+    _holds(made in RELEASES, f"there is no release {made} of digitlib")
     return f"digitlib {made}, commit {str(it.info.get('commit'))[:9]}"
 
 
 def _ran_other_code(it, stated=None):
     books = {name: (it.files / name).read_text("utf-8") for name in it.books}
-    return ", ".join(provenance.ran_other_code(books, stated))
+    return provenance.ran_other_code(books, stated)
 
 
 def _run(it):
-    if it.run is None:
-        raise DoesNotHold(it.fault)
-    if it.digits is None:
-        raise CannotBeChecked("its data is a file of the student's own, which is not here")
-    if it.fault:
-        raise DoesNotHold(it.fault)
+    _holds(it.run is not None, it.fault)
+    _needs(it.digits is not None, "its data is a file of the student's own, which is not here")
+    _holds(it.fault is None, it.fault)
     return f"{len(it.run.y):,} rows; our report was made of them"
 
 
 def _code(it):
-    if not it.sources:
-        raise CannotBeChecked("made with a version that did not hand in its code")
-    if it.changed:
-        raise CannotBeChecked(f"changed, see the differences: {', '.join(it.changed)}")
-    if it.info["code"]["sha256"] != provenance.code_hash():
-        raise DoesNotHold("run.json names other code than was handed in")
-    if other := _ran_other_code(it):
-        raise CannotBeChecked(f"cells of the student's own or changed ones: {other}")
+    _needs(it.sources, "made with a version that did not hand in its code")
+    _none(it.changed, "changed, see the differences: {}", CannotBeChecked)
+    same = it.info["code"]["sha256"] == provenance.code_hash()
+    _holds(same, "run.json names other code than was handed in")
+    _none(_ran_other_code(it), "cells of the student's own or changed ones: {}", CannotBeChecked)
     return "the same as here"
 
 
 def _rests_on(name, it):
     """What follows from checks of the run folder."""
     kind, wanted = it.info["model"]["kind"], RESTS_ON[name]
-    if not it.results:
-        raise CannotBeChecked(f"because of the run: {it.fault or 'its data is not here'}")
+    _needs(it.results, f"because of the run: {it.fault or 'its data is not here'}")
     if name == "probabilities" and it.run.own and it.run_code:
         return _by_student_code(it)
-    if kind in OWN and (set(wanted) & set(NEEDS_CODE) or (kind == "estimator" and name in BY_CODE)):
-        raise CannotBeChecked(OWN[kind])
-    if it.run.unkept and name in BY_CODE:
-        raise CannotBeChecked("the run says that its models were not kept")
-    if name == "training rows" and it.info["parameters"]["scaling"] == "all":
-        raise CannotBeChecked("the scaler saw all rows, as the run states: the published leak")
+    if not {*wanted}.isdisjoint(NEEDS_CODE) or (kind == "estimator" and name in BY_CODE):
+        _needs(kind not in OWN, OWN.get(kind))
+    _needs(not it.run.unkept or name not in BY_CODE, "the run says that its models were not kept")
+    leak = name == "training rows" and it.info["parameters"]["scaling"] == "all"
+    _needs(not leak, "the scaler saw all rows, as the run states: the published leak")
     results = [it.results[code] for code in wanted]
-    if wrong := [result.detail for result in results if not result.passed]:
-        raise DoesNotHold("; ".join(wrong))
+    wrong = [result.detail for result in results if not result.passed]
+    _holds(not wrong, "; ".join(wrong))
     return "; ".join(result.detail for result in results)
 
 
 def _notebooks(it):
     names = [n for n in sorted(it.listed) if n.endswith(".ipynb") and n != COMPLETE]
     found = [submission.notebook_faults((it.files / name).read_bytes(), name) for name in names]
-    if faults := list(itertools.chain(*found)):
-        raise DoesNotHold("; ".join(faults))
+    faults = [fault for each in found for fault in each]
+    _holds(not faults, "; ".join(faults))
     return f"{len(names)} ran in order, without an error"
 
 
@@ -155,12 +156,11 @@ def _same_libraries(it):
 
 def _outputs(it):
     """What their 3_evaluate shows, cell by cell, against ours."""
-    if not (it.ours / "3_evaluate.html").exists():
-        raise CannotBeChecked("our report could not be made")
+    _needs((it.ours / "3_evaluate.html").exists(), "our report could not be made")
     compared = cells.compare(*(json.loads((at / BOOK).read_bytes()) for at in (it.files, it.ours)))
-    if faults := compared.faults + (compared.pictures if _same_libraries(it) else []):
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise DoesNotHold(f"{BOOK}: {'; '.join(faults[:3])}{more}")
+    faults = compared.faults + (compared.pictures if _same_libraries(it) else [])
+    more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+    _holds(not faults, f"{BOOK}: {'; '.join(faults[:3])}{more}")
     told = f"{compared.same} of our cells in {BOOK} show what the files give"
     if rounding := len(compared.rounding) + len(compared.pictures):
         told += f"; {rounding} differ as another machine's rounding does"
@@ -173,16 +173,12 @@ def _outputs(it):
 def _pages(it):
     """Their pages, byte for byte against what our renderer makes of their files."""
     folder = it.folder / "reports" / "pages"  # the index names such a folder
-    folder.mkdir(parents=True)
-    for name in it.listed:
-        if name.endswith((".ipynb", ".json", ".csv", ".safetensors")) and name != COMPLETE:
-            shutil.copyfile(it.files / name, folder / name)
+    shutil.copytree(it.files, folder, ignore=shutil.ignore_patterns("*.html", "*.md", COMPLETE))
     pages = sorted(name for name in it.listed if name.endswith(".html") or name == "card.md")
-    other = ", ".join(name for name in pages if not _is_our_page(it, folder, name))
-    if other and _same_libraries(it):
-        raise DoesNotHold(f"not what our renderer makes of their files: {other}")
-    if other:
-        raise CannotBeChecked(f"made by other versions of libraries than here: {other}")
+    other = [name for name in pages if not _is_our_page(it, folder, name)]
+    if _same_libraries(it):
+        _none(other, "not what our renderer makes of their files: {}")
+    _none(other, "made by other versions of libraries than here: {}", CannotBeChecked)
     return f"{len(pages)} pages are, byte for byte, what our renderer makes of their files"
 
 
@@ -205,69 +201,63 @@ def _is_our_page(it, folder, name):
 
 def _checks(it):
     """The student's checks.json against the checks made here."""
-    if "checks.json" not in it.listed:
-        raise CannotBeChecked("checks.json was not handed in")
-    stated = json.loads((it.files / "checks.json").read_bytes())
-    stated = {one["code"]: (one["title"], one["passed"]) for one in stated}
-    found = {code: (result.title, result.passed) for code, result in it.results.items()}
+    stated = {one["code"]: [one[field] for field in STATED] for one in checks.read(it.files)}
+    _needs(stated, "checks.json was not handed in")
+    found = {code: [getattr(one, field) for field in STATED] for code, one in it.results.items()}
     if it.release:  # which had fewer checks
-        found = {code: result for code, result in found.items() if code in stated}
-    if other := sorted(code for code in found if stated.get(code) != found[code]):
-        raise DoesNotHold(f"checks.json says otherwise: {', '.join(other)}")
-    failed = ", ".join(code for code, (_, passed) in sorted(found.items()) if not passed)
+        found = {code: found[code] for code in found.keys() & stated}
+    other = [code for code in found if stated.get(code) != found[code]]
+    _none(other, "checks.json says otherwise: {}")
+    failed = ", ".join(code for code in sorted(found) if not it.results[code].passed)
     return f"{len(found)} checks give what checks.json says; not passed: {failed or 'none'}"
 
 
 def _complete(it):
     ours = submission.complete_notebook(it.info, it.folder)
-    if COMPLETE not in it.listed or (it.files / COMPLETE).read_bytes() != ours.read_bytes():
-        raise DoesNotHold(f"{COMPLETE} is not the one that digitlib makes for this run")
+    same = COMPLETE in it.listed and (it.files / COMPLETE).read_bytes() == ours.read_bytes()
+    _holds(same, f"{COMPLETE} is not the one that digitlib makes for this run")
     return "the one that digitlib makes for this run"
 
 
 def _lock(it):
-    name = "requirements.lock"
     ours, theirs = (
-        (folder / name).read_text("utf-8", "replace").splitlines()
+        (folder / "requirements.lock").read_text("utf-8", "replace").splitlines()
         for folder in (colab.checkout(), it.files)
     )
-    if lines := [line[2:60] for line in difflib.ndiff(ours, theirs) if line[:2] == "+ "]:
-        raise CannotBeChecked(f"{len(lines)} lines are other ones, such as {lines[0]}")
+    other = [line[:58] for line in theirs if line not in ours]
+    _needs(not other, f"{len(other)} lines are other ones, such as {''.join(other[:1])}")
     return "the same as here"
 
 
 def _retraining(it):
     """Our own code, with the recorded settings and seeds: does it end where the hand-in does?"""
-    if own := OWN.get(it.info["model"]["kind"]):
-        raise CannotBeChecked(own)
-    folds = it.info["parameters"].get("folds", "kfold")
-    if it.digits is None or not it.results["DL012"].passed or folds not in FOLDS:
-        raise CannotBeChecked("its data, recipe or folds are not ours")
+    kind, folds = it.info["model"]["kind"], it.info["parameters"].get("folds", "kfold")
+    _needs(kind not in OWN, OWN.get(kind))
+    ours = it.digits is not None and it.results["DL012"].passed and folds in FOLDS
+    _needs(ours, "its data, recipe or folds are not ours")
     again, run = _trained_again(it, folds), it.run
     theirs = [run.fitted(number) for number in range(1, len(again.estimators) + 1)]
     differ = _weights(again.estimators) != _weights(theirs)
     probabilities = (one.probabilities.astype(np.float32) for one in (again, run))
     if np.array_equal(*probabilities) and not differ.any():
         kept, found = again.history.to_numpy(float), run.history.to_numpy(float)
-        if kept.shape != found.shape or not np.allclose(kept, found, rtol=1e-6, equal_nan=True):
-            raise DoesNotHold("the same bits, but another history of training")
+        same = kept.shape == found.shape and np.allclose(kept, found, rtol=1e-6, equal_nan=True)
+        _holds(same, "the same bits, but another history of training")
         return f"the same bits: {differ.size:,} weights and all probabilities"
-    if differ.sum() < BY_HAND * differ.size:
-        many = f"{differ.sum():,} of {differ.size:,} weights"
-        raise DoesNotHold(f"not this run: all is the same but {many} or some probabilities")
-    agree = (again.predicted == run.predicted).mean()
-    claimed = (run.y == run.predicted).mean()
+    many = f"{differ.sum():,} of {differ.size:,} weights"
+    by_hand = f"not this run: all is the same but {many} or some probabilities"
+    _holds(differ.sum() >= BY_HAND * differ.size, by_hand)
+    agree, claimed = (again.predicted == run.predicted).mean(), (run.y == run.predicted).mean()
     accuracies = f"accuracy {100 * again.accuracy:.2f} % (claimed {100 * claimed:.2f} %)"
     said = f"{accuracies}, {100 * agree:.2f} % of digits the same"
-    if abs(again.accuracy - claimed) > RETRAINED_ACCURACY or agree < RETRAINED_DIGITS:
-        allowed = f"{100 * RETRAINED_ACCURACY:g} points and {100 * RETRAINED_DIGITS:g} %"
-        raise DoesNotHold(f"not this run: {said}; allowed are {allowed}")
+    near = abs(again.accuracy - claimed) <= RETRAINED_ACCURACY and agree >= RETRAINED_DIGITS
+    allowed = f"{100 * RETRAINED_ACCURACY:g} points and {100 * RETRAINED_DIGITS:g} %"
+    _holds(near, f"not this run: {said}; allowed are {allowed}")
     raise CannotBeChecked(f"not the same bits, as another machine's rounding may do: {said}")
 
 
 def _trained_again(it, folds):
-    given = it.info["parameters"]
-    classifier = DigitClassifier(from_dict(it.info["recipe"]), random_state=given["seed"])
+    given, classifier = it.info["parameters"], it.run.classifier()
     split = {"n_splits": given["splits"], "random_state": given["split_seed"], "folds": folds}
     X, y = it.digits.data, it.digits.target
     return cross_validate(classifier, X, y, **split, scaling=given["scaling"], progress="off")
@@ -295,12 +285,12 @@ def _by_student_code(it):
         done = subprocess.run(command, timeout=STUDENT_SECONDS, capture_output=True, text=True)
     except subprocess.TimeoutExpired:
         raise CannotBeChecked(f"its code took more than {STUDENT_SECONDS} s") from None
-    if done.returncode or not out.is_file():
-        said = (done.stderr.strip() or "no word").splitlines()[-1]
-        raise CannotBeChecked(f"its code ended with {done.returncode}: {said[:200]}")
+    said = (done.stderr.strip() or "no word").splitlines()[-1]
+    given = not done.returncode and out.is_file()
+    _needs(given, f"its code ended with {done.returncode}: {said[:200]}")
     off = np.abs(np.load(out, allow_pickle=False) - it.run.probabilities).max()
-    if not off <= checks.SAME_PROBABILITY:
-        raise DoesNotHold(f"the student's own code gives others, by up to {off:.3g}")
+    same = off <= checks.SAME_PROBABILITY  # NaN is not
+    _holds(same, f"the student's own code gives others, by up to {off:.3g}")
     return f"the student's own code gives the same, to {off:.1g}"
 
 
@@ -346,17 +336,15 @@ def _does_something_else(it, name):
 # ---- the verdict ---------------------------------------------------------------------------------
 
 
-def judge(archive, inside="", out=None, retrain=False, run_code=False, **given):
+def judge(slot, out=None, retrain=False, run_code=False):
     """The verdict on one hand-in; with `out`, also our report of it, in ``<out>/report``.
 
     Parameters
     ----------
-    archive, inside
-        As for :func:`digitlib.handin.evidence.unpack`.
+    slot : Submitted
+        From :func:`digitlib.handin.systems.find`.
     out : Path or None
     retrain, run_code : bool
-    **given
-        More facts for the verdict: ``student``, ``student_id``, ``path``.
 
     Returns
     -------
@@ -364,16 +352,15 @@ def judge(archive, inside="", out=None, retrain=False, run_code=False, **given):
         The verdict, see :func:`digitlib.handin.verdicts.make`; and what copies are found by, see
         :func:`digitlib.handin.copies.fingerprint`.
     """
-    start, archive = time.perf_counter(), Path(archive)
+    start, archive = time.perf_counter(), Path(slot.archive)
     torch.set_num_threads(1)  # before torch is used: a kernel is a copy of this process
-    left = set() if retrain else {"retraining"}
-    names = [name for name in LINES if name not in left]
-    it, facts, found = None, {}, {}
+    names = [name for name in LINES if retrain or name != "retraining"]
+    facts, found = {}, {}
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch) / "files"
         files.mkdir()
         try:
-            listed = unpack(archive, inside, files)
+            listed = unpack(archive, slot.inside, files)
             it = HandIn(Path(scratch), listed, run_code)
             it.evaluate()  # first: torch must not have worked in this process when it is copied
             it.check()
@@ -387,14 +374,13 @@ def judge(archive, inside="", out=None, retrain=False, run_code=False, **given):
         except Unsafe as error:
             lines = [("archive", "does not hold", str(error))]
             lines += [(name, "cannot be checked", "the archive was not opened") for name in names]
-    facts |= {"file": plain(Path(inside or archive).name), "path": str(archive), **given}
-    if archive.is_file() and not inside:
+    if archive.is_file() and not slot.inside:
         with open(archive, "rb") as file:
             facts["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
     facts |= {"retrained": retrain, "digitlib": digitlib.__version__}
     facts["checked"] = datetime.now(UTC).isoformat(timespec="seconds")
     facts["seconds"] = round(time.perf_counter() - start, 1)
-    return verdicts.make(lines, opened=it is not None, **facts), found
+    return verdicts.make(lines, slot, **facts), found
 
 
 def _facts(it):

@@ -164,14 +164,17 @@ class HandIn:
             write_page(report / page.name, page.read_text("utf-8"))
         for name in (BOOK, "checks.json"):
             shutil.copyfile(self.ours / name, report / name)
-        words = [(name, self._words(name)) for name in self.books]
-        words = [(name, shown) for name, shown in words if shown]
+        words = {name: self._words(name) for name in self.books}
         write_page(report / "student.html", render("student.html.j2", words=words))
 
     def _words(self, name):
+        """Cells of the student's own, prose as HTML without attributes; all else is escaped."""
         try:
             found = cells.own(self.files / name, kernels.notebook_folder() / name)
-            return [_harmless(cell) for cell in found]
+            for cell in (cell for cell in found if cell["kind"] == "markdown"):
+                prose = markdown2html(cell["source"])
+                cell["html"] = bleach.clean(prose, tags=ALLOWED, attributes={}, strip=True)
+            return found
         except Exception:  # a damaged notebook has none; a line of the verdict says what is wrong
             return []
 
@@ -180,11 +183,3 @@ def our_digits(info):
     """Our own copy of the data of a run; None if that is a file of the student's."""
     source = {"uci": "bundled"}.get(info["data"]["source"], info["data"]["source"])
     return load_digits(source) if source in SOURCES else None
-
-
-def _harmless(cell):
-    """The cell, if it is prose with HTML without attributes; the template escapes what is not."""
-    if cell["kind"] == "markdown":
-        prose = markdown2html(cell["source"])
-        cell["html"] = bleach.clean(prose, tags=ALLOWED, attributes={}, strip=True)
-    return cell

@@ -1,6 +1,5 @@
 """From a report folder to one file that can be handed in, and that a grader can check."""
 
-import hashlib
 import itertools
 import json
 import mimetypes
@@ -17,7 +16,7 @@ from digitlib.data import SOURCES as PUBLISHED
 from digitlib.errors import DigitlibError, ParameterError, RunError
 from digitlib.files import check_folder, replacing
 from digitlib.handin import colab, render
-from digitlib.handin.evidence import MANIFEST, TITLE_PAGE
+from digitlib.handin.evidence import MANIFEST, TITLE_PAGE, describe
 from digitlib.reporting import pdf
 from digitlib.reporting.report import check_name
 
@@ -25,7 +24,7 @@ FORMAT = 1  # of the manifest
 # Every report has these, and the weights of each fold; others of its folder come along.
 STORY = [f"{stem}{suffix}" for stem in colab.STORY for suffix in (".html", ".ipynb")]
 REPORT_PARTS = ("index.html", *STORY, "run.json", "predictions.csv", "history.csv")
-PARTS = (".ipynb", ".json", ".csv", ".safetensors", ".skops", ".py")  # copied as they are
+PARTS = (".html", ".ipynb", ".json", ".csv", ".safetensors", ".skops", ".py")  # what is copied
 SOURCES = "sources.json"  # the package's code, and the notebooks'
 CRATE = "ro-crate-metadata.json"  # the name that RO-Crate 1.1 asks for
 DATA = "https://doi.org/10.24432/C50P49"
@@ -76,8 +75,10 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
     packed = Path(out) / f"{name}-submission.zip"
     with tempfile.TemporaryDirectory() as scratch:
         staging = Path(scratch) / name
-        staging.mkdir()
-        _copy_parts(folder, staging, title_page)
+        shutil.copytree(folder, staging, ignore=_no_parts, copy_function=shutil.copyfile)
+        for page in staging.glob("*.html"):
+            text = add_title_page(page.read_text(encoding="utf-8"), title_page)
+            page.write_text(text, encoding="utf-8")
         for part, text in _added_parts(run.info, scratch).items():
             (staging / part).write_text(text, encoding="utf-8")
         card.write_card(staging)
@@ -103,11 +104,6 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
             for part in parts:
                 archive.write(part, part.name)
     return packed, notes
-
-
-def describe(content):
-    """``sha256`` and ``bytes`` of a file's content."""
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
 # ---- what a hand-in must be ----------------------------------------------------------------------
@@ -171,10 +167,8 @@ def _notes_on_code(run, any_code):
         remedy = "commit and make the report again (or --any-code, which notes it in the manifest)"
         raise RunError(f"{run.path}: {fault}; {remedy}")
     what = "network" if run.kind == "network" else "classifier"
-    own = (
-        f"the {what} is your own: whether the fitted models give these predictions can be"
-        " checked only by a grader who lets model.py run"
-    )
+    own = f"the {what} is your own: whether the fitted models give these predictions can be checked"
+    own += " only by a grader who lets model.py run"
     return [note for note in (fault, run.own and own) if note]
 
 
@@ -197,13 +191,8 @@ def code_fault(info, folder):
 # ---- the parts -----------------------------------------------------------------------------------
 
 
-def _copy_parts(folder, staging, title_page):
-    for path in sorted(folder.iterdir()):
-        if path.suffix == ".html":
-            page = add_title_page(path.read_text(encoding="utf-8"), title_page)
-            (staging / path.name).write_text(page, encoding="utf-8")
-        elif path.suffix in PARTS and path.is_file():
-            shutil.copyfile(path, staging / path.name)
+def _no_parts(folder, names):
+    return [name for name in names if not (name.endswith(PARTS) and Path(folder, name).is_file())]
 
 
 def add_title_page(page, title_page):
@@ -249,8 +238,7 @@ def complete_notebook(info, scratch):
 
 def _values(info):
     """Parameters of the complete notebook that make it repeat this run."""
-    names, given = ("seed", "splits", "folds", "scaling", "epochs"), info["parameters"]
-    values = {name: given[name] for name in names if given.get(name) is not None}
+    values = {name: value for name, value in info["parameters"].items() if value is not None}
     values["source"] = info["data"]["source"]
     if info["model"]["source"]:
         return values | {"model": info["model"]["source"], "epochs": 0}

@@ -9,15 +9,15 @@ import os
 import re
 import stat
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import yaml
 
-from digitlib.errors import ParameterError, plain
+from digitlib.errors import ParameterError
 from digitlib.files import check_file
-from digitlib.handin.evidence import MANIFEST
+from digitlib.handin.evidence import MANIFEST, entries
 
 METADATA, MAX_METADATA = "submission_metadata.yml", 5_000_000
 MAX_ENTRIES, MAX_SHEET = 10_000, 20_000_000
@@ -40,14 +40,17 @@ PART = rf"(?:accuracy\s*(>=?)\s*(0?\.\d+|0|1(?:\.0+)?)|({WORDS}))\s*:\s*(\d+(?:\
 
 @dataclass(frozen=True)
 class Submitted:
-    """One student's slot: where the hand-in is, or why there is none."""
+    """One student's slot: where the hand-in is, or why there is none.
 
-    student: str  # as the system names the person, "" if it does not
-    student_id: str
-    path: str  # for people
-    archive: str  # a zip file or folder
-    inside: str  # entry of the archive, a zip file or a folder; "" if the archive is the hand-in
-    fault: str  # "" if there is a hand-in
+    Its texts are as the files have them: :func:`digitlib.errors.plain`, before they are shown.
+    """
+
+    student: str = ""  # as the system names the person, "" if it does not
+    student_id: str = ""
+    path: str = ""  # for people
+    archive: str = ""  # a zip file or folder
+    inside: str = ""  # entry of it, a zip file or a folder; "" if the archive is the hand-in
+    fault: str = ""  # "" if there is a hand-in
 
 
 # ---- what systems give ---------------------------------------------------------------------------
@@ -65,7 +68,7 @@ def find(paths):
     Returns
     -------
     list of Submitted
-        One for each student's slot, in order of path; its texts may be shown anywhere.
+        One for each student's slot, in order of path.
 
     Raises
     ------
@@ -84,17 +87,12 @@ def find(paths):
         try:
             rows += _rows(path) if bulk else [_alone(path)]
         except ParameterError as error:  # costs this path alone
-            rows.append(Submitted("", "", str(path), str(path), "", str(error)))
-    return [_harmless(row) for row in sorted(rows, key=lambda row: row.path)]
-
-
-def _harmless(row):
-    texts = {name: getattr(row, name) for name in ("student", "student_id", "path", "fault")}
-    return replace(row, **{name: plain(text) for name, text in texts.items()})
+            rows.append(Submitted(path=str(path), archive=str(path), fault=str(error)))
+    return sorted(rows, key=lambda row: row.path)
 
 
 def _alone(path):
-    return Submitted(*_owner(path.name)[:2], str(path), str(path), "", "")
+    return Submitted(*_owner(path.name)[:2], str(path), str(path))
 
 
 def _rows(path):
@@ -167,24 +165,12 @@ def _is_odd(mode):
 def _listing(path):
     """Mode of each entry of a folder or zip file, by name; a folder's name ends with a slash."""
     try:
-        entries = dict(islice(_walk(path) if path.is_dir() else _packed(path), MAX_ENTRIES + 1))
+        found = {name: mode for name, mode, _ in islice(entries(path), MAX_ENTRIES + 1)}
     except Exception:  # a damaged zip file may provoke anything; who judges it says what is wrong
         return {}
-    if len(entries) > MAX_ENTRIES:
+    if len(found) > MAX_ENTRIES:
         raise ParameterError(f"{path}: more than {MAX_ENTRIES:,} entries; give it in parts")
-    return entries
-
-
-def _packed(path):
-    with zipfile.ZipFile(path) as archive:
-        yield from ((entry.filename, entry.external_attr >> 16) for entry in archive.infolist())
-
-
-def _walk(folder):
-    for base, folders, files in os.walk(folder):  # does not follow links
-        for path in (os.path.join(base, name) for name in folders + files):
-            mode = os.lstat(path).st_mode
-            yield os.path.relpath(path, folder) + ("/" if stat.S_ISDIR(mode) else ""), mode
+    return found
 
 
 def _people(path, entries, slots):
@@ -288,17 +274,17 @@ def check_sheet(path):
 
 def _fill(sheet, find, results, path):
     """Write a copy of the table with each result in its row; return it and who has no row."""
+    check_sheet(sheet)
     try:
-        text = check_sheet(sheet).read_bytes().decode()
+        text = Path(sheet).read_bytes().decode()
         first = text.split("\n")[0]
         form = {"delimiter": max(",;\t", key=first.count)}
         header, *rows = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), **form)
-    except (OSError, ValueError, csv.Error) as error:
-        raise ParameterError(f"{sheet}: not readable; {SHEET}") from error
-    try:
         students, columns = find(header, [row for row in rows if len(row) == len(header)])
     except ParameterError as error:
         raise ParameterError(f"{sheet}: {error}") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise ParameterError(f"{sheet}: not readable; {SHEET}") from error
     for result in results:
         for key, column in columns.items():
             if result["student_id"] in students and result[key] not in (None, ""):

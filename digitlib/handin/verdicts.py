@@ -27,15 +27,15 @@ POLICY = (
 )
 
 
-def make(lines, opened=True, **facts):
+def make(lines, slot, **facts):
     """The verdict that the lines give.
 
     Parameters
     ----------
     lines : list of tuple
-        Name, verdict and reason of each.
-    opened : bool
-        Whether there is anything that could be judged.
+        Name, verdict and reason of each; the first says whether there is anything to be judged.
+    slot : Submitted
+        Whose hand-in it is, and where.
     **facts
         Of the fields below, those that are known.
 
@@ -51,17 +51,13 @@ def make(lines, opened=True, **facts):
         ``digitlib``, ``checked`` (when), ``seconds``; and of other hand-ins: ``nearest``,
         ``distance``, ``identical_to``, ``alike`` (by design), ``notes``.
     """
-    verdict = {
-        **dict.fromkeys(TEXTS, ""),
-        **dict.fromkeys(NUMBERS),
-        **{name: [] for name in LISTS},
-        "retrained": False,
-        "seconds": 0.0,
-        "claims": [{"claim": c, "verdict": v, "why": plain(why)} for c, v, why in lines],
-        **facts,
-    }
+    verdict = dict.fromkeys(TEXTS, "") | dict.fromkeys(NUMBERS) | {name: [] for name in LISTS}
+    claims = [{"claim": c, "verdict": v, "why": plain(why)} for c, v, why in lines]
+    verdict |= {name: plain(getattr(slot, name)) for name in ("student", "student_id", "path")}
+    verdict["file"] = plain(Path(slot.inside or slot.archive).name)
+    verdict |= {"retrained": False, "seconds": 0.0, "claims": claims, **facts}
     worst = max((word for _, word, _ in lines), key=list(WORDS).index)
-    verdict["verdict"] = WORDS[worst] if opened else "unreadable"
+    verdict["verdict"] = WORDS[worst] if lines[0][1] == "holds" else "unreadable"
     wrong, unchecked = _claims(verdict, "does not hold"), _claims(verdict, "cannot be checked")
     told = render("feedback.txt.j2", v=verdict, wrong=wrong, unchecked=unchecked)
     return verdict | {"feedback": told.strip()}
@@ -105,15 +101,12 @@ def _marks(verdict):
     """One hand-in's cells, by column; None is an empty one."""
     lines = {line["claim"]: line["why"] for line in verdict["claims"]}
     forms = {"accuracy": ".4f", "writers": ".4f", "distance": ".2g"}
-    cells = {
-        **{name: verdict.get(name) for name in COLUMNS},
-        **{n: format(verdict[n], form) for n, form in forms.items() if verdict[n] is not None},
-        "retrained": lines.get("retraining"),
-        "notes": "; ".join(_notes(verdict)),
-        "identical_to": "; ".join(verdict["identical_to"]),
-        "does_not_hold": "; ".join(_claims(verdict, "does not hold")),
-        "cannot_be_checked": "; ".join(_claims(verdict, "cannot be checked")),
-    }
+    cells = {name: verdict.get(name) for name in COLUMNS} | {"retrained": lines.get("retraining")}
+    cells |= {n: format(verdict[n], form) for n, form in forms.items() if verdict[n] is not None}
+    lists = {"notes": _notes(verdict), "identical_to": verdict["identical_to"]}
+    lists |= {"does_not_hold": _claims(verdict, "does not hold")}
+    lists |= {"cannot_be_checked": _claims(verdict, "cannot be checked")}
+    cells |= {name: "; ".join(texts) for name, texts in lists.items()}
     return {n: no_formula(cell) if isinstance(cell, str) else cell for n, cell in cells.items()}
 
 

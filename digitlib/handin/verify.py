@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from digitlib import files
-from digitlib.errors import ParameterError, plain
+from digitlib.errors import ParameterError
 from digitlib.handin import copies, render, systems, verdicts
 
 TIMEOUT = 120  # seconds for one hand-in
@@ -44,14 +44,14 @@ def verify(path, retrain=False, run_code=False, out=None):
     dict
         See :func:`digitlib.handin.verdicts.make`.
     """
-    verdict, _ = _judge(path, out=out, retrain=retrain, run_code=run_code)
-    return verdict
+    slot = systems.Submitted(path=str(path), archive=str(path))
+    return _judge(slot, out, retrain=retrain, run_code=run_code)[0]
 
 
-def _judge(archive, **options):
+def _judge(slot, out, **options):
     from digitlib.handin import judge  # brings torch, which a wrong path need not wait for
 
-    return judge.judge(archive, **options)
+    return judge.judge(slot, out, **options)
 
 
 def verify_files(
@@ -189,26 +189,25 @@ def _in_processes(tasks, jobs, options, timeout):
 
     Yields number, verdict and fingerprint of each as soon as it is known.
     """
+    for number, (slot, _) in enumerate(tasks):
+        if slot.fault:
+            yield number, *_unreadable(slot, slot.fault)
     multiprocessing.set_forkserver_preload(["digitlib.reporting.warm", "digitlib.handin.judge"])
     start = multiprocessing.get_context("forkserver").Process
-    waiting, running = dict(enumerate(tasks)), {}
+    waiting = [(number, *task) for number, task in enumerate(tasks) if not task[0].fault]
+    running = {}
     with tempfile.TemporaryDirectory(dir=files.scratch(), ignore_cleanup_errors=True) as scratch:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
-                    number = next(iter(waiting))
-                    slot, folder = waiting.pop(number)
+                    number, slot, folder = waiting.pop(0)
                     where = Path(scratch, str(number))
                     where.mkdir()
-                    if slot.fault:
-                        yield number, _unreadable(slot, slot.fault), {}
-                        continue
                     process = start(target=_process, args=(slot, folder, where, options))
                     process.start()
                     running[process] = number, slot, where, time.monotonic() + timeout
-                next_end = min((end for *_, end in running.values()), default=0)
-                sentinels = [process.sentinel for process in running]
-                wait(sentinels, max(0, next_end - time.monotonic()))
+                next_end = min(end for *_, end in running.values())
+                wait([process.sentinel for process in running], next_end - time.monotonic())
                 for process, (number, slot, where, end) in list(running.items()):
                     late = process.is_alive()
                     if late and time.monotonic() < end:
@@ -233,14 +232,9 @@ def _process(slot, folder, scratch, options):
         here = int(file.read().split()[5]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_DATA, (here + MEMORY, here + MEMORY))
     tempfile.tempdir = str(scratch)
-    words = {"inside": slot.inside, "out": folder, **options, **_of(slot)}
-    verdict, found = _judge(slot.archive, **words)
+    verdict, found = _judge(slot, folder, **options)
     np.savez(scratch / "found.npz", **found)
     files.write_text(scratch / "verdict.json", json.dumps(verdict))
-
-
-def _of(slot):
-    return {"student": slot.student, "student_id": slot.student_id, "path": slot.path}
 
 
 def _end(process):
@@ -254,12 +248,11 @@ def _end(process):
 def _read(scratch, slot, why):
     """The verdict and the fingerprint that a process left; if it did not, `why`."""
     if not (scratch / "verdict.json").exists():
-        return _unreadable(slot, why), {}
+        return _unreadable(slot, why)
     verdict = json.loads((scratch / "verdict.json").read_text("utf-8"))
     with np.load(scratch / "found.npz", allow_pickle=False) as arrays:
         return verdict, dict(arrays)
 
 
 def _unreadable(slot, why):
-    name = plain(Path(slot.inside or slot.archive).name)
-    return verdicts.make([("archive", "does not hold", why)], False, file=name, **_of(slot))
+    return verdicts.make([("archive", "does not hold", why)], slot), {}
