@@ -243,7 +243,14 @@ _all = {name: Recipe(name, **row) for name, row in _rows.items()}
 RECIPES = {name: recipe for name, recipe in _all.items() if not recipe.instead}
 # Runs that were made with these are still runs of the recipe; new ones are not made.
 RETIRED = {name: recipe for name, recipe in _all.items() if recipe.instead}
-EARLIER = {name: [replace(_all[name], **row) for row in rows] for name, rows in _earlier.items()}
+# TOML has no None: what an earlier version lacked is false.
+EARLIER = {
+    name: [
+        replace(_all[name], **{k: None if v is False else v for k, v in row.items()})
+        for row in rows
+    ]
+    for name, rows in _earlier.items()
+}
 
 
 def parse(texts):
