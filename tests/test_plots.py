@@ -33,6 +33,8 @@ BROKEN = pd.DataFrame({"change": ["turned"] * 4 + ["covered"] * 4, "unit": "degr
 BROKEN["strength"], BROKEN["classifier"] = [0, 9] * 4, ["net", "net", "SVC", "SVC"] * 2
 BROKEN["accuracy"] = np.linspace(0.9, 0.4, 8)
 FOLDS = np.arange(400) % 3 + 1
+HARD = pd.DataFrame({"row": [7] * 3 + [4] * 3, "epoch": [1, 2, 3] * 2, "label": [7] * 3 + [4] * 3})
+HARD["predicted"], HARD["p_label"] = [1, 7, 7, 9, 4, 9], [0.2, 0.6, 0.9, 0.1, 0.5, 0.3]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,7 @@ FIGURES = {
     "percent": lambda images, y, p: plots.confusion(y, p.argmax(1), percent=True),
     "folds": lambda images, y, p: plots.fold_confusions(y, p.argmax(1), FOLDS),
     "map": lambda images, y, p: plots.neighbour_map(images[:, 3, 3:5], y, p.argmax(1)),
+    "hard": lambda images, y, p: plots.hard_digits(HARD, images),
     "recall": lambda images, y, p: plots.recall_by_class(y, p.argmax(1)),
     "gallery": lambda images, y, p: plots.gallery(images[:13], ["a row\nseen"] * 13, columns=5),
     "pairs": lambda images, y, p: plots.confused_images(images, y, p.argmax(1)),
@@ -75,6 +78,15 @@ def test_each_figure_has_axes_words_and_numbers(name, judged):
     assert re.fullmatch(r".*\d.*\.", words)
     assert "nan" not in words
     assert len(plots.numbers(axes)) > 0
+
+
+def test_hard_digits_say_how_many_were_ever_right_and_how_many_in_the_end(judged):
+    axes = plots.hard_digits(HARD, judged[0])
+    words = plots.alt_text(axes)
+    assert "2 of 2 were right after some epoch, 1 after the last." in words
+    assert "15 % on average after the first epoch and 60 % after the last" in words
+    read = [[text.get_text() for text in ax.texts] for ax in axes.flat]
+    assert read == [["1", "7", "7"], ["9", "4", "9"]]
 
 
 def test_confusion_shows_what_scikit_learn_counts_and_colours_errors_alone(judged):

@@ -15,6 +15,7 @@ from sklearn.decomposition import PCA
 __all__ = ["INK", "PALETTE", "WIDTH", "alt_text", "class_counts", "class_means", "described"]
 __all__ += ["examples_by_class", "fold_accuracies", "image_numbers", "learning_rate", "loss_curves"]
 __all__ += [
+    "hard_digits",
     "neighbour_map",
     "network_stack",
     "notebook_style",
@@ -294,6 +295,45 @@ def learning_rate(history):
     first, last = table["learning_rate"].iloc[[0, -1]]
     alt = f"The learning rate goes from {first:.2g} in the first epoch to {last:.2g} in the last."
     return described(ax, alt, table)
+
+
+def hard_digits(hard, images):
+    """How a few hard digits were read after each epoch.
+
+    Parameters
+    ----------
+    hard : DataFrame
+        As :attr:`digitlib.CrossValidation.hard`, at least one line.
+    images : ndarray of shape (n, rows, columns), 0..16
+        All images; ``row`` of `hard` counts them.
+    """
+    rows = hard.groupby("row", sort=False)
+    lines = -(-len(rows) // 2)
+    axes = canvas(1.9 * lines, lines, 2, sharex=True, sharey=True, squeeze=False)
+    for ax in axes.flat[len(rows) :]:
+        ax.set_axis_off()
+    for ax, (row, one) in zip(axes.flat, rows, strict=False):
+        ax.plot(one["epoch"], 100 * one["p_label"], color="grey", lw=1)
+        for line in one.iloc[:: -(-len(one) // 10)].itertuples():  # more numbers would overlap
+            colour = "#1f6b3a" if line.predicted == line.label else "#a4262c"
+            words = {"color": colour, "weight": "bold", "ha": "center", "va": "center"}
+            ax.text(line.epoch, 100 * line.p_label, line.predicted, fontsize=10, **words)
+        show(ax.inset_axes((1.02, 0.55, 0.3, 0.45)), images[row])
+        ax.set_title(f"row {row}: {one['label'].iloc[0]}", fontsize=11)
+        ax.set_ylim(-12, 112)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].figure.supxlabel("epoch", fontsize=11)
+    axes[0, 0].figure.supylabel("probability of the digit as written (%)", fontsize=11)
+    right = (hard["predicted"] == hard["label"]).groupby(hard["row"])
+    ever, last = int(right.any().sum()), int(right.last().sum())
+    start, end = (100 * rows["p_label"].nth(n).mean() for n in (0, -1))
+    alt = (
+        f"How {len(rows)} hard digits were read after each epoch: the numbers, green where right."
+        f" {ever} of {len(rows)} were right after some epoch, {last} after the last. The digit as"
+        f" written had {start:.0f} % on average after the first epoch and {end:.0f} % after the"
+        " last."
+    )
+    return described(axes, alt, hard)
 
 
 def fold_accuracies(accuracies):
