@@ -80,6 +80,23 @@ def test_each_figure_has_axes_words_and_numbers(name, judged):
     assert len(plots.numbers(axes)) > 0
 
 
+def test_a_figure_that_is_pointed_at_holds_each_place_digit_and_image(judged):
+    images, y, p = judged
+    ax = plots.pointed(plots.neighbour_map(images[:, 3, 3:5], y, p.argmax(1)), images)
+    content = base64.b64decode(plots.basics.described_png(ax.figure)[1]["points"])
+    places = np.frombuffer(content[:1600], "<u2").reshape(400, 2) / 65535
+    digits = np.frombuffer(content[1600:2400], np.uint8).reshape(400, 2)
+    pairs = np.frombuffer(content[2400:], np.uint8).reshape(400, 32)
+    np.testing.assert_array_equal(digits, np.column_stack([y, p.argmax(1)]))
+    ink = np.stack([pairs >> 4, pairs & 15], axis=2).reshape(400, 8, 8)
+    np.testing.assert_allclose(ink * 16 / 15, images, atol=0.55)
+    # After it was drawn, points are where they were said to be.
+    drawn = ax.transData.transform(images[:, 3, 3:5]) / ax.figure.bbox.size
+    np.testing.assert_allclose(places, np.column_stack([drawn[:, 0], 1 - drawn[:, 1]]), atol=1e-4)
+    many = plots.neighbour_map(np.arange(20_002).reshape(-1, 2), np.arange(10_001) % 10)
+    assert not hasattr(plots.pointed(many, np.zeros((10_001, 8, 8))).figure, "points")
+
+
 def test_hard_digits_say_how_many_were_ever_right_and_how_many_in_the_end(judged):
     axes = plots.hard_digits(HARD, judged[0])
     words = plots.alt_text(axes)

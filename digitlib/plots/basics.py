@@ -1,5 +1,6 @@
 """What every figure shares, and the figures of the data and of training."""
 
+import base64
 import io
 
 import matplotlib.pyplot as plt
@@ -20,6 +21,7 @@ __all__ += [
     "network_stack",
     "notebook_style",
     "numbers",
+    "pointed",
     "projection",
     "scaling_effect",
 ]
@@ -28,6 +30,7 @@ INK = "Greys"  # 0 is paper, 16 is ink, as on the form
 PALETTE = "colorblind"
 WIDTH = 5.6  # inches of 100 pixels: on a phone, too, words in a figure can be read
 MOST_NUMBERS = 1000  # of a figure, that its page offers as a file
+MOST_POINTED = 10_000  # images that a page holds for one figure: half a megabyte
 
 
 def notebook_style():
@@ -48,7 +51,8 @@ def notebook_style():
 def described_png(figure):
     """PNG (bytes) at twice the size it is shown at, and facts about it.
 
-    ``width``, ``height`` (in CSS pixels), ``alt``, ``caption`` and ``csv`` (its numbers).
+    ``width``, ``height`` (in CSS pixels), ``alt``, ``caption``, ``csv`` (its numbers) and, of a
+    figure that is :func:`pointed`, ``points``.
 
     256 colours, or 16 greys as of the data, are enough for every figure here; an SVG of the same
     figures is larger still.
@@ -71,6 +75,8 @@ def described_png(figure):
     few.save(small, "png")
     size = {"width": picture.width // zoom, "height": picture.height // zoom}
     words = {name: getattr(figure, name, "") for name in ("alt", "caption", "csv")}
+    if hasattr(figure, "points"):
+        words["points"] = figure.points
     return small.getvalue(), size | words
 
 
@@ -248,6 +254,31 @@ def neighbour_map(places, y, predicted=None):
     ax.legend(loc="lower right")
     told = f"{alt}. The {len(wrong)} errors have a ring."
     return described(ax, told, table.assign(read=predicted))
+
+
+def pointed(ax, images):
+    """Let a page show the image of the point that someone points at; return `ax`.
+
+    Parameters
+    ----------
+    ax : Axes
+        From :func:`projection` or :func:`neighbour_map`.
+    images : ndarray of shape (n, rows, columns), 64 pixels of 0..16 each
+        In the order of the points. More than 10,000 would make the page too large: nothing is done.
+    """
+    figure, table = ax.figure, ax.figure.numbers
+    if len(images) > MOST_POINTED:
+        return ax
+    # Fixed edges: places do not depend on the fonts of a machine.
+    ax.set_position((0.13, 0.11, 0.85, 0.87))
+    ax.autoscale_view()
+    places = ax.transData.transform(table.iloc[:, :2].to_numpy()) / figure.bbox.size
+    places = np.rint(65535 * np.column_stack([places[:, 0], 1 - places[:, 1]])).astype("<u2")
+    digits = np.column_stack([table["digit"], table.get("read", table["digit"])]).astype(np.uint8)
+    ink = np.rint(images.reshape(-1, 64) * (15 / 16)).astype(np.uint8)
+    parts = places, digits, ink[:, ::2] << 4 | ink[:, 1::2]  # two pixels a byte
+    figure.points = base64.b64encode(b"".join(part.tobytes() for part in parts)).decode()
+    return ax
 
 
 def _cloud(table):

@@ -103,6 +103,8 @@ class _Page:
         if "width" in facts:
             width, height = facts["width"], facts["height"]
             size = f' width="{width}" height="{height}" style="width: {width / 16:g}rem"'
+        if "points" in facts:
+            size += f' data-points="{html.escape(facts["points"])}"'
         number = next(self._figures)
         take = ""
         if facts.get("csv"):
