@@ -154,8 +154,9 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             network, own_random = self._build(recipe, side, n_classes, seed, generator, device)
             held_out = None if eval_set is None else self._held_out(*eval_set, side, device)
             x, y = self._images(X, side, device), torch.from_numpy(targets).to(device)
+            held_out = held_out and (*held_out, on_held_out)
             self.history_ = training.train(
-                network, x, y, recipe, generator, held_out, on_epoch, own_random, on_held_out
+                network, x, y, recipe, generator, held_out, on_epoch, own_random
             )
         self.network_ = network.cpu()
         # Prediction draws nothing; without generators the estimator can be pickled.

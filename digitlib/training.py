@@ -120,17 +120,7 @@ class OwnRandom:
                     place.set_rng_state(state)
 
 
-def train(
-    network,
-    x,
-    y,
-    recipe,
-    generator,
-    held_out=None,
-    on_epoch=None,
-    own_random=nullcontext,
-    on_held_out=None,
-):
+def train(network, x, y, recipe, generator, held_out=None, on_epoch=None, own_random=nullcontext):
     """Train `network` in place.
 
     Parameters
@@ -144,14 +134,13 @@ def train(
     generator : torch.Generator
         Draws the order of the rows and the augmentation; on the CPU.
     held_out : tuple of Tensor or None
-        ``(x, y)`` to measure after each epoch; it is read under ``no_grad`` and influences nothing.
+        ``(x, y, tell)`` to measure after each epoch; it is read under ``no_grad`` and influences
+        nothing. `tell`, unless it is None, is called with the probabilities, float32 ndarray
+        (len(x), n_classes).
     on_epoch : callable or None
         Called with each record when its epoch ends; what it raises ends the training.
     own_random : OwnRandom
         For a network that is not digitlib's.
-    on_held_out : callable or None
-        Called after each epoch with the probabilities of the `held_out` rows, float32 ndarray
-        (n_held_out, n_classes), from which the measures of that epoch were made.
 
     Returns
     -------
@@ -178,7 +167,7 @@ def train(
                 f"the loss became {record['loss']} in epoch {epoch}: training fell apart; try a"
                 f" smaller learning_rate than {recipe.learning_rate:g}"
             )
-        history.append(record | _measure(network, held_out, on_held_out))
+        history.append(record | _measure(network, held_out))
         if on_epoch is not None:
             on_epoch(history[-1])
     if optimizer is not None:
@@ -193,15 +182,15 @@ def train(
     return history
 
 
-def _measure(network, held_out, on_held_out):
+def _measure(network, held_out):
     if held_out is None:
         return {}
-    x, y = held_out
+    x, y, tell = held_out
     log_probabilities = _in_batches(network.eval(), x)
     accuracy = (log_probabilities.argmax(1) == y).float().mean().item()
     loss = F.nll_loss(log_probabilities, y).item()
-    if on_held_out is not None:
-        on_held_out(log_probabilities.exp().cpu().numpy())
+    if tell is not None:
+        tell(log_probabilities.exp().cpu().numpy())
     return {"held_out_loss": loss, "held_out_accuracy": accuracy}
 
 
