@@ -127,6 +127,24 @@ def test_figures_and_tables_are_numbered_for_those_who_listen_too(reports, visit
 
 
 @needs_browser
+def test_on_a_phone_no_table_and_no_caption_has_to_be_pushed_aside(reports, visit):
+    for name in ("3_evaluate", "4_compare"):
+        page = visit(reports / f"one/{name}.html", 390)
+        wide = "(all) => all.map((one) => one.scrollWidth - one.clientWidth)"
+        assert set(page.eval_on_selector_all(".scroll", wide)) == {0}, name
+        edges = "(all) => all.map((one) => one.getBoundingClientRect().right)"
+        assert max(page.eval_on_selector_all("caption", edges)) <= 390 - 19
+    # Each number is below the name that its column has on a wide screen.
+    table = page.locator(".scroll:has([data-head])").first
+    names = table.locator("thead th, thead td").all_text_contents()
+    for line in table.locator("tbody tr").all():
+        cells = "(all) => all.map((one) => one.dataset.head)"
+        assert line.locator("td").evaluate_all(cells) == names[1:]
+        assert line.locator("td").nth(3).bounding_box()["x"] > line.bounding_box()["x"]
+    assert visit(reports / "one/4_compare.html").locator("thead").first.is_visible()
+
+
+@needs_browser
 def test_every_link_leads_somewhere(reports, visit):
     for path in pages_of(reports):
         page = visit(path)
