@@ -270,6 +270,7 @@ def pointed(ax, images):
     if len(images) > MOST_POINTED:
         return ax
     # Fixed edges: places do not depend on the fonts of a machine.
+    figure.set_layout_engine("none")
     ax.set_position((0.13, 0.11, 0.85, 0.87))
     ax.autoscale_view()
     places = ax.transData.transform(table.iloc[:, :2].to_numpy()) / figure.bbox.size

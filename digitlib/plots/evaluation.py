@@ -112,8 +112,8 @@ def recall_by_class(y_true, y_predicted):
     ax.legend()
     worst, best = values.idxmin(), values.idxmax()
     alt = (
-        f"How many images of each digit were found, with 95 % intervals: fewest of {worst},"
-        f" {values[worst]:.1f} %, most of {best}, {values[best]:.1f} %."
+        f"How many images of each digit were found, with 95 % intervals. The fewest: of digit"
+        f" {worst}, {values[worst]:.1f} %. The most: of digit {best}, {values[best]:.1f} %."
     )
     return described(ax, alt, table)
 
@@ -203,8 +203,9 @@ def reliability(y_true, probabilities, classes, n_bins=10):
     sure = table.iloc[-1]
     alt = (
         f"Is the classifier as often right as it says? On the {sure['images']:,.0f} images where it"
-        f" is most sure it says {100 * sure['confidence']:.1f} % and {100 * sure['accuracy']:.1f} %"
-        f" are right. Its expected calibration error is {100 * error:.2f} %."
+        f" is most sure, it says {100 * sure['confidence']:.1f} % on average, and"
+        f" {100 * sure['accuracy']:.1f} % are right. Its expected calibration error is"
+        f" {100 * error:.2f} %."
     )
     return described(axes, alt, table)
 
