@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from urllib.parse import unquote
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pandas as pd
@@ -186,6 +187,7 @@ def atlas_page(reports, digits, tmp_path_factory):
         plots.neighbour_map(places, run.y, run.predicted), load_digits("sklearn").images
     )
     picture, facts = plots.basics.described_png(ax.figure)
+    plt.close(ax.figure)  # kernels that are forked from here would show it
     picture = {"image/png": base64.b64encode(picture).decode()}
     output = v4.new_output("display_data", picture, metadata={"image/png": facts})
     heading = v4.new_markdown_cell("# Mistakes")
