@@ -82,7 +82,7 @@ const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDo
 const make = (name, facts) => Object.assign(document.createElement(name), facts);
 document.querySelectorAll("img[data-points]").forEach((picture) => {
   const bytes = Uint8Array.from(atob(picture.dataset.points), (letter) => letter.charCodeAt());
-  const count = bytes.length / 38; // of an image: its place, 2 x 2 bytes; two digits; 64 pixels of half a byte
+  const count = bytes.length / 22; // of an image: its place, 2 x 2 bytes; two digits; 64 pixels of two bits
   const places = new Uint16Array(bytes.buffer, 0, 2 * count);
   const shape = picture.getAttribute("height") / picture.getAttribute("width");
   const place = (i) => [places[2 * i] / 65535, (places[2 * i + 1] / 65535) * shape]; // in widths of the picture
@@ -119,10 +119,10 @@ document.querySelectorAll("img[data-points]").forEach((picture) => {
     const [digit, read] = digits(i);
     words.textContent = said.textContent = `${digit}${read === digit ? "" : ` read as ${read}`}, row ${i}`;
     const pen = canvas.getContext("2d");
-    bytes.subarray(6 * count + 32 * i, 6 * count + 32 * i + 32).forEach((pair, at) =>
-      [pair >> 4, pair & 15].forEach((ink, next) => {
-        pen.fillStyle = `rgb(${Array(3).fill(255 - 17 * ink)})`;
-        pen.fillRect((2 * at + next) % 8, at >> 2, 1, 1);
+    bytes.subarray(6 * count + 16 * i, 6 * count + 16 * i + 16).forEach((four, at) =>
+      [6, 4, 2, 0].forEach((bits, next) => {
+        pen.fillStyle = `rgb(${Array(3).fill(255 - 85 * ((four >> bits) & 3))})`;
+        pen.fillRect((4 * at + next) % 8, at >> 1, 1, 1);
       }),
     );
     [ring, card].forEach((one) => Object.assign(one.style, { left: `${100 * x}%`, top: `${(100 * y) / shape}%` }));
@@ -149,7 +149,7 @@ document.querySelectorAll("img[data-points]").forEach((picture) => {
   });
 
   const take = map.parentElement.querySelector(".take");
-  take.prepend(make("span", { textContent: "Point at a digit, or use the arrow keys." }));
+  take.prepend(make("span", { textContent: "Point at a digit, or use the arrow keys. Images have four greys here." }));
   const wrong = [...Array(count).keys()].filter((i) => digits(i)[0] !== digits(i)[1]);
   if (wrong.length) take.append(button("Next mistake", () => show(wrong.find((i) => i > chosen) ?? wrong[0])));
 });
