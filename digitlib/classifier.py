@@ -100,6 +100,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         eval_set: tuple[ArrayLike, ArrayLike] | None = None,
         scale_on: ArrayLike | None = None,
         on_epoch: Callable[[dict], Any] | None = None,
+        on_held_out: Callable[[np.ndarray], Any] | None = None,
     ) -> Self:
         """Train on `X`, `y`.
 
@@ -115,6 +116,9 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             Rows for the scaler's statistics in place of `X`: only for showing what leakage does.
         on_epoch : callable or None
             Called with each new record of ``history_``.
+        on_held_out : callable or None
+            Called after each epoch with the probabilities of the rows of `eval_set` at that moment,
+            float32 (n_held_out, n_classes): of single views, before weights are averaged.
 
         Returns
         -------
@@ -150,6 +154,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             network, own_random = self._build(recipe, side, n_classes, seed, generator, device)
             held_out = None if eval_set is None else self._held_out(*eval_set, side, device)
             x, y = self._images(X, side, device), torch.from_numpy(targets).to(device)
+            held_out = held_out and (*held_out, on_held_out)
             self.history_ = training.train(
                 network, x, y, recipe, generator, held_out, on_epoch, own_random
             )

@@ -366,9 +366,10 @@ def conclude(comparison, level=0.05):
         winner, loser = (reference, other) if surplus > 0 else (other, reference)
         because = {
             (True, True): "both tests rule out chance",
-            (True, False): "not by chance on these rows (McNemar), but it varies too much over"
-            " folds to promise that of new trainings",
-            (False, True): "steady over folds, but on too few rows to rule out chance (McNemar)",
+            (True, False): "chance alone hardly gives this on these rows (McNemar), but the folds"
+            " differ too much to expect it of a new training",
+            (False, True): "it is so in nearly every fold, but the rows are too few to rule out"
+            " chance (McNemar)",
             (False, False): "no more than chance may give, so neither may be called better",
         }[row["McNemar p, Holm"] < level, row["t-test p, Holm"] < level]
         more = f"{abs(surplus):,} more images"
@@ -559,8 +560,8 @@ def more_epochs(history):
         return f"{change}: it still falls, **more epochs would help**."
     rates = history.groupby("epoch")["learning_rate"].mean()
     return (
-        f"{change}: it has all but levelled out, more epochs alone would hardly help (the learning"
-        f" rate has come down to {100 * rates[last] / rates.max():.0f} % of its largest)."
+        f"{change}: it has almost levelled out. More epochs alone would hardly help. The learning"
+        f" rate has come down to {100 * rates[last] / rates.max():.0f} % of its largest value."
     )
 
 

@@ -5,6 +5,7 @@ import time
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import joblib
@@ -21,6 +22,7 @@ from digitlib.progress import Progress
 
 FOLDS = {"kfold": KFold, "stratified": StratifiedKFold}
 LOST_WORKERS = 3  # how often a cluster may lose one
+HARD = 6  # rows of the first fold, whose readings are kept epoch by epoch
 
 
 @dataclass
@@ -28,7 +30,8 @@ class Fold:
     """What one fold leaves behind.
 
     ``number`` (from 1), ``test`` (row indices), ``probabilities`` (len(test), n_classes), the
-    fitted ``estimator``, ``history`` (list of dict) and ``seconds`` (fit and prediction).
+    fitted ``estimator``, ``history`` (list of dict), ``seconds`` (fit and prediction) and
+    ``hard`` (list of dict, see :class:`CrossValidation`).
     """
 
     number: int
@@ -37,6 +40,7 @@ class Fold:
     estimator: Any
     history: list = field(default_factory=list)
     seconds: float = 0.0
+    hard: list = field(default_factory=list)
 
 
 @dataclass
@@ -66,6 +70,11 @@ class CrossValidation:
         with ``protocol="writers"``.
     engine : str
         The cluster that ran the folds, in words; empty for this machine.
+    hard : DataFrame
+        How the hardest rows of the first fold were read while it was trained, a line for each row
+        and epoch: ``row``, ``epoch``, ``label``, ``predicted`` and ``p_label``, the probability of
+        the label (0..1). Hard are those of which the trained classifier is least sure; the hardest
+        comes first. Empty if the classifier does not tell.
     """
 
     y: np.ndarray
@@ -78,6 +87,7 @@ class CrossValidation:
     estimators: list
     rows: np.ndarray
     engine: str = ""
+    hard: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def predicted(self) -> np.ndarray:
@@ -265,7 +275,7 @@ def _fold(classifier, X, y, number, train, test, scaling, store, bar):
     if store is not None and (kept := store.get(number, test)) is not None:
         _report(bar, kept, y, " (kept from an earlier attempt)")
         return kept
-    start, estimator, extras = time.perf_counter(), clone(classifier), {}
+    start, estimator, extras, seen = time.perf_counter(), clone(classifier), {}, []
     accepted = inspect.signature(estimator.fit).parameters
     if "on_epoch" in accepted:  # other libraries have an eval_set too, of another form
         extras["on_epoch"] = bar and (
@@ -274,16 +284,38 @@ def _fold(classifier, X, y, number, train, test, scaling, store, bar):
         # A class without training rows has no probability, so no loss.
         if "eval_set" in accepted and np.isin(y[test], y[train]).all():
             extras["eval_set"] = (X[test], y[test])
+            if number == 1 and "on_held_out" in accepted:
+                targets = np.searchsorted(np.unique(y[train]), y[test])
+                extras["on_held_out"] = partial(_note, seen, targets)
     if scaling == "all":
         extras["scale_on"] = X
     estimator.fit(X[train], y[train], **extras)
     probabilities = np.asarray(estimator.predict_proba(X[test]), dtype=float)
     seconds, history = time.perf_counter() - start, getattr(estimator, "history_", [])
     fold = Fold(number, test, probabilities, estimator, history, seconds)
+    fold.hard = _hard(seen, fold, y[test])
     if store is not None:
         store.put(fold)
     _report(bar, fold, y)
     return fold
+
+
+def _note(seen, targets, probabilities):
+    """Keep of an epoch what hard rows can be chosen from: class read, probability of the label."""
+    p_label = probabilities[np.arange(len(targets)), targets]
+    seen.append((probabilities.argmax(axis=1).astype(np.int16), p_label))
+
+
+def _hard(seen, fold, labels):
+    """Lines of :attr:`CrossValidation.hard`: which rows are hard shows when training is over."""
+    names = "row", "epoch", "label", "predicted", "p_label"
+    hardest = fold.probabilities.max(axis=1).argsort(kind="stable")[:HARD]
+    lines = [
+        (fold.test[i], epoch, labels[i], fold.estimator.classes_[read[i]], p_label[i])
+        for i in hardest
+        for epoch, (read, p_label) in enumerate(seen, 1)
+    ]
+    return pd.DataFrame(lines, columns=names).astype({"p_label": float}).to_dict("records")
 
 
 def _report(bar, fold, y, note=""):
@@ -314,4 +346,5 @@ def _assemble(folds, y, seconds, place):
         estimators=[fold.estimator for fold in folds],
         rows=rows,
         engine=place,
+        hard=pd.DataFrame(folds[0].hard),
     )

@@ -449,7 +449,8 @@ class FoldStore:
             facts, history = estimator.metadata_, estimator.history_
             if facts["key"] != self.key or not np.array_equal(kept["test"], test):
                 return None
-            return Fold(number, test, kept["probabilities"], estimator, history, facts["seconds"])
+            more = history, facts["seconds"], facts["hard"]
+            return Fold(number, test, kept["probabilities"], estimator, *more)
         except (RunError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None  # not there, or cut off while it was written
 
@@ -465,7 +466,7 @@ class FoldStore:
         weights.unlink(missing_ok=True)
         np.savez(self.folder / f"{fold.number}.npz", **arrays)
         with replacing(weights) as part:
-            fold.estimator.save(part, key=self.key, seconds=fold.seconds)
+            fold.estimator.save(part, key=self.key, seconds=fold.seconds, hard=fold.hard)
 
     def clear(self):
         """Remove what was kept: the run folder now holds it."""

@@ -134,7 +134,9 @@ def train(network, x, y, recipe, generator, held_out=None, on_epoch=None, own_ra
     generator : torch.Generator
         Draws the order of the rows and the augmentation; on the CPU.
     held_out : tuple of Tensor or None
-        ``(x, y)`` to measure after each epoch; it is read under ``no_grad`` and influences nothing.
+        ``(x, y, tell)`` to measure after each epoch; it is read under ``no_grad`` and influences
+        nothing. `tell`, unless it is None, is called with the probabilities, float32 ndarray
+        (len(x), n_classes).
     on_epoch : callable or None
         Called with each record when its epoch ends; what it raises ends the training.
     own_random : OwnRandom
@@ -183,10 +185,12 @@ def train(network, x, y, recipe, generator, held_out=None, on_epoch=None, own_ra
 def _measure(network, held_out):
     if held_out is None:
         return {}
-    x, y = held_out
+    x, y, tell = held_out
     log_probabilities = _in_batches(network.eval(), x)
     accuracy = (log_probabilities.argmax(1) == y).float().mean().item()
     loss = F.nll_loss(log_probabilities, y).item()
+    if tell is not None:
+        tell(log_probabilities.exp().cpu().numpy())
     return {"held_out_loss": loss, "held_out_accuracy": accuracy}
 
 

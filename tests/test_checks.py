@@ -1,6 +1,7 @@
 """Every check, by its code: failed by what it is there to find, passed by a sound run."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -223,9 +224,17 @@ def test_dl003_a_scaler_that_has_seen_all_rows(spoilt, digits):
 
 def test_dl007_worse_than_a_neighbour(sound, digits):
     run = runs.load(sound)
-    assert checks.better_than_neighbour(replace(run, predicted=run.y), digits)[0]
+    passed, detail = checks.better_than_neighbour(replace(run, predicted=run.y), digits)
+    assert passed and "slower" not in detail and "try" not in detail
     often_wrong = np.where(np.arange(len(run.y)) < 600, (run.y + 1) % 10, run.y)
-    assert not checks.better_than_neighbour(replace(run, predicted=often_wrong), digits)[0]
+    for seconds, told in ((1000.0, True), (0.0, False)):
+        info = run.info | {"seconds": {"cross_validation": seconds}}
+        worse = replace(run, predicted=often_wrong, info=info)
+        passed, detail = checks.better_than_neighbour(worse, digits)
+        assert not passed
+        than = "slower than " * told
+        said = rf"89\.32 % right in {seconds} s, {than}1-nearest-neighbour with 9\d\.\d+ % in \d"
+        assert re.match(said, detail) and "; try another recipe" in detail
 
 
 def test_dl009_first_weights_that_ignore_the_seed(sound, digits, monkeypatch):

@@ -47,6 +47,7 @@ def same_bits(first, second):
     np.testing.assert_array_equal(first.probabilities, second.probabilities)
     np.testing.assert_array_equal(first.folds, second.folds)
     assert first.history.equals(second.history)
+    assert first.hard.equals(second.hard)
     assert all(map(same_weights, first.estimators, second.estimators))
 
 
@@ -71,6 +72,26 @@ def test_accuracy_history_and_seconds(result):
     last = result.history.groupby("fold")["held_out_accuracy"].last()
     np.testing.assert_allclose(last, result.fold_accuracies, rtol=1e-6)
     assert all(0 < seconds < result.seconds for seconds in result.fold_seconds)
+
+
+def test_hard_digits_are_the_least_sure_of_fold_1_and_are_told_epoch_by_epoch(result):
+    hard, fold = result.hard, np.flatnonzero(result.folds == 1)
+    assert list(hard) == ["row", "epoch", "label", "predicted", "p_label"]
+    sure = result.probabilities.max(axis=1)
+    assert hard["row"].unique().tolist() == fold[sure[fold].argsort(kind="stable")[:6]].tolist()
+    assert hard["epoch"].tolist() == [1, 2] * 6
+    last = hard[hard["epoch"] == 2]
+    rows = last["row"].to_numpy()
+    assert last["label"].tolist() == Y[rows].tolist()
+    # This recipe ends with the weights of its last epoch.
+    assert last["predicted"].tolist() == result.predicted[rows].tolist()
+    np.testing.assert_allclose(last["p_label"], result.probabilities[rows, Y[rows]], atol=1e-6)
+    first = DigitClassifier(epochs=2, random_state=0).fit(
+        X[result.folds != 1], Y[result.folds != 1], (X[fold], Y[fold])
+    )
+    assert same_weights(first, result.estimators[0])  # to be watched changes nothing
+    for silent in (NEIGHBOUR, DigitClassifier("instant", random_state=0)):
+        assert cross_validate(silent, *ROWS, progress="off").hard.empty
 
 
 def test_random_state_decides_the_folds_alone():

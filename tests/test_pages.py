@@ -1,5 +1,6 @@
 """Reports as people meet them: in a real browser, judged by axe-core, by day and by night."""
 
+import base64
 import json
 import re
 import shutil
@@ -7,12 +8,18 @@ from itertools import product
 from pathlib import Path
 from urllib.parse import unquote
 
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from conftest import BROWSER, environment_put_back, needs_browser
+from nbformat import v4
 
+from digitlib import data, load_digits, plots, runs
 from digitlib.errors import DigitlibError
+from digitlib.handin.verdicts import write_page
 from digitlib.reporting import index, kernels, pdf, render
 
 AXE = Path(__file__).with_name("browser") / "node_modules/axe-core/axe.min.js"
@@ -121,6 +128,24 @@ def test_figures_and_tables_are_numbered_for_those_who_listen_too(reports, visit
 
 
 @needs_browser
+def test_on_a_phone_no_table_and_no_caption_has_to_be_pushed_aside(reports, visit):
+    for name in ("3_evaluate", "4_compare"):
+        page = visit(reports / f"one/{name}.html", 390)
+        wide = "(all) => all.map((one) => one.scrollWidth - one.clientWidth)"
+        assert set(page.eval_on_selector_all(".scroll", wide)) == {0}, name
+        edges = "(all) => all.map((one) => one.getBoundingClientRect().right)"
+        assert max(page.eval_on_selector_all("caption", edges)) <= 390 - 19
+    # Each number is below the name that its column has on a wide screen.
+    table = page.locator(".scroll:has([data-head])").first
+    names = table.locator("thead th, thead td").all_text_contents()
+    for line in table.locator("tbody tr").all():
+        cells = "(all) => all.map((one) => one.dataset.head)"
+        assert line.locator("td").evaluate_all(cells) == names[1:]
+        assert line.locator("td").nth(3).bounding_box()["x"] > line.bounding_box()["x"]
+    assert visit(reports / "one/4_compare.html").locator("thead").first.is_visible()
+
+
+@needs_browser
 def test_every_link_leads_somewhere(reports, visit):
     for path in pages_of(reports):
         page = visit(path)
@@ -149,6 +174,83 @@ def test_a_number_of_the_confusion_matrix_shows_its_images_by_mouse_and_keyboard
     assert shown.count() == every
     link.press("Enter")
     assert shown.count() == count
+
+
+@pytest.fixture(scope="module")
+def atlas_page(reports, digits, tmp_path_factory):
+    """A page with the map of the small report's rows, its mistakes marked, and nothing else."""
+    folder = tmp_path_factory.mktemp("atlas")
+    for name in ("run.json", "predictions.csv", "history.csv"):
+        shutil.copyfile(reports / "one" / name, folder / name)
+    run, places = runs.load(folder), data.places_on_map(digits)[-1797:]
+    ax = plots.pointed(
+        plots.neighbour_map(places, run.y, run.predicted), load_digits("sklearn").images
+    )
+    picture, facts = plots.basics.described_png(ax.figure)
+    plt.close(ax.figure)  # kernels that are forked from here would show it
+    picture = {"image/png": base64.b64encode(picture).decode()}
+    output = v4.new_output("display_data", picture, metadata={"image/png": facts})
+    heading = v4.new_markdown_cell("# Mistakes")
+    book = v4.new_notebook(cells=[heading, v4.new_code_cell("atlas", outputs=[output])])
+    nbformat.write(book, folder / "3_evaluate.ipynb")
+    return render.write_page(folder / "3_evaluate.ipynb")
+
+
+@needs_browser
+@needs_axe
+def test_the_map_shows_the_image_that_is_pointed_at_by_mouse_and_keyboard(
+    reports, atlas_page, visit
+):
+    predictions = pd.read_csv(reports / "one/predictions.csv")
+    page = visit(atlas_page, 360)
+    atlas = page.get_by_role("application", name="Map of 1,797 images")
+    shown, heard = atlas.locator("span"), atlas.locator("xpath=../*[@aria-live]")
+
+    def row_told():
+        (words,) = shown.all_inner_texts()
+        found = re.fullmatch(r"(\d)(?: read as (\d))?, row (\d+)", words)
+        one = predictions.loc[int(found[3])]
+        assert [int(found[1]), int(found[2] or found[1])] == [one["label"], one["predicted"]]
+        assert heard.inner_text() == words
+        return int(found[3])
+
+    assert not shown.is_visible()
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.className") == "map":
+            break
+    page.keyboard.press("ArrowLeft")
+    first = row_told()
+    page.keyboard.press("ArrowLeft")
+    assert shown.is_visible() and row_told() != first
+    ink = "(one) => [...one.getContext('2d').getImageData(0, 0, 8, 8).data]"
+    grey = np.array(atlas.locator("canvas").evaluate(ink)[::4])
+    stored = load_digits("sklearn").data[row_told()]
+    assert np.abs((255 - grey) / 255 * 16 - stored).max() < 2.7  # four greys
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert faults_that_axe_finds(page) == []
+    page.keyboard.press("Escape")
+    assert not shown.is_visible()
+    page.get_by_role("button", name="Next mistake").click()
+    wrong = predictions["label"] != predictions["predicted"]
+    assert wrong[row_told()]
+    # Where the ring is, there is that image.
+    chosen, box, ring = row_told(), atlas.bounding_box(), atlas.locator("i").bounding_box()
+    page.keyboard.press("Escape")
+    middle = [ring[a] + ring[size] / 2 - box[a] for a, size in (("x", "width"), ("y", "height"))]
+    atlas.click(position={"x": middle[0], "y": middle[1]})
+    assert shown.is_visible() and row_told() == chosen
+
+
+@needs_browser
+def test_where_only_known_scripts_may_run_the_map_still_works(atlas_page, visit, tmp_path):
+    write_page(tmp_path / "page.html", atlas_page.read_text(encoding="utf-8"))
+    page = visit(tmp_path / "page.html")
+    page.get_by_role("application").hover()
+    page.get_by_role("button", name="Next mistake").click()
+    assert page.get_by_role("application").locator("span").is_visible()
+    assert page.complaints == []
 
 
 @needs_browser

@@ -1,6 +1,7 @@
 import base64
 import io
 import re
+import warnings
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -33,6 +34,8 @@ BROKEN = pd.DataFrame({"change": ["turned"] * 4 + ["covered"] * 4, "unit": "degr
 BROKEN["strength"], BROKEN["classifier"] = [0, 9] * 4, ["net", "net", "SVC", "SVC"] * 2
 BROKEN["accuracy"] = np.linspace(0.9, 0.4, 8)
 FOLDS = np.arange(400) % 3 + 1
+HARD = pd.DataFrame({"row": [7] * 3 + [4] * 3, "epoch": [1, 2, 3] * 2, "label": [7] * 3 + [4] * 3})
+HARD["predicted"], HARD["p_label"] = [1, 7, 7, 9, 4, 9], [0.2, 0.6, 0.9, 0.1, 0.5, 0.3]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,7 @@ FIGURES = {
     "percent": lambda images, y, p: plots.confusion(y, p.argmax(1), percent=True),
     "folds": lambda images, y, p: plots.fold_confusions(y, p.argmax(1), FOLDS),
     "map": lambda images, y, p: plots.neighbour_map(images[:, 3, 3:5], y, p.argmax(1)),
+    "hard": lambda images, y, p: plots.hard_digits(HARD, images),
     "recall": lambda images, y, p: plots.recall_by_class(y, p.argmax(1)),
     "gallery": lambda images, y, p: plots.gallery(images[:13], ["a row\nseen"] * 13, columns=5),
     "pairs": lambda images, y, p: plots.confused_images(images, y, p.argmax(1)),
@@ -77,6 +81,34 @@ def test_each_figure_has_axes_words_and_numbers(name, judged):
     assert len(plots.numbers(axes)) > 0
 
 
+def test_a_figure_that_is_pointed_at_holds_each_place_digit_and_image(judged):
+    images, y, p = judged
+    ax = plots.pointed(plots.neighbour_map(images[:, 3, 3:5], y, p.argmax(1)), images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it would stand on the page
+        content = base64.b64decode(plots.basics.described_png(ax.figure)[1]["points"])
+    places = np.frombuffer(content[:1600], "<u2").reshape(400, 2) / 65535
+    digits = np.frombuffer(content[1600:2400], np.uint8).reshape(400, 2)
+    fours = np.frombuffer(content[2400:], np.uint8).reshape(400, 16)
+    np.testing.assert_array_equal(digits, np.column_stack([y, p.argmax(1)]))
+    ink = np.stack([fours >> bits & 3 for bits in (6, 4, 2, 0)], axis=2).reshape(400, 8, 8)
+    np.testing.assert_allclose(ink * 16 / 3, images, atol=2.7)
+    # After it was drawn, points are where they were said to be.
+    drawn = ax.transData.transform(images[:, 3, 3:5]) / ax.figure.bbox.size
+    np.testing.assert_allclose(places, np.column_stack([drawn[:, 0], 1 - drawn[:, 1]]), atol=1e-4)
+    many = plots.neighbour_map(np.arange(20_002).reshape(-1, 2), np.arange(10_001) % 10)
+    assert not hasattr(plots.pointed(many, np.zeros((10_001, 8, 8))).figure, "points")
+
+
+def test_hard_digits_say_how_many_were_ever_right_and_how_many_in_the_end(judged):
+    axes = plots.hard_digits(HARD, judged[0])
+    words = plots.alt_text(axes)
+    assert "2 of 2 were right after some epoch, 1 after the last." in words
+    assert "15 % on average after the first epoch and 60 % after the last" in words
+    read = [[text.get_text() for text in ax.texts] for ax in axes.flat]
+    assert read == [["1", "7", "7"], ["9", "4", "9"]]
+
+
 def test_confusion_shows_what_scikit_learn_counts_and_colours_errors_alone(judged):
     _, y, p = judged
     ax = plots.confusion(y, p.argmax(1))
@@ -87,6 +119,15 @@ def test_confusion_shows_what_scikit_learn_counts_and_colours_errors_alone(judge
     assert f"{expected.trace()} of {expected.sum()} correct" in plots.alt_text(ax)
     mesh = ax.collections[0].get_array().reshape(10, 10)
     assert (np.ma.getmaskarray(mesh) == np.eye(10, dtype=bool)).all()
+
+
+def test_the_small_matrices_of_folds_give_the_errors_alone_in_large_numbers(judged):
+    _, y, p = judged
+    axes = plots.fold_confusions(y, p.argmax(1), FOLDS)
+    written = sum(int(text.get_text()) for ax in axes.flat for text in ax.texts)
+    assert written == (p.argmax(1) != y).sum()
+    assert {text.get_fontsize() for ax in axes.flat for text in ax.texts} == {13.0}
+    assert plots.numbers(axes).to_numpy().sum() == len(y)
 
 
 def test_all_right_is_drawn_without_errors_and_pairs_count_both_directions():

@@ -103,6 +103,8 @@ class _Page:
         if "width" in facts:
             width, height = facts["width"], facts["height"]
             size = f' width="{width}" height="{height}" style="width: {width / 16:g}rem"'
+        if "points" in facts:
+            size += f' data-points="{html.escape(facts["points"])}"'
         number = next(self._figures)
         take = ""
         if facts.get("csv"):
@@ -133,6 +135,8 @@ class _Page:
             _join_index_names(table)
             _scope_headers(table)
             _align_numbers(table)
+            if not table.get("class"):
+                _name_cells(table)
             if not table.caption:
                 lines = len(table.select("tbody tr"))
                 words = f"{lines} line{'s' * (lines != 1)} under this heading"
@@ -193,6 +197,15 @@ def _align_numbers(table):
         for place, cell in enumerate(reversed(_cells(row)[1:])):  # the first says what the line is
             if columns.get(place) and (cell.name == "td" or row in heads):
                 cell["class"] = [*cell.get("class", []), "num"]
+
+
+def _name_cells(table):
+    """Of a wide table each cell knows its column's name, which a phone shows above it."""
+    names = [cell.get_text(strip=True) for cell in table.select("thead tr:last-child > *")]
+    for row in table.select("tbody tr") if 8 <= len(names) <= 12 else ():
+        for name, cell in zip(names, _cells(row), strict=False):
+            if cell.name == "td":
+                cell["data-head"] = name
 
 
 def _code_label(cell):

@@ -77,6 +77,83 @@ if (pictures.length) {
   });
 }
 
+// A map of all images: it shows the one under the pointer, and the one that arrow keys lead to.
+const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const make = (name, facts) => Object.assign(document.createElement(name), facts);
+document.querySelectorAll("img[data-points]").forEach((picture) => {
+  const bytes = Uint8Array.from(atob(picture.dataset.points), (letter) => letter.charCodeAt());
+  const count = bytes.length / 22; // of an image: its place, 2 x 2 bytes; two digits; 64 pixels of two bits
+  const places = new Uint16Array(bytes.buffer, 0, 2 * count);
+  const shape = picture.getAttribute("height") / picture.getAttribute("width");
+  const place = (i) => [places[2 * i] / 65535, (places[2 * i + 1] / 65535) * shape]; // in widths of the picture
+  const digits = (i) => [...bytes.subarray(4 * count + 2 * i, 4 * count + 2 * i + 2)];
+  const nearest = ([left, top], cost) => {
+    let [best, least] = [-1, Infinity];
+    for (let i = 0; i < count; i += 1) {
+      const [x, y] = place(i);
+      const far = cost(x - left, y - top);
+      if (far < least) [best, least] = [i, far];
+    }
+    return best;
+  };
+
+  const map = make("div", { className: "map", tabIndex: 0 });
+  map.setAttribute("role", "application");
+  map.setAttribute("aria-label", `Map of ${count.toLocaleString("en")} images; arrow keys lead from one to the next`);
+  const ring = make("i", { hidden: true });
+  const card = make("div", { hidden: true });
+  const canvas = card.appendChild(make("canvas", { width: 8, height: 8 }));
+  const words = card.appendChild(make("span", {}));
+  const said = make("span", { className: "unseen" });
+  said.setAttribute("aria-live", "polite");
+  picture.replaceWith(map);
+  map.append(picture, ring, card);
+  map.after(said);
+
+  let chosen = -1;
+  const hide = (yes) => (ring.hidden = card.hidden = yes);
+  const show = (i) => {
+    if (i < 0) return;
+    chosen = i;
+    const [x, y] = place(i);
+    const [digit, read] = digits(i);
+    words.textContent = said.textContent = `${digit}${read === digit ? "" : ` read as ${read}`}, row ${i}`;
+    const pen = canvas.getContext("2d");
+    bytes.subarray(6 * count + 16 * i, 6 * count + 16 * i + 16).forEach((four, at) =>
+      [6, 4, 2, 0].forEach((bits, next) => {
+        pen.fillStyle = `rgb(${Array(3).fill(255 - 85 * ((four >> bits) & 3))})`;
+        pen.fillRect((4 * at + next) % 8, at >> 1, 1, 1);
+      }),
+    );
+    [ring, card].forEach((one) => Object.assign(one.style, { left: `${100 * x}%`, top: `${(100 * y) / shape}%` }));
+    card.style.transform = `translate(${-100 * x}%, ${2 * y > shape ? "calc(-100% - 1rem)" : "1rem"})`;
+    hide(false);
+  };
+  const point = ({ clientX, clientY }) => {
+    const box = picture.getBoundingClientRect();
+    const at = [(clientX - box.left) / box.width, (clientY - box.top) / box.width];
+    show(nearest(at, (x, y) => (Math.hypot(x, y) < 0.06 ? Math.hypot(x, y) : Infinity)));
+  };
+  map.addEventListener("pointermove", point);
+  map.addEventListener("pointerdown", point);
+  map.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") hide(true);
+    const way = WAYS[event.key];
+    if (!way) return;
+    event.preventDefault();
+    const ahead = (x, y) => {
+      const [far, aside] = [x * way[0] + y * way[1], Math.abs(x * way[1] + y * way[0])];
+      return far > 0 && aside <= far ? far + aside : Infinity;
+    };
+    show(chosen < 0 ? nearest([0.5, shape / 2], Math.hypot) : nearest(place(chosen), ahead));
+  });
+
+  const take = map.parentElement.querySelector(".take");
+  take.prepend(make("span", { textContent: "Point at a digit, or use the arrow keys. Images have four greys here." }));
+  const wrong = [...Array(count).keys()].filter((i) => digits(i)[0] !== digits(i)[1]);
+  if (wrong.length) take.append(button("Next mistake", () => show(wrong.find((i) => i > chosen) ?? wrong[0])));
+});
+
 document.querySelectorAll("th button").forEach((button) =>
   button.addEventListener("click", () => {
     const head = button.closest("th");
