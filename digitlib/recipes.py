@@ -238,19 +238,15 @@ Recipe.__doc__ = f"{Recipe.__doc__}\n    Parameters\n    ----------\n" + "".join
 
 _table = files("digitlib").joinpath("recipes.toml").read_text(encoding="utf-8")
 _rows = tomllib.loads(_table)
-_earlier = {name: row.pop("earlier", []) for name, row in _rows.items()}
+_earlier: dict[str, list[dict[str, Any]]] = {  # what a version lacked is false: TOML has no None
+    name: [{k: None if v is False else v for k, v in one.items()} for one in row.pop("earlier", [])]
+    for name, row in _rows.items()
+}
 _all = {name: Recipe(name, **row) for name, row in _rows.items()}
 RECIPES = {name: recipe for name, recipe in _all.items() if not recipe.instead}
 # Runs that were made with these are still runs of the recipe; new ones are not made.
 RETIRED = {name: recipe for name, recipe in _all.items() if recipe.instead}
-# TOML has no None: what an earlier version lacked is false.
-EARLIER = {
-    name: [
-        replace(_all[name], **{k: None if v is False else v for k, v in row.items()})
-        for row in rows
-    ]
-    for name, rows in _earlier.items()
-}
+EARLIER = {name: [replace(_all[name], **row) for row in rows] for name, rows in _earlier.items()}
 
 
 def parse(texts):
