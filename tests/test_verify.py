@@ -282,9 +282,9 @@ FORGED = {
     ],
     "confusion matrix": [("errors", in_run("scores", confusion=np.diag([180] * 10).tolist()))],
     "recipe": [
-        ("dropout is 0.1, the run says", in_run("recipe", dropout=0.1)),
+        ("dropout is 0.1, but the run says", in_run("recipe", dropout=0.1)),
         (
-            "dropout is 0.5, the run says .0.3, 0.5",
+            "dropout is 0.5, but the run says .0.3, 0.5",
             in_run("model", changed={"epochs": [1, 10], "dropout": [0.3, 0.5]}),
         ),
         ("coursework has epochs=1, the run 9", in_run("parameters", epochs=9)),
