@@ -25,11 +25,11 @@ import platformdirs
 from joblib import Memory
 from pandas.errors import ParserError
 
+from digitlib.data import WANTED
 from digitlib.errors import DataError
 from digitlib.files import check_file
 
 FORM = "each row needs 64 integer pixels 0..16 and a class 0..9, separated by commas"
-WANTED = "source takes bundled, uci, sklearn or the path of a .csv or .csv.gz file"
 MISSING = ("", "nan", "na", "null", "none")  # in small letters
 UPPER = [16] * 64 + [9]  # the largest value of each column
 MAX_ROWS, MAX_BYTES = 200_000, 64_000_000  # more is a mistake or a compression bomb
@@ -60,7 +60,7 @@ def read_table(path):
     DataError
         The first thing that is wrong, with its row (line of the file) and column counted from 1.
     """
-    path = check_file(path, DataError, WANTED)
+    path = check_file(path, DataError, f"source {WANTED}")
     table, first = bytearray(), True
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:

@@ -175,7 +175,7 @@ DAMAGES = {
     "empty": (INFO, lambda _: b"", "JSONDecodeError"),
     "a_list": (INFO, lambda _: b"[1, 2]", "run.json must be object"),
     "no_data": (INFO, swap(b'"data"', b'"x"'), r"run.json must contain \['data'\]"),
-    "word": (
+    "splits": (
         INFO,
         swap(b'splits": 3', b'splits": ""'),
         "run.json.parameters.splits must be integer",
