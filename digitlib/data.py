@@ -112,7 +112,7 @@ def _read(source):
 
         digits = datasets.load_digits()
         return np.column_stack([digits.data, digits.target]).astype(np.uint8)
-    from digitlib import sources  # pandas, which the bundled table does without
+    from digitlib import sources  # joblib, which the bundled table does without
 
     return sources.fetch(read_bundled()) if str(source) == "uci" else sources.read_table(source)
 

@@ -20,10 +20,8 @@ from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import platformdirs
 from joblib import Memory
-from pandas.errors import ParserError
 
 from digitlib.data import WANTED
 from digitlib.errors import DataError
@@ -246,7 +244,7 @@ def _fetch_equal(expected):
 def _fetch_in_child():
     """Rows of the archive as floats, shape (m, 65)."""
     text = os.environ.get("DIGITLIB_UCI_TIMEOUT", str(TIME_LIMIT))
-    limit = pd.to_numeric(text, errors="coerce")
+    limit = _number(text)
     if not 0 < limit < 86400:
         raise DataError(
             f"DIGITLIB_UCI_TIMEOUT={text!r}: takes seconds, more than 0 and less than 86400"
@@ -288,6 +286,7 @@ def _child():
 
 
 if __name__ == "__main__":
-    import ucimlrepo.fetch  # only the child needs it
+    import ucimlrepo.fetch  # only the child needs these
+    from pandas.errors import ParserError
 
     _child()
