@@ -287,17 +287,15 @@ def compare(digits, run=None, recipes="quick", budget=BUDGET, seed=0, n_splits=4
     -------
     Comparison
     """
-    folds = "kfold"
+    split = {"n_splits": n_splits, "random_state": random_state}
     if run is not None:
         if run.info["data"]["sha256"] != digits.sha256 or len(run.y) != len(digits.target):
             raise ParameterError(
                 "run: it was made on other data than is loaded; load the source that its run.json"
                 " names"
             )
-        parameters = run.info["parameters"]
-        seed, n_splits, random_state = (parameters[n] for n in ("seed", "splits", "split_seed"))
-        folds = parameters.get("folds", "kfold")
-    names, left_out = choose_recipes(recipes, budget, digits, n_splits, run)
+        seed, split = run.info["parameters"]["seed"], _split_of(run)
+    names, left_out = choose_recipes(recipes, budget, digits, split["n_splits"], run)
     classifiers = competitors() | {name: DigitClassifier(name, seed) for name in names}
     reference, measured = None, {}
     if run is not None:
@@ -305,10 +303,9 @@ def compare(digits, run=None, recipes="quick", budget=BUDGET, seed=0, n_splits=4
         classifiers[reference] = run.classifier()
         measured[reference, "folds"] = measure_run(run)
     protocols = ["folds"] + ["writers"] * ({"train", "test"} <= set(digits.writers))
-    for key in product(classifiers, protocols):
-        if key not in measured:
-            split = key[1], n_splits, random_state, folds if folds in FOLDS else "kfold"
-            measured[key] = measure(classifiers[key[0]], digits, *split)
+    for name, protocol in product(classifiers, protocols):
+        if (name, protocol) not in measured:
+            measured[name, protocol] = measure(classifiers[name], digits, protocol, **split)
     table = pd.DataFrame({name: _summary(name, measured, digits.target) for name in classifiers})
     table = table.T.infer_objects().rename_axis("classifier")
     table["ours"] = [isinstance(classifiers[name], DigitClassifier) for name in table.index]
@@ -316,6 +313,14 @@ def compare(digits, run=None, recipes="quick", budget=BUDGET, seed=0, n_splits=4
     reference = reference or table.index[table["ours"]][0]
     pairs = _pairs(reference, table.index.drop(reference), measured, digits.target)
     return Comparison(reference, table, pairs, left_out)
+
+
+def _split_of(run):
+    """How :func:`digitlib.cross_validate` makes the folds of a run; K folds for other splitters."""
+    parameters = run.info["parameters"]
+    split = {"n_splits": parameters["splits"], "random_state": parameters["split_seed"]}
+    folds = parameters.get("folds")
+    return split | {"folds": folds} if folds in FOLDS else split
 
 
 def _summary(name, measured, y):
@@ -379,10 +384,9 @@ def conclude(comparison, level=0.05):
 
 def left_out(comparison):
     """A sentence on the recipes that were too slow to be compared; empty if none was."""
-    slow = (f"{name} (about {seconds:.0f} s)" for name, seconds in comparison.left_out.items())
-    if not comparison.left_out:
-        return ""
-    return f"Left out, being slow: {', '.join(slow)}; to have them, name them as recipes."
+    slow = [f"{name} (about {seconds:.0f} s)" for name, seconds in comparison.left_out.items()]
+    named = f"Left out, being slow: {', '.join(slow)}; to have them, name them as recipes."
+    return named if slow else ""
 
 
 def as_text(comparison):
@@ -422,15 +426,12 @@ def breaking(digits, run, names=BROKEN, rows=1000):
         ``change``, ``unit``, ``strength`` (of :func:`digitlib.corruptions.corrupted`),
         ``classifier``, ``accuracy`` (0..1), ``images``.
     """
-    parameters = run.info["parameters"]
-    split = {"n_splits": parameters["splits"], "random_state": parameters["split_seed"]}
-    if (folds := parameters.get("folds")) in FOLDS:
-        split["folds"] = folds
+    split = _split_of(run)
     sample = np.sort(np.random.default_rng(0).permutation(len(run.y))[:rows])
     y, sets = run.y[sample], list(corrupted(digits.data[run.row[sample]]))
     found = {}
     if not run.unkept:
-        models = [run.fitted(fold) for fold in range(1, parameters["splits"] + 1)]
+        models = run.ensemble().estimators
         found[runs.label(run.info)] = _accuracies(models, run.folds[sample], y, sets)
     compute = remember(_broken, (*NOT_IN_KEY, "sample", "y", "sets"))
     for name in names:

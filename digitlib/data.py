@@ -17,7 +17,7 @@ from digitlib.errors import DataError, ParameterError
 SHA256 = "a88fcce34a8912ee99fb04893ce831c603fcf73799df3c49e93ec05a736beef2"
 N_TEST_WRITERS = 1797  # rows of optdigits.tes, which follow those of optdigits.tra
 BUNDLED = files("digitlib") / "optdigits"
-SOURCES = ("bundled", "uci", "sklearn")
+WANTED = "takes bundled, uci, sklearn or the path of a .csv or .csv.gz file"
 FEATURE_NAMES = [f"pixel_{row}_{column}" for row in range(8) for column in range(8)]
 NOTES = {
     "bundled": "all 5,620 rows, from the table bundled with the package",
@@ -26,6 +26,7 @@ NOTES = {
         "scikit-learn's copy: ONLY the 1,797 rows of the 13 test writers, not the whole data set"
     ),
 }
+SOURCES = tuple(NOTES)
 
 
 def load_digits(
@@ -71,9 +72,7 @@ def load_digits(
     ((5620, 64), (5620,))
     """
     if not isinstance(source, str | os.PathLike):
-        raise DataError(
-            f"source={source!r}: takes bundled, uci, sklearn or the path of a .csv or .csv.gz file"
-        )
+        raise DataError(f"source={source!r}: {WANTED}")
     table = _read(source)
     X, y = np.ascontiguousarray(table[:, :64]), table[:, 64].astype(np.int64)
     data, target, frame = X, y, None
@@ -113,7 +112,7 @@ def _read(source):
 
         digits = datasets.load_digits()
         return np.column_stack([digits.data, digits.target]).astype(np.uint8)
-    from digitlib import sources  # pandas, which the bundled table does without
+    from digitlib import sources  # joblib, which the bundled table does without
 
     return sources.fetch(read_bundled()) if str(source) == "uci" else sources.read_table(source)
 

@@ -13,8 +13,14 @@ from pathlib import Path
 
 from digitlib.errors import ParameterError
 
+try:
+    import fcntl
+    import resource
+except ImportError:  # of Unix: elsewhere nothing is locked, and all but reports works
+    fcntl = resource = None
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LONGEST_SCRATCH = 64  # characters; of a socket's path, the system takes about 100
+LONGEST_TMPDIR = 44  # characters: with 20 of ours and a socket's, the system takes about 100
 ROOM, OPEN_FILES = 20_000_000, 256  # bytes, and number, that a report needs
 OLD = 60  # seconds after which an unused scratch folder is somebody's leftover
 
@@ -89,12 +95,9 @@ def check_room(folder):
             f"{there}: {free / 1e6:.1f} MB free, a report needs {ROOM / 1e6:g}; make room, then the"
             " same command goes on"
         )
-    with suppress(ImportError):  # of Unix
-        import resource
-
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if 0 < most < OPEN_FILES:
-            raise ParameterError(f"{most} open files are allowed; set ulimit -n {OPEN_FILES}")
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if resource else OPEN_FILES
+    if 0 < most < OPEN_FILES:
+        raise ParameterError(f"{most} open files are allowed; set ulimit -n {OPEN_FILES}")
 
 
 @contextmanager
@@ -120,8 +123,6 @@ def write_text(path, text):
 
 def lock(file):
     """Take the lock of an open file until it is closed; OSError if another process has it."""
-    import fcntl  # of Unix: elsewhere nothing is locked, and all but reports works
-
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -141,11 +142,10 @@ def scratch():
         The path would be too long for the sockets of kernels.
     """
     place = Path(tempfile.gettempdir())
-    if len(str(place)) > LONGEST_SCRATCH - 20:
-        most = LONGEST_SCRATCH - 20
+    if len(str(place)) > LONGEST_TMPDIR:
         raise ParameterError(
-            f"TMPDIR={str(place)!r}: too long for sockets; set TMPDIR to a path of at most {most}"
-            " characters, such as /tmp"
+            f"TMPDIR={str(place)!r}: too long for sockets; set TMPDIR to a path of at most"
+            f" {LONGEST_TMPDIR} characters, such as /tmp"
         )
     for left in place.glob("digitlib-*/lock"):
         # Not ours: no permission. In use: locked, or so new that it is about to be.

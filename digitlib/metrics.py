@@ -69,10 +69,8 @@ def per_class(y_true: ArrayLike, y_predicted: ArrayLike) -> pd.DataFrame:
         dict(zip(("precision", "recall", "F1", "support"), values, strict=True)),
         index=pd.Index(classes, name="digit"),
     )
-    table[["recall low", "recall high"]] = [
-        wilson_interval(round(recall * n), n) if n else (0.0, 1.0)
-        for recall, n in zip(table["recall"], table["support"], strict=True)
-    ]
+    right = (table["recall"] * table["support"]).round()
+    table[["recall low", "recall high"]] = _intervals(right, table["support"])
     return table
 
 
@@ -101,13 +99,9 @@ def per_fold(y_true: Array, probabilities: Array, folds: Array, classes: Array) 
     right = classes[probabilities.argmax(axis=1)] == y_true
     losses = row_losses(y_true, probabilities, classes)["log-loss"]
     parts = {str(k): folds == k for k in np.unique(folds)} | {"all": np.full(len(folds), True)}
-    table = pd.DataFrame(
-        {
-            "correct": [int(right[rows].sum()) for rows in parts.values()],
-            "total": [int(rows.sum()) for rows in parts.values()],
-        },
-        index=pd.Index(parts, name="fold"),
-    )
+    counts = [(int(right[rows].sum()), int(rows.sum())) for rows in parts.values()]
+    index = pd.Index(parts, name="fold")
+    table = pd.DataFrame(counts, columns=["correct", "total"], index=index)
     table["accuracy"] = table["correct"] / table["total"]
     table[["low", "high"]] = _intervals(table["correct"], table["total"])
     table["loss"] = [losses[rows].mean() for rows in parts.values()]
@@ -115,7 +109,9 @@ def per_fold(y_true: Array, probabilities: Array, folds: Array, classes: Array) 
 
 
 def _intervals(correct, total):
-    return [wilson_interval(c, n) for c, n in zip(correct, total, strict=True)]
+    """Wilson intervals; of a share of nothing, all that is possible."""
+    pairs = zip(correct, total, strict=True)
+    return [wilson_interval(c, n) if n else (0.0, 1.0) for c, n in pairs]
 
 
 def row_losses(y_true: Array, probabilities: Array, classes: Array) -> pd.DataFrame:
@@ -180,8 +176,8 @@ def calibration_error(
     -----
     C. Guo et al. (2017). On calibration of modern neural networks. https://arxiv.org/abs/1706.04599
     """
-    true, options = np.searchsorted(classes, y_true), {"num_classes": len(classes)}
-    options["n_bins"] = n_bins
+    options = {"num_classes": len(classes), "n_bins": n_bins}
+    true = np.searchsorted(classes, y_true)
     return float(_torchmetrics("multiclass_calibration_error", probabilities, true, **options))
 
 

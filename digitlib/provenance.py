@@ -268,11 +268,6 @@ def defined_in(tree):
             found |= {(part.asname or part.name).split(".")[0]: node for part in node.names}
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names = [
-                part.id
-                for target in targets
-                for part in ast.walk(target)
-                if isinstance(part, ast.Name)
-            ]
-            found |= dict.fromkeys(names, node)
+            parts = [part for target in targets for part in ast.walk(target)]
+            found |= {part.id: node for part in parts if isinstance(part, ast.Name)}
     return found

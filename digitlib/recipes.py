@@ -16,6 +16,8 @@ from digitlib.errors import ParameterError
 
 LAYERS = re.compile(r"[1-9]\d{0,3}p?( [1-9]\d{0,3}p?){0,15}")
 
+NUMBERS = {int: Integral, float: Real}  # what a setting of that type takes, NumPy's numbers too
+
 FIXED = ("random-filters", "kernel")  # networks whose filters are drawn and stay as they are
 
 # Of which recipes a setting decides something.
@@ -178,11 +180,7 @@ class Recipe:
             A setting is unknown, of the wrong type, out of range or without effect.
         """
         for name in settings:
-            if name not in SETTINGS:
-                raise ParameterError(
-                    f"setting {name!r} is unknown; those that can be changed are:"
-                    f" {', '.join(SETTINGS)}"
-                )
+            _refuse_unknown(name)
         bare = SimpleNamespace(**{**vars(self), **settings})
         dropped: dict[str, Any] = {}
         for name, setting in SETTINGS.items():
@@ -195,6 +193,13 @@ class Recipe:
 
 
 SETTINGS = {setting.name: setting for setting in fields(Recipe) if setting.metadata}
+
+
+def _refuse_unknown(name):
+    if name not in SETTINGS:
+        raise ParameterError(
+            f"setting {name!r} is unknown; those that can be changed are: {', '.join(SETTINGS)}"
+        )
 
 
 def takes(name: str) -> str:
@@ -211,15 +216,11 @@ def takes(name: str) -> str:
 def checked(name, value):
     """`value` in the type of the setting `name`; raises ParameterError if it does not take it."""
     kind, allowed = SETTINGS[name].type, SETTINGS[name].metadata["allowed"]
-    if kind is str:
-        good = isinstance(value, str) and (
-            LAYERS.fullmatch(value) if name == "layers" else value in allowed
-        )
+    fits = isinstance(value, NUMBERS.get(kind, str)) and not isinstance(value, bool)
+    if name == "layers":
+        good = fits and LAYERS.fullmatch(value)
     else:
-        number = isinstance(value, Integral if kind is int else Real) and not isinstance(
-            value, bool
-        )
-        good = number and allowed[0] <= value <= allowed[1]
+        good = fits and (value in allowed if kind is str else allowed[0] <= value <= allowed[1])
     if not good:
         raise ParameterError(f"{name}={value!r}: takes {takes(name)}")
     return kind(value)
@@ -262,10 +263,7 @@ def parse(texts):
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals:
             raise ParameterError(f"set={text.strip()!r}: takes setting=value, such as dropout=0.3")
-        if name not in SETTINGS:
-            raise ParameterError(
-                f"setting {name!r} is unknown; those that can be changed are: {', '.join(SETTINGS)}"
-            )
+        _refuse_unknown(name)
         try:
             settings[name] = checked(name, SETTINGS[name].type(value))
         except ValueError:

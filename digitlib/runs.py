@@ -434,10 +434,7 @@ class FoldStore:
         facts = repr((settings, decisive, library_version("torch"), code_hash())).encode()
         data = [np.asarray(part).tobytes() for part in (X, y)]
         self.key = hashlib.sha256(b"\0".join([facts, *data])).hexdigest()
-        seed, self.network = (
-            getattr(classifier, "random_state", None),
-            getattr(classifier, "network", None),
-        )
+        self.network, seed = (getattr(classifier, n, None) for n in ("network", "random_state"))
         self.reproducible = hasattr(classifier, "settings") and isinstance(seed, int | np.integer)
 
     def get(self, number, test):

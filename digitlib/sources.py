@@ -15,25 +15,23 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import platformdirs
 from joblib import Memory
-from pandas.errors import ParserError
 
+from digitlib.data import WANTED
 from digitlib.errors import DataError
 from digitlib.files import check_file
 
 FORM = "each row needs 64 integer pixels 0..16 and a class 0..9, separated by commas"
-WANTED = "source takes bundled, uci, sklearn or the path of a .csv or .csv.gz file"
 MISSING = ("", "nan", "na", "null", "none")  # in small letters
 UPPER = [16] * 64 + [9]  # the largest value of each column
 MAX_ROWS, MAX_BYTES = 200_000, 64_000_000  # more is a mistake or a compression bomb
 MAX_LINE = 10_000  # characters; 65 columns need a few hundred
-PLAIN = {f"{n}{zero}": n for n in range(17) for zero in ("", ".0")}
 DATASET_ID = 80
 TIME_LIMIT = 60.0  # seconds for the whole fetch; DIGITLIB_UCI_TIMEOUT overrides it
 REMEDY = 'try again later, or use source="bundled", which has the same rows and needs no network'
@@ -60,7 +58,7 @@ def read_table(path):
     DataError
         The first thing that is wrong, with its row (line of the file) and column counted from 1.
     """
-    path = check_file(path, DataError, WANTED)
+    path = check_file(path, DataError, f"source {WANTED}")
     table, first = bytearray(), True
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
@@ -121,12 +119,6 @@ def _pixels(line, row):
     """The 65 numbers of a row as bytes."""
     if len(row) != 65:
         raise DataError(f"row {line} has {len(row)} columns instead of 65; {FORM}")
-    try:
-        found = bytes(map(PLAIN.__getitem__, row))
-        if found[64] < 10:
-            return found
-    except KeyError:  # a text that is no plain number; perhaps "5.0"
-        pass
     values = [_number(cell) for cell in row]
     for column, (cell, value) in enumerate(zip(row, values, strict=True)):
         if not (0 <= value <= UPPER[column] and value == int(value)):  # NaN is not
@@ -135,6 +127,7 @@ def _pixels(line, row):
     return bytes(map(int, values))
 
 
+@lru_cache(1000)
 def _number(cell):
     """The number that a cell holds, NaN if it is none; Python's "1_0" is none."""
     try:
@@ -251,7 +244,7 @@ def _fetch_equal(expected):
 def _fetch_in_child():
     """Rows of the archive as floats, shape (m, 65)."""
     text = os.environ.get("DIGITLIB_UCI_TIMEOUT", str(TIME_LIMIT))
-    limit = pd.to_numeric(text, errors="coerce")
+    limit = _number(text)
     if not 0 < limit < 86400:
         raise DataError(
             f"DIGITLIB_UCI_TIMEOUT={text!r}: takes seconds, more than 0 and less than 86400"
@@ -275,8 +268,6 @@ def _fetch_in_child():
 
 def _child():
     """Print the table, fetched in this process; what goes wrong is one line for the parent."""
-    import ucimlrepo.fetch  # only this process needs it
-
     ucimlrepo.fetch.API_BASE_URL = os.environ.get("DIGITLIB_UCI_URL", ucimlrepo.fetch.API_BASE_URL)
     try:
         data = ucimlrepo.fetch.fetch_ucirepo(id=DATASET_ID).data
@@ -295,4 +286,7 @@ def _child():
 
 
 if __name__ == "__main__":
+    import ucimlrepo.fetch  # only the child needs these
+    from pandas.errors import ParserError
+
     _child()

@@ -93,8 +93,8 @@ def test_drawn_digits_are_read_by_who_knows_only_the_data(reader, monkeypatch):
     assert drawn.shape == (10 * N_FORMS, 64)
     assert drawn.dtype == np.uint8 and drawn.max() <= 16 and set(digits) == set(range(10))
     assert reader.score(drawn / 16, digits) > 0.65  # many forms are foreign to the data
-    assert not np.array_equal(drawn, draw(10, seed=1)[0])
-    assert np.array_equal(drawn, draw(10, seed=0)[0])
+    one, again, other = (draw(1, seed)[0] for seed in (0, 0, 1))
+    assert np.array_equal(one, again) and not np.array_equal(one, other)
     # Forms that the data have, upright as there.
     forms = zip(USUAL, augmentation.FORMS.items(), strict=True)
     monkeypatch.setattr(augmentation, "FORMS", {d: found[:n] for n, (d, found) in forms})
@@ -105,14 +105,14 @@ def test_drawn_digits_are_read_by_who_knows_only_the_data(reader, monkeypatch):
 
 
 def test_drawn_digits_teach():
-    drawn, digits = draw(6, seed=5)
+    drawn, digits = draw(3, seed=5)
     plain, taught = (
         DigitClassifier(replace(HANDWRITING, epochs=1, rewrites=1, drawn=count), random_state=0)
-        .fit(X[:800], Y[:800])
+        .fit(X[:400], Y[:400])
         .score(drawn, digits)
-        for count in (None, 30)
+        for count in (None, 10)
     )
-    assert taught > plain
+    assert taught > plain + 0.1
 
 
 def test_rows_of_the_data_come_first_and_stay_as_they_are():

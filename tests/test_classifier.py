@@ -57,9 +57,10 @@ class SquareImages(DigitClassifier):
             self.n_features_in_ = n_features
 
 
-@parametrize_with_checks(
-    [SquareImages(epochs=4, batch_size=32, learning_rate=0.003, random_state=0)]
-)
+SQUARE = SquareImages(epochs=4, batch_size=32, learning_rate=0.003, random_state=0)
+
+
+@parametrize_with_checks([SQUARE])
 def test_checks_of_scikit_learn_on_square_images(estimator, check):
     check(estimator)
 
@@ -228,9 +229,7 @@ DAMAGES = {
     "a tensor is missing": lambda path: rewrite(path, lambda tensors, _: tensors.pop(FIRST)),
     "no scaler": lambda path: rewrite(path, lambda tensors, _: tensors.pop("scaler.mean")),
     "tensor of another shape": lambda path: rewrite(path, lambda t, _: t.update({FIRST: ONE})),
-    "an unknown setting": lambda path: rewrite(
-        path, lambda _, header: header.update(recipe='{"flavour": 1}')
-    ),
+    "an unknown setting": lambda path: rewrite(path, lambda _, h: h.update(recipe='{"hue": 1}')),
     "no JSON": lambda path: rewrite(path, lambda _, header: header.update(classes="[0, 1,")),
     "no header": lambda path: rewrite(path, lambda _, header: header.clear()),
     "another program's": lambda path: save_file({"weight": ONE}, path, {"format": '"pt"'}),

@@ -162,10 +162,11 @@ def test_text_is_written_whole_or_not_at_all(tmp_path):
 
 
 def table_with(change):
-    def changed(content):
-        return change(pd.read_csv(io.BytesIO(content))).to_csv(index=False).encode()
+    return lambda content: change(pd.read_csv(io.BytesIO(content))).to_csv(index=False).encode()
 
-    return changed
+
+def swap(old, new):
+    return lambda content: content.replace(old, new)
 
 
 INFO, TABLE = "run.json", "predictions.csv"
@@ -173,14 +174,10 @@ DAMAGES = {
     "cut_off": (INFO, lambda content: content[:100], "JSONDecodeError"),
     "empty": (INFO, lambda _: b"", "JSONDecodeError"),
     "a_list": (INFO, lambda _: b"[1, 2]", "run.json must be object"),
-    "no_data": (
-        INFO,
-        lambda content: content.replace(b'"data"', b'"x"'),
-        r"run.json must contain \['data'\]",
-    ),
+    "no_data": (INFO, swap(b'"data"', b'"x"'), r"run.json must contain \['data'\]"),
     "splits": (
         INFO,
-        lambda content: content.replace(b'"splits": 3', b'"splits": "3"'),
+        swap(b'splits": 3', b'splits": ""'),
         "run.json.parameters.splits must be integer",
     ),
     "no_rows": (TABLE, lambda _: b"", "EmptyDataError"),
@@ -188,7 +185,7 @@ DAMAGES = {
     "no_form": (TABLE, lambda _: b'a,b\n1,2,3,4\n"\n1,2,3', "damaged run folder"),
     "cut_between": (TABLE, table_with(lambda t: t[:200]), "200 rows but run.json says 300"),
     "cut_in_a_row": (TABLE, lambda content: content[:-40], "probabilities that do not sum to 1"),
-    "no_labels": (TABLE, lambda content: content.replace(b"label", b"x"), "KeyError.*label"),
+    "no_labels": (TABLE, swap(b"label", b"x"), "KeyError.*label"),
     "text": (TABLE, table_with(lambda t: t.assign(fold="one")), "ValueError"),
     "another_run": (TABLE, table_with(lambda t: t.assign(predicted=0)), r"csv has \d+ correct"),
     "no_history": ("history.csv", lambda _: b"", "EmptyDataError"),

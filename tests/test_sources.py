@@ -232,6 +232,7 @@ def test_a_folder_that_cannot_be_made_costs_the_cache_only(tmp_path, monkeypatch
 # ---- the archive ---------------------------------------------------------------------------------
 
 NAMES = [*(f"Attribute{i}" for i in range(1, 65)), "class"]
+REMEDY = 'try again later, or use source="bundled", which has the same rows and needs no network'
 API, CSV = "/api/dataset?id=80", "/static/public/80/data.csv"
 HTML = b"<!DOCTYPE html>\n<html><body>Down for maintenance, sorry.</body></html>\n"
 
@@ -295,10 +296,7 @@ def archive(own_cache, monkeypatch):
 
 def failure():
     """The message of a failed fetch: one line that names the remedy, and nothing in the cache."""
-    remedy = (
-        'try again later, or use source="bundled", which has the same rows and needs no network'
-    )
-    with pytest.raises(DataError, match=f"^.*UCI archive.*; {remedy}$") as caught:
+    with pytest.raises(DataError, match=f"^.*UCI archive.*; {REMEDY}$") as caught:
         digitlib.load_digits("uci")
     assert len(str(caught.value)) < 450
     assert not list(sources.cache_folder().rglob("*.pkl"))
