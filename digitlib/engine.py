@@ -49,7 +49,7 @@ def running(engine: str | None = None) -> Iterator[str]:
     elif re.fullmatch(r"dask://[\w.-]+:\d+", engine):
         distributed, address = importlib.import_module("distributed"), engine.partition("//")[2]
         try:
-            client = distributed.Client(f"tcp://{address}", timeout=5)
+            client = distributed.Client(f"tcp://{address}", timeout=10)
         except OSError:
             raise ParameterError(
                 f"engine={engine!r}: no scheduler answers there; start `dask scheduler` and, for"
