@@ -30,6 +30,7 @@ from digitlib.files import check_file
 FORM = "each row needs 64 integer pixels 0..16 and a class 0..9, separated by commas"
 MISSING = ("", "nan", "na", "null", "none")  # in small letters
 UPPER = [16] * 64 + [9]  # the largest value of each column
+PLAIN = {str(value): value for value in range(17)}  # as cells are written as a rule
 MAX_ROWS, MAX_BYTES = 200_000, 64_000_000  # more is a mistake or a compression bomb
 MAX_LINE = 10_000  # characters; 65 columns need a few hundred
 DATASET_ID = 80
@@ -119,6 +120,8 @@ def _pixels(line, row):
     """The 65 numbers of a row as bytes."""
     if len(row) != 65:
         raise DataError(f"row {line} has {len(row)} columns instead of 65; {FORM}")
+    if PLAIN.keys() >= set(row) and PLAIN[row[64]] <= UPPER[64]:  # five times as quick
+        return bytes(map(PLAIN.__getitem__, row))
     values = [_number(cell) for cell in row]
     for column, (cell, value) in enumerate(zip(row, values, strict=True)):
         if not (0 <= value <= UPPER[column] and value == int(value)):  # NaN is not
