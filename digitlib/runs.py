@@ -21,6 +21,7 @@ from digitlib import metrics
 from digitlib.crossval import Fold
 from digitlib.errors import ParameterError, RunError
 from digitlib.files import check_file, replacing, write_text
+from digitlib.forward import Forward
 from digitlib.provenance import code_hash, library_version, provenance, where_am_i
 from digitlib.recipes import from_dict
 
@@ -113,9 +114,14 @@ class Run:
             return _own().load_fold(self.path, fold, seed, self.kind, self.run_code)
         return _own().DigitClassifier.load(self.path / f"fold-{fold}.safetensors")
 
-    def ensemble(self) -> "FoldEnsemble":
-        """The fitted classifiers of all folds as one, a :class:`FoldEnsemble`."""
+    def ensemble(self, light: bool = False) -> "FoldEnsemble":
+        """The fitted classifiers of all folds as one, a :class:`FoldEnsemble`.
+
+        `light`: without torch where a network is of this package, see :mod:`digitlib.forward`.
+        """
         folds = range(1, self.info["parameters"]["splits"] + 1)
+        if light and not self.own:
+            return FoldEnsemble([Forward(self.path / f"fold-{fold}.safetensors") for fold in folds])
         return FoldEnsemble([self.fitted(fold) for fold in folds])
 
 

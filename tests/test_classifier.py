@@ -13,9 +13,9 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from digitlib import DigitClassifier, load_digits
+from digitlib import DigitClassifier, forward, load_digits
 from digitlib.errors import ParameterError, RunError
-from digitlib.recipes import RECIPES, get_recipe
+from digitlib.recipes import FIXED, RECIPES, RETIRED, get_recipe
 
 # Checks of scikit-learn that make up rows of 2, 3, 5 or 10 features, where an image of side x side
 # pixels is needed.
@@ -93,6 +93,24 @@ def test_labels_are_given_back_and_kept_on_disk(labels, fitted, tmp_path):
     classifier.save(tmp_path / "it.safetensors")
     loaded = DigitClassifier.load(tmp_path / "it.safetensors")
     np.testing.assert_array_equal(loaded.predict(X), classifier.predict(X))
+
+
+@pytest.mark.parametrize("side", [8, 9])
+@pytest.mark.parametrize("name", ["coursework", "instant", "balanced", "accurate", "wide"])
+def test_numpy_alone_gives_the_same_probabilities(name, side, tmp_path):
+    recipe = (RECIPES | RETIRED)[name]
+    recipe = recipe if recipe.network in FIXED else recipe.changed(epochs=1)
+    pictures = np.pad(X.reshape(-1, 8, 8), ((0, 0), (0, side - 8), (0, side - 8)), "reflect")
+    classifier = DigitClassifier(recipe, random_state=0).fit(pictures.reshape(300, -1), 2 * Y)
+    classifier.save(tmp_path / "it.safetensors")
+    given = forward.Forward(tmp_path / "it.safetensors")
+    assert given.classes_.tolist() == classifier.classes_.tolist()
+    found = given.predict_proba(pictures.reshape(300, -1))
+    # What a kernel's readout adds and takes away is a hundred times what is left of it.
+    near = 1e-3 if recipe.network == "kernel" else 1e-5
+    np.testing.assert_allclose(
+        found, classifier.predict_proba(pictures.reshape(300, -1)), atol=near
+    )
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32, list])

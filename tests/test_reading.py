@@ -160,15 +160,20 @@ def test_bad_input_is_told_in_one_line_with_exit_code_2(name, tmp_path, small_ru
     assert time.monotonic() - begin < 5
 
 
-def test_a_bad_picture_is_told_without_torch(tmp_path):
-    (tmp_path / "empty.png").touch()
+@pytest.mark.parametrize(
+    ("picture", "unneeded"),
+    [("/dev/null", "torch sklearn pandas"), (DRAWINGS / "seven.png", "torch")],
+)
+def test_a_picture_is_read_without_torch_and_a_bad_one_is_told_at_once(
+    picture, unneeded, small_run
+):
     code = f"""if True:
         import sys
         from digitlib import cli
         try:
-            cli.main(["predict", {str(tmp_path / "empty.png")!r}])
+            cli.main(["predict", "{picture}", "--run", "{small_run}"])
         except SystemExit:
-            assert not {{"torch", "sklearn", "pandas"}} & set(sys.modules)
+            assert not set("{unneeded}".split()) & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", code], check=True)
 
