@@ -18,6 +18,11 @@ ANSWERED = (1.0, 0.99, 0.98, 0.95, 0.9)  # shares of the images, the rest left t
 PROMISE = 0.995  # share of the sets of digits that are to hold the true one
 
 
+def percent(share: float, digits: int = 2) -> str:
+    """A share as all pages write it: 0.98274 is ``98.27 %``."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def confusion_counts(y_true: ArrayLike, y_predicted: ArrayLike) -> pd.DataFrame:
     """Confusion matrix, by torchmetrics.
 

@@ -76,6 +76,10 @@ class Reading:
     distances: np.ndarray
     warnings: list
 
+    def guess(self, place):
+        """The guess at this place, from 0, and its probability in words: ``3 (98.2 %)``."""
+        return f"{self.classes[place]} ({metrics.percent(self.probabilities[place], 1)})"
+
     def as_dict(self):
         """Digit, probability, second guess, warnings, place and pixels, fit for JSON."""
         first, second = self.classes[:2].tolist()
@@ -166,8 +170,8 @@ class Reader:
         limits, sure, warnings = self.limits, probabilities[order[0]], []
         if sure < limits.probability:
             warnings.append(
-                f"Not sure: {_percent(sure)} is less than 99 % of held-out digits had; check the"
-                " answer."
+                f"Not sure: {metrics.percent(sure, 1)} is less than 99 % of held-out digits had;"
+                " check the answer."
             )
         # Pens differ from those of the data: an odd shape that is read with ease is no warning.
         odd = distances[0] > limits.distance or digit.pixels.mean() > limits.ink
@@ -233,10 +237,6 @@ def _limits(run, digits):
     return Limits(float(sure), float(unusual), float(distance), float(ink))
 
 
-def _percent(share):
-    return f"{100 * share:.1f} %"
-
-
 def describe(name, readings):
     """Lines of text for the readings of one picture."""
     several, lines = len(readings) > 1, []
@@ -245,9 +245,7 @@ def describe(name, readings):
         lines.append(f"{name}: {answer} ({len(readings)} digits)")
     for place, reading in enumerate(readings, 1):
         where = f"  {place}." if several else f"{name}:"
-        guesses = zip(reading.classes[:2], reading.probabilities[:2], strict=True)
-        first, second = (f"{digit} ({_percent(share)})" for digit, share in guesses)
-        lines.append(f"{where} {first}, second guess {second}")
+        lines.append(f"{where} {reading.guess(0)}, second guess {reading.guess(1)}")
         lines += [f"  {warning}" for warning in reading.warnings]
     return lines + [f"  {words}" for words in left_out(readings[0].found)]
 

@@ -202,7 +202,7 @@ def _align_numbers(table):
 def _name_cells(table):
     """Of a wide table each cell knows its column's name, which a phone shows above it."""
     names = [cell.get_text(strip=True) for cell in table.select("thead tr:last-child > *")]
-    for row in table.select("tbody tr") if 8 <= len(names) <= 12 else ():
+    for row in table.select("tbody tr") if 7 <= len(names) <= 18 else ():
         for name, cell in zip(names, _cells(row), strict=False):
             if cell.name == "td":
                 cell["data-head"] = name
