@@ -142,7 +142,8 @@ def label(info):
     changed = [f"{name} {value} ({usual})" for name, (value, usual) in model["changed"].items()]
     words = f"{words}, changed: {', '.join(changed)}" if changed else words
     files = [Path(name).name for name in info.get("code", {}).get("changed") or ()]
-    return f"{words}, with changed code: {', '.join(files)}" if files else words
+    said = f"{len(files)} files" if len(files) > 2 else ", ".join(files)  # the index has all
+    return f"{words}, with changed code: {said}" if files else words
 
 
 def summary(info):
