@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from digitlib import model, training
 from digitlib.augmentation import enlarge
 from digitlib.errors import ParameterError, RunError
-from digitlib.files import check_file
+from digitlib.forward import header_of
 from digitlib.recipes import Recipe, from_dict, get_recipe
 from digitlib.scaling import PixelScaler
 
@@ -283,7 +283,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             The file is missing, damaged, or not from :meth:`save`.
         """
         try:
-            header = _header(path)
+            header = header_of(path)
             with safe_open(path, "pt") as file:
                 # It has keys, and is no dictionary all the same.
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -323,12 +323,6 @@ def read_header(path: str | os.PathLike) -> dict:
         As for :meth:`DigitClassifier.load`.
     """
     try:
-        return _header(path)
+        return header_of(path)
     except Exception as error:
         raise RunError(f"{path}: not a digitlib weights file ({error}); train again") from error
-
-
-def _header(path):
-    check_file(path, ValueError, "it should be one that save wrote")
-    with safe_open(path, "np") as file:
-        return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}

@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import erf, softmax
 
 from digitlib.errors import RunError
+from digitlib.files import check_file
 from digitlib.recipes import from_dict
 
 EPS = 1e-5  # that of torch's batch normalisation
@@ -39,8 +40,8 @@ class Forward:
 
     def __init__(self, path):
         try:
+            header = header_of(path)
             with safe_open(path, "np") as file:
-                header = {key: json.loads(value) for key, value in file.metadata().items()}
                 # It has keys, and is no dictionary all the same.
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             if any(np.isnan(values).any() for values in tensors.values()):
@@ -113,6 +114,13 @@ class Forward:
 
     def _bias(self, place):
         return self.weights.get(f"{place}.bias", np.float32(0))
+
+
+def header_of(path):
+    """What a weights file says beside its numbers: recipe, classes, history, facts."""
+    check_file(path, ValueError, "it should be one that save wrote")
+    with safe_open(path, "np") as file:
+        return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
 
 
 def _pooled(x, size, join):
