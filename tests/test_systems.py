@@ -144,11 +144,21 @@ def test_wrong_paths_are_told(tmp_path):
         assert message in row.fault
 
 
+def test_a_student_with_too_many_files_costs_one_slot(tmp_path):
+    many = [f"submission_1/{number}" for number in range(systems.MAX_ENTRIES + 1)]
+    path = _zip(tmp_path / "g.zip", [*many, "submission_2/a.zip"])
+    assert [bool(row.fault) for row in systems.find([path])] == [True, False]
+
+
 def test_a_students_zip_beside_others_passes_for_no_class(tmp_path):
     evil = _zip(tmp_path / "evil.zip", ["Bob_2_assignsubmission_file_/a.zip"])
     other = _zip(tmp_path / "other.zip", ["MANIFEST.json"])
     assert [row.student for row in systems.find([evil])] == ["Bob"]
     assert [row.student for row in systems.find([evil, other])] == ["", ""]
+
+
+def test_no_cell_becomes_a_formula_where_semicolons_part_cells():
+    assert systems.no_formula("-1;=cmd();b; c") == "'-1;'=cmd();b; c"
 
 
 def _result(number, points=7.5, feedback='=cmd() "so"\nlate'):

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ import yaml
 
 from digitlib.errors import ParameterError
 from digitlib.files import check_file
-from digitlib.handin.evidence import MANIFEST, entries
+from digitlib.handin.evidence import MANIFEST, MAX_FILES, entries
 
 METADATA, MAX_METADATA = "submission_metadata.yml", 5_000_000
 MAX_ENTRIES, MAX_SHEET = 10_000, 20_000_000
@@ -96,12 +97,12 @@ def _alone(path):
 
 
 def _rows(path):
-    entries = _listing(path)
+    # A folder's own name may be a slot's, as when a shell writes out `download/*`.
+    prefix = f"{path.absolute().name}/" if path.is_dir() else ""
+    entries = _listing(path, prefix)
     names = [name for name in entries if not JUNK.search(name)]
     homes = {os.path.dirname(name) for name in names if os.path.basename(name) == MANIFEST}
     hand_ins = {name: _hand_in(name, homes) for name in names}
-    # A folder's own name may be a slot's, as when a shell writes out `download/*`.
-    prefix = f"{path.absolute().name}/" if path.is_dir() else ""
     bulk = any(hand_ins.values()) or any(_owner(prefix + name)[2] for name in names)
     if "" in homes or not bulk:
         return [_alone(path)]
@@ -162,10 +163,22 @@ def _is_odd(mode):
     return stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)  # many zips say nothing, 0
 
 
-def _listing(path):
-    """Mode of each entry of a folder or zip file, by name; a folder's name ends with a slash."""
+def _listing(path, prefix):
+    """Mode of each entry of a folder or zip file, by name; a folder's name ends with a slash.
+
+    Of one slot, as many as show that it has too many: the others of the class are found all the
+    same.
+    """
+    counts = Counter()
+
+    def fits(entry):
+        slot = _owner(prefix + entry[0])[2]
+        counts[slot] += 1
+        return not slot or counts[slot] <= 2 * MAX_FILES
+
     try:
-        found = {name: mode for name, mode, _ in islice(entries(path), MAX_ENTRIES + 1)}
+        some = islice(filter(fits, entries(path)), MAX_ENTRIES + 1)
+        found = {name: mode for name, mode, _ in some}
     except Exception:  # a damaged zip file may provoke anything; who judges it says what is wrong
         return {}
     if len(found) > MAX_ENTRIES:
@@ -301,8 +314,11 @@ def _fill(sheet, find, results, path):
 
 
 def no_formula(text):
-    """A spreadsheet runs a cell that starts like a formula; an apostrophe keeps it text."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    """A spreadsheet runs a cell that starts like a formula; an apostrophe keeps it text.
+
+    Where commas are decimal, a cell starts after a semicolon, too.
+    """
+    return re.sub(r"(^|;)(?=[=+\-@\t\r])", r"\1'", text)
 
 
 def feedback_zip(results, out):
