@@ -80,7 +80,7 @@ def results(verdict):
         for line in claims
     ]
     found = {"tests": tests, "output": f"All in all: {verdict['verdict']}.", "leaderboard": []}
-    if verdict["accuracy"] is not None:
+    if verdict["accuracy"] is not None and not wrong:  # else a forged table would lead
         found["leaderboard"] = [{"name": "accuracy", "value": round(verdict["accuracy"], 4)}]
     return found
 
