@@ -5,7 +5,10 @@ import io
 import json
 import pickle
 import re
+import shutil
 import stat
+import subprocess
+import sys
 import time
 import zipfile
 from types import SimpleNamespace
@@ -16,8 +19,10 @@ import pandas as pd
 import pytest
 from conftest import judged_line, judged_lines, needs_browser
 
-from digitlib import DigitClassifier, load_digits
+from digitlib import DigitClassifier, load_digits, runs, sources
+from digitlib.data import SHA256
 from digitlib.handin import copies, evidence, judge, submission, verify
+from digitlib.reporting import kernels
 
 PROBABILITIES = [f"p{digit}" for digit in range(10)]
 
@@ -484,6 +489,9 @@ def test_nothing_smuggled_reaches_the_graders_pages(chromium, parts, forge, tmp_
         book(parts, name, smuggle)
     evil = "Ada <script>" + HIT + "</script>"
     state(parts, "MANIFEST.json", authors=evil, course=evil, title=evil, notes=[evil])
+    state(parts, "run.json", "recipe", summary="x" * 60 + " Mine.")
+    state(parts, "run.json", "parameters", note="Mine.")
+    state(parts, "run.json", "model", kept="Mine.")
     out = tmp_path / "out"
     assert verify.verify_files([forge(parts)], out=out) == 1
     pages = [out / "verdict.html", *sorted((out / "report").glob("*.html"))]
@@ -502,7 +510,28 @@ def test_nothing_smuggled_reaches_the_graders_pages(chromium, parts, forge, tmp_
     outside = [url for url in asked if not url.startswith(("file://", "data:"))]
     assert not outside
     assert "Mine." in (out / "report" / "student.html").read_text()
-    assert "Mine." not in (out / "report" / "3_evaluate.html").read_text()
+    for name in ("index.html", "3_evaluate.html"):
+        assert "Mine." not in (out / "report" / name).read_text()
+
+
+def test_nothing_is_imported_from_where_the_grader_stands(tmp_path):
+    """A hand-in's folder, perhaps, and a file in it has the name of a module of Python's own."""
+    (tmp_path / "struct.py").write_text("open('ran', 'w')")
+    (tmp_path / "broken.zip").write_bytes(b"PK")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "digitlib"
+    script.write_text("from digitlib import cli\nif __name__ == '__main__': cli.main()")
+    subprocess.run([sys.executable, script, "verify", "broken.zip"], cwd=tmp_path, check=False)
+    assert (tmp_path / "verdict.json").exists() and not (tmp_path / "ran").exists()
+
+
+def test_rows_of_the_archive_are_ours_and_nobody_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIGITLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sources, "_fetch_in_child", pytest.fail)
+    found = []
+    monkeypatch.setattr(kernels, "run", lambda *_: found.append(load_digits("uci").sha256))
+    judge.HandIn.evaluate(SimpleNamespace(digits=True, folder=tmp_path, ours=tmp_path))
+    assert found == [SHA256]
 
 
 # ---- archives that may not be unpacked -----------------------------------------------------------
@@ -602,6 +631,14 @@ def test_class_survives_its_worst_file_and_copies_are_flagged_those_of_earlier_y
     assert "in11,8,100" in filled and filled.count("Teilnehmer") == 5
     with zipfile.ZipFile(out / "moodle-feedback.zip") as archive:
         assert len(archive.namelist()) == 5
+
+
+def test_a_further_file_hides_no_copy(small_report, tmp_path):
+    shutil.copytree(small_report, tmp_path / "copy")
+    shutil.copyfile(small_report / "fold-1.safetensors", tmp_path / "copy" / "fold-0.safetensors")
+    folders = (small_report, tmp_path / "copy")
+    one, two = (copies.fingerprint(runs.load(folder))["digest"] for folder in folders)
+    assert np.array_equal(one, two)
 
 
 def test_what_takes_too_long_is_ended_with_its_kernel_and_the_next_is_judged(handed_in, tmp_path):

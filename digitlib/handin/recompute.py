@@ -5,8 +5,10 @@ Their pages are never parsed; their notebooks are read as JSON; nothing of the s
 
 import hashlib
 import json
+import os
 import shutil
 from contextlib import suppress
+from unittest import mock
 
 import bleach
 import numpy as np
@@ -17,10 +19,13 @@ import digitlib
 from digitlib import checks, provenance, runs
 from digitlib.data import SOURCES, load_digits
 from digitlib.errors import NotebookFailed, RunError
+from digitlib.files import write_text
 from digitlib.handin import cells, render
 from digitlib.handin.evidence import MANIFEST
 from digitlib.handin.submission import SOURCES as CODE
 from digitlib.handin.verdicts import write_page
+from digitlib.provenance import LIBRARIES
+from digitlib.recipes import RECIPES, RETIRED, SETTINGS
 from digitlib.reporting import draw, index, kernels
 from digitlib.reporting import render as rendering
 
@@ -28,6 +33,9 @@ RELEASES = ("0.1.0", "0.2.0")  # that there are, the last one is this
 COLUMNS = ["row", "fold", "label", "predicted", *(f"p{digit}" for digit in range(10))]
 NEEDS_CODE = ("DL001", "DL003", "DL009", "DL015")  # checks that would run a model of the student's
 BOOK = "3_evaluate.ipynb"  # the notebook that our report is made with
+# Of the parts of run.json that may hold more, what our pages show.
+SHOWN = {"recipe": ("name", "summary", *SETTINGS), "versions": ("digitlib", "python", *LIBRARIES)}
+SHOWN |= {"parameters": runs.SCHEMA["properties"]["parameters"]["properties"]}
 # Of a student's prose, no attribute.
 ALLOWED = {"p", "h1", "h2", "h3", "h4", "ul", "ol", "li", "em", "strong", "code", "pre", "br", "hr"}
 ALLOWED |= {"blockquote", "table", "thead", "tbody", "tr", "th", "td"}
@@ -60,6 +68,7 @@ class HandIn:
         self.run, self.fault, self.digits, self.results = None, None, None, {}
         try:
             self.run = self._read_run()
+            self._strip()
             self.digits = our_digits(self.run.info)
         except RunError as error:
             self.fault = str(error).replace(f"{self.ours}: ", "").split("; make")[0]
@@ -81,6 +90,19 @@ class HandIn:
         if not np.isfinite(run.probabilities).all():
             raise RunError("predictions.csv: a probability is no number")
         return run
+
+    def _strip(self):
+        """Leave in our copy of ``run.json``, of which our pages are made, no prose of a student's.
+
+        The checks are made of the whole.
+        """
+        info = json.loads(json.dumps(self.run.info))
+        for part, names in SHOWN.items():
+            info[part] = {name: info[part][name] for name in info[part] if name in names}
+        known = (RECIPES | RETIRED).get(info["recipe"]["name"])
+        info["recipe"]["summary"] = known.summary if known else ""
+        info["model"]["kept"] = "as the run says" if self.run.unkept else None
+        write_text(self.ours / "run.json", json.dumps(info))
 
     @property
     def info(self):
@@ -125,8 +147,10 @@ class HandIn:
         if self.digits is None:
             return
         kernels.prepare_environment(self.folder, "fork")
+        book = kernels.notebook_folder() / BOOK
         try:
-            kernels.run(kernels.notebook_folder() / BOOK, self.ours / BOOK, {"run": "."}, self.ours)
+            with mock.patch.dict(os.environ, DIGITLIB_UCI_URL=""):  # no request leaves
+                kernels.run(book, self.ours / BOOK, {"run": "."}, self.ours)
         except NotebookFailed as error:
             self.fault = f"no report can be made of its data: {error}"
 
