@@ -290,7 +290,8 @@ def _speak_utf8(arguments):
     """Begin anew in UTF-8 where the locale would not take names and pages as they are."""
     if arguments is None and sys.getfilesystemencoding() != "utf-8" and os.name == "posix":
         os.environ["PYTHONUTF8"] = "1"
-        os.execv(sys.executable, [sys.executable, "-m", "digitlib", *sys.argv[1:]])
+        # As it began: -m would import from the current folder, perhaps an unpacked hand-in.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _fail(code, message):

@@ -107,6 +107,7 @@ def replacing(path):
     A reader never sees half a file; if the block raises, `path` is as it was before.
     """
     part = Path(path).with_name(f".{Path(path).name}.part")
+    part.unlink(missing_ok=True)  # a link, in a folder that is a stranger's, would lead elsewhere
     try:
         yield part
         os.replace(part, path)

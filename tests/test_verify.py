@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import pickle
 import re
 import shutil
@@ -515,13 +516,17 @@ def test_nothing_smuggled_reaches_the_graders_pages(chromium, parts, forge, tmp_
 
 
 def test_nothing_is_imported_from_where_the_grader_stands(tmp_path):
-    """A hand-in's folder, perhaps, and a file in it has the name of a module of Python's own."""
-    (tmp_path / "struct.py").write_text("open('ran', 'w')")
+    """A hand-in's folder, perhaps: with names of modules, and a link under a name of ours."""
+    for name in ("struct", "digitlib"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w')")
+    (tmp_path / ".verdict.json.part").symlink_to("ran")
     (tmp_path / "broken.zip").write_bytes(b"PK")
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "digitlib"
     script.write_text("from digitlib import cli\nif __name__ == '__main__': cli.main()")
-    subprocess.run([sys.executable, script, "verify", "broken.zip"], cwd=tmp_path, check=False)
+    other = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}  # begins anew in UTF-8
+    command = [sys.executable, script, "verify", "broken.zip"]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, **other}, check=False)
     assert (tmp_path / "verdict.json").exists() and not (tmp_path / "ran").exists()
 
 
