@@ -1,5 +1,6 @@
 """What graders rely on: honest hand-ins hold, each forgery fails on its own line, nothing runs."""
 
+import base64
 import csv
 import io
 import json
@@ -22,7 +23,7 @@ from conftest import judged_line, judged_lines, needs_browser
 
 from digitlib import DigitClassifier, load_digits, runs, sources
 from digitlib.data import SHA256
-from digitlib.handin import copies, evidence, judge, submission, verify
+from digitlib.handin import cells, copies, evidence, judge, submission, verify
 from digitlib.reporting import kernels
 
 PROBABILITIES = [f"p{digit}" for digit in range(10)]
@@ -515,6 +516,14 @@ def test_nothing_smuggled_reaches_the_graders_pages(chromium, parts, forge, tmp_
         assert "Mine." not in (out / "report" / name).read_text()
 
 
+def test_a_picture_that_is_a_program_does_not_run(monkeypatch):
+    ran = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *what: ran.append(what))
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    assert cells._pixels(base64.b64encode(program)) is None and not ran
+    assert cells._pixels(PIXEL).shape == (1, 1, 4)
+
+
 def test_nothing_is_imported_from_where_the_grader_stands(tmp_path):
     """A hand-in's folder, perhaps: with names of modules, and a link under a name of ours."""
     for name in ("struct", "digitlib"):
@@ -532,7 +541,7 @@ def test_nothing_is_imported_from_where_the_grader_stands(tmp_path):
 
 def test_rows_of_the_archive_are_ours_and_nobody_is_asked(tmp_path, monkeypatch):
     monkeypatch.setenv("DIGITLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sources, "_fetch_in_child", pytest.fail)
+    monkeypatch.setattr(sources, "_fetch_in_child", lambda: pytest.fail("asked"))
     found = []
     monkeypatch.setattr(kernels, "run", lambda *_: found.append(load_digits("uci").sha256))
     judge.HandIn.evaluate(SimpleNamespace(digits=True, folder=tmp_path, ours=tmp_path))

@@ -146,7 +146,8 @@ def _rounding(shown, true):
 
 def _pixels(text):
     try:
-        with Image.open(io.BytesIO(base64.b64decode(text))) as image:
+        # PNG alone: PostScript, which Pillow reads as well, is a program, and Ghostscript runs it.
+        with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as image:
             if image.width * image.height > MAX_PIXELS:
                 return None
             return np.asarray(image.convert("RGBA"))
