@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from digitlib.errors import ParameterError
-from digitlib.handin import systems
+from digitlib.handin import autograder, systems
 
 MANIFEST, JOSE = "MANIFEST.json", "Ærø, José-María de la_Cruz"
 METADATA = """
@@ -251,6 +251,14 @@ def test_feedback_goes_back_under_the_name_of_the_download(tmp_path):
 def test_points(accuracy, verdict, expected):
     rule = "accuracy>=0.98: 5; accuracy > .975:1.5; holds: 3; holds in part: 1"
     assert systems.points(rule, {"accuracy": accuracy, "verdict": verdict}) == expected
+
+
+@pytest.mark.parametrize(("word", "proven"), [("holds", True), ("cannot be checked", False)])
+def test_an_accuracy_that_no_models_give_earns_nothing_and_leads_nowhere(word, proven):
+    claims = [{"claim": "probabilities", "verdict": word, "why": "so"}]
+    result = {"accuracy": 1.0, "verdict": "holds in part", "claims": claims}
+    assert systems.points("accuracy>0.9: 5; holds in part: 1", result) == 1 + 5 * proven
+    assert bool(autograder.results(result)["leaderboard"]) == proven
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 from digitlib.errors import ParameterError
 from digitlib.files import check_folder, check_target, write_text
 from digitlib.handin import colab, render
+from digitlib.handin.systems import is_proven
 from digitlib.handin.verify import verify
 
 ROOT = "/autograder"  # where Gradescope has everything; DIGITLIB_AUTOGRADER_ROOT moves it
@@ -80,7 +81,7 @@ def results(verdict):
         for line in claims
     ]
     found = {"tests": tests, "output": f"All in all: {verdict['verdict']}.", "leaderboard": []}
-    if verdict["accuracy"] is not None and not wrong:  # else a forged table would lead
+    if is_proven(verdict):
         found["leaderboard"] = [{"name": "accuracy", "value": round(verdict["accuracy"], 4)}]
     return found
 

@@ -355,7 +355,7 @@ def points(rule, result):
     rule : str
         Such as ``accuracy>=0.98: 5; holds: 3``.
     result : dict
-        ``accuracy`` (float or None) and ``verdict``.
+        ``accuracy`` (float or None), ``verdict`` and ``claims``.
 
     Returns
     -------
@@ -366,13 +366,19 @@ def points(rule, result):
     ParameterError
         The rule is wrong.
     """
-    good = result["accuracy"] is not None and result["verdict"].startswith("holds")
-    total, accuracy = 0.0, result["accuracy"] if good else -1
+    total, accuracy = 0.0, result["accuracy"] if is_proven(result) else -1
     for sign, bound, verdict, number in check_points(rule):
         above = sign and accuracy > float(bound)
         equal = sign == ">=" and accuracy == float(bound)
         total += float(number) if above or equal or verdict == result["verdict"] else 0
     return total
+
+
+def is_proven(result):
+    """Whether the accuracy is what the handed-in models give: else a table of lies would pay."""
+    lines = {line["claim"]: line["verdict"] for line in result.get("claims", ())}
+    given = lines.get("probabilities", "holds") == "holds"
+    return given and result["accuracy"] is not None and result["verdict"].startswith("holds")
 
 
 def check_points(rule):
