@@ -150,6 +150,15 @@ def test_a_student_with_too_many_files_costs_one_slot(tmp_path):
     assert [bool(row.fault) for row in systems.find([path])] == [True, False]
 
 
+def test_a_path_that_is_too_long_costs_one_slot(tmp_path, monkeypatch):
+    path = _folder(tmp_path / "all", [f"submission_{number}/a.zip" for number in (1, 2)])
+    monkeypatch.chdir(path / "submission_1")
+    for _ in range(25):
+        os.mkdir("d" * 200)
+        os.chdir("d" * 200)
+    assert [row.inside for row in systems.find([path])] == [f"submission_{n}/a.zip" for n in (1, 2)]
+
+
 def test_a_students_zip_beside_others_passes_for_no_class(tmp_path):
     evil = _zip(tmp_path / "evil.zip", ["Bob_2_assignsubmission_file_/a.zip"])
     other = _zip(tmp_path / "other.zip", ["MANIFEST.json"])
