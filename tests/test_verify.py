@@ -24,7 +24,7 @@ from conftest import judged_line, judged_lines, needs_browser
 from digitlib import DigitClassifier, load_digits, runs, sources
 from digitlib.data import SHA256
 from digitlib.handin import cells, copies, evidence, judge, submission, verify
-from digitlib.reporting import kernels
+from digitlib.reporting import kernels, render
 
 PROBABILITIES = [f"p{digit}" for digit in range(10)]
 
@@ -522,6 +522,15 @@ def test_a_picture_that_is_a_program_does_not_run(monkeypatch):
     program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
     assert cells._pixels(base64.b64encode(program)) is None and not ran
     assert cells._pixels(PIXEL).shape == (1, 1, 4)
+
+
+def test_no_template_is_taken_from_where_the_grader_stands(small_report, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("page.html.j2", "parts.j2", "base/page.html.j2", "base/display_priority.j2"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{{ 1 / 0 }}")
+    shutil.copytree(small_report, tmp_path / "run")
+    render.write_page(tmp_path / "run" / "3_evaluate.ipynb")
 
 
 def test_nothing_is_imported_from_where_the_grader_stands(tmp_path):

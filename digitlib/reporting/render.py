@@ -276,7 +276,9 @@ def write_page(notebook, stems=None):
     exporter = _Exporter(
         template_name="base",
         template_file="page.html.j2",
-        extra_template_paths=[str(TEMPLATES)],
+        # Ours first: nbconvert would take templates, which are code, from the current folder.
+        extra_loaders=[FileSystemLoader(TEMPLATES)],
+        extra_template_basedirs=[],
         exclude_anchor_links=True,
         filters=filters,
     )
