@@ -12,7 +12,9 @@ import re
 import signal
 import tempfile
 import time
-from contextlib import closing, suppress
+from contextlib import chdir, closing, suppress
+from dataclasses import replace
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from unittest import mock
@@ -200,6 +202,8 @@ def _in_processes(tasks, jobs, options, timeout):
     temporary = tempfile.TemporaryDirectory(dir=files.scratch(), ignore_cleanup_errors=True)
     # A new Python would import from where the grader stands, perhaps an unpacked hand-in.
     with mock.patch.dict(os.environ, PYTHONSAFEPATH="1"), temporary as scratch:
+        with chdir(files.scratch()):  # where matplotlib finds no settings, either
+            forkserver.ensure_running()
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
@@ -234,6 +238,9 @@ def _process(slot, folder, scratch, options):
     with suppress(OSError), open("/proc/self/statm") as file:  # macOS has none, and no such limit
         here = int(file.read().split()[5]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_DATA, (here + MEMORY, here + MEMORY))
+    slot = replace(slot, archive=str(Path(slot.archive).absolute()))
+    folder = folder and folder.absolute()
+    os.chdir(scratch)
     tempfile.tempdir = str(scratch)
     verdict, found = _judge(slot, folder, **options)
     np.savez(scratch / "found.npz", **found)
