@@ -12,6 +12,8 @@ from pathlib import Path
 
 MANIFEST = "MANIFEST.json"
 TITLE_PAGE = ("authors", "course", "title")
+# Hidden files, and what a verdict leaves in the folder that it was made in.
+UNSEEN = re.compile(r"$|\.|verdict\.(json|html)$|report(/|$)")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # flat: no folder, so no way out of one
 MAX_ARCHIVE = 200_000_000
 MAX_FILES = 500
@@ -95,7 +97,10 @@ def entries(place):
 
 
 def _hand_in(archive, inside):
-    """Entries of the hand-in that `inside` names; of a folder, those that are not hidden."""
+    """Entries of the hand-in that `inside` names.
+
+    Of a folder, those that are not hidden, nor written there by an earlier ``digitlib verify .``.
+    """
     if archive.is_dir():
         archive, inside = archive / inside, ""
     prefix, is_folder = f"{inside}/" if inside else "", bool(inside) or archive.is_dir()
@@ -105,7 +110,7 @@ def _hand_in(archive, inside):
         rest = name.removeprefix(prefix)
         if inside and name == inside:  # a zip file in a zip file
             yield from entries(_packed(opened))
-        elif name.startswith(prefix) and not (is_folder and rest[:1] in ("", ".")):
+        elif name.startswith(prefix) and not (is_folder and UNSEEN.match(rest)):
             yield rest, mode, opened
 
 
