@@ -25,7 +25,6 @@ report: $(STAMP) ## make reports/NAME: run the notebooks, write the HTML  (NAME 
 
 test: lint ## run all tests, lint first
 	@if command -v npm >/dev/null && [ ! -d tests/browser/node_modules ]; then npm ci --silent --prefix tests/browser || true; fi
-	@$(BIN)/python -m compileall -q digitlib  # a hundred processes start; each would compile it anew where nothing is kept
 	@$(BIN)/python -m pytest -n 3 --dist loadscope
 
 lab: $(STAMP) ## open JupyterLab on notebooks/

@@ -4,6 +4,7 @@ With pytest-xdist, the tests of a file that share something slow to make stay in
 the slowest start first; the small report is made by the first process that needs it.
 """
 
+import compileall
 import fcntl
 import os
 import shutil
@@ -39,6 +40,12 @@ TITLE_PAGE = {
 }
 # 1,797 rows, one epoch: seconds, not half a minute.
 SMALL = ("--source", "sklearn", "--epochs", "1", "--seed", "3")
+
+
+def pytest_configure(config):
+    """Compile the package once: where nothing is kept, each of a hundred processes would."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(ROOT / "digitlib", quiet=1)
 
 
 def pytest_collection_modifyitems(items):
