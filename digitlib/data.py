@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from digitlib.errors import DataError, ParameterError
+from digitlib.files import check_file
 
 SHA256 = "a88fcce34a8912ee99fb04893ce831c603fcf73799df3c49e93ec05a736beef2"
 N_TEST_WRITERS = 1797  # rows of optdigits.tes, which follow those of optdigits.tra
@@ -114,7 +115,9 @@ def _read(source):
         return np.column_stack([digits.data, digits.target]).astype(np.uint8)
     from digitlib import sources  # joblib, which the bundled table does without
 
-    return sources.fetch(read_bundled()) if str(source) == "uci" else sources.read_table(source)
+    if str(source) == "uci":
+        return sources.fetch(read_bundled())
+    return sources.read_table(check_file(source, DataError, f"source {WANTED}"))
 
 
 def load_again(facts: dict) -> Any:

@@ -23,9 +23,7 @@ import numpy as np
 import platformdirs
 from joblib import Memory
 
-from digitlib.data import WANTED
 from digitlib.errors import DataError
-from digitlib.files import check_file
 
 FORM = "each row needs 64 integer pixels 0..16 and a class 0..9, separated by commas"
 MISSING = ("", "nan", "na", "null", "none")  # in small letters
@@ -46,7 +44,7 @@ def read_table(path):
 
     Parameters
     ----------
-    path : str or path-like
+    path : Path
         64 integer pixels 0..16, then a class 0..9 per line; a header line is allowed. Between them
         commas, semicolons or tabs. At most `MAX_ROWS` rows and `MAX_BYTES` bytes of text.
 
@@ -59,7 +57,6 @@ def read_table(path):
     DataError
         The first thing that is wrong, with its row (line of the file) and column counted from 1.
     """
-    path = check_file(path, DataError, f"source {WANTED}")
     table, first = bytearray(), True
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
