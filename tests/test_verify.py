@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import judged_line, judged_lines, needs_browser
+from safetensors.numpy import load_file, save_file
 
 from digitlib import DigitClassifier, load_digits, runs, sources
 from digitlib.data import SHA256
@@ -668,6 +669,31 @@ def test_a_further_file_hides_no_copy(small_report, tmp_path):
     folders = (small_report, tmp_path / "copy")
     one, two = (copies.fingerprint(runs.load(folder))["digest"] for folder in folders)
     assert np.array_equal(one, two)
+
+
+def test_a_copy_with_hidden_units_in_another_order_makes_the_same_errors(small_report, tmp_path):
+    copy = shutil.copytree(small_report, tmp_path / "copy")
+    random = np.random.default_rng(0)
+    for path in copy.glob("fold-*.safetensors"):
+        tensors, order = load_file(path), random.permutation(128)
+        for name in ("network.7.weight", "network.7.bias"):
+            tensors[name] = tensors[name][order]
+        tensors["network.10.weight"] = 1.05 * tensors["network.10.weight"][:, order]
+        save_file(tensors, path)
+    frame = pd.read_csv(copy / "predictions.csv")
+    moved = frame[PROBABILITIES] ** 1.05
+    frame[PROBABILITIES] = moved.div(moved.sum(axis=1), axis=0)
+    frame.to_csv(copy / "predictions.csv", index=False)
+    one, two = ({"path": name, "student": "", "settings": [name]} for name in ("one", "two"))
+    for verdict in (one, two):
+        verdict |= {"distance": None, "nearest": None, "alike": [], "identical_to": [], "notes": []}
+    first, second = (copies.fingerprint(runs.load(at)) for at in (small_report, copy))
+    copies.compare(one, first, [(two, second)])
+    assert one["distance"] > copies.NEAR and "near copy" in one["notes"][0]
+    # Of another seed, half of the errors at most are the same.
+    second["wrong"] = np.where(np.arange(len(second["wrong"])) % 2, second["wrong"], 10**6)
+    copies.compare(one | {"notes": (notes := [])}, first, [(two, second)])
+    assert notes == []
 
 
 def test_what_takes_too_long_is_ended_with_its_kernel_and_the_next_is_judged(handed_in, tmp_path):

@@ -6,8 +6,10 @@ import numpy as np
 from safetensors.numpy import load_file
 
 # How near honest runs of different seeds never are (docs/grader.md): half the sum of differences of
-# probabilities, mean over rows; and distance of weights, relative to their size.
+# probabilities, mean over rows; distance of weights, relative to their size; and share of
+# errors, row and digit, that both make, if there are a few: it shows copies with units reordered.
 NEAR, NEAR_WEIGHTS = 0.001, 0.1
+SAME_ERRORS, FEW = 0.85, 20
 MAX_WEIGHTS = 50_000  # of a hand-in that are compared, spread over all
 
 
@@ -21,7 +23,8 @@ def fingerprint(run):
     Returns
     -------
     dict of str to ndarray
-        ``p`` probabilities, ``w`` some of the weights, ``digest`` of all weights.
+        ``p`` probabilities, ``w`` some of the weights, ``digest`` of all weights, ``wrong`` errors:
+        row and digit as one number.
     """
     flat = [np.empty(0, np.float32)]
     for name in run.model_files:  # no further file, which would move all weights to other places
@@ -33,7 +36,9 @@ def fingerprint(run):
     weights = np.concatenate(flat)
     digest = np.frombuffer(hashlib.sha256(weights.tobytes()).digest(), np.uint8)
     step = max(1, len(weights) // MAX_WEIGHTS)
-    return {"p": run.probabilities.astype(np.float32), "w": weights[::step], "digest": digest}
+    wrong = (run.row * 10 + run.predicted)[run.predicted != run.y]
+    found = {"p": run.probabilities.astype(np.float32), "w": weights[::step], "digest": digest}
+    return found | {"wrong": wrong}
 
 
 def compare(verdict, own, known):
@@ -54,8 +59,12 @@ def compare(verdict, own, known):
         weights = _apart(own["w"], theirs["w"])
         same = np.array_equal(own["digest"], theirs["digest"])
         alike, said = verdict["settings"] == other["settings"], ""
+        errors = np.union1d(own["wrong"], theirs["wrong"]).size
+        common = np.intersect1d(own["wrong"], theirs["wrong"]).size
         if same:
             said = "the same weights, though other settings or another seed are stated"
+        elif common > SAME_ERRORS * max(errors, FEW):
+            said = f"near copy: {common} of {errors} errors, row and digit, are the same"
         elif distance < NEAR or weights < NEAR_WEIGHTS:
             said = f"near copy: probabilities differ by {distance:.2g}, weights by {weights:.2g}"
             said += "; the same settings on another machine may end as near" if alike else ""
