@@ -292,6 +292,8 @@ def _speak_utf8(arguments):
         os.environ["PYTHONUTF8"] = "1"
         # As it began: -m would import from the current folder, perhaps an unpacked hand-in.
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    if arguments is None:  # PYTHONIOENCODING may say otherwise: a star in a title ends nothing
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _fail(code, message):

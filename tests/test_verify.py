@@ -540,15 +540,17 @@ def test_nothing_is_imported_from_where_the_grader_stands(tmp_path):
         (tmp_path / f"{name}.py").write_text("open('ran', 'w')")
     (tmp_path / ".verdict.json.part").symlink_to("ran")
     (tmp_path / "matplotlibrc").write_text("mine: 1")  # it would complain
-    (tmp_path / "broken.zip").write_bytes(b"PK")
+    (tmp_path / "★.zip").write_bytes(b"PK")  # which not every terminal can show
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "digitlib"
     script.write_text("from digitlib import cli\nif __name__ == '__main__': cli.main()")
     other = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}  # begins anew in UTF-8
-    command = [sys.executable, script, "verify", "broken.zip"]
+    other["PYTHONIOENCODING"] = "latin-1"
+    command = [sys.executable, script, "verify", "★.zip"]
     told = {"capture_output": True, "text": True, "check": False}
     done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **other}, **told)
-    assert "matplotlibrc" not in done.stderr
+    assert "matplotlibrc" not in done.stderr and done.returncode == 1
+    assert r"\u2605.zip" in done.stdout
     assert (tmp_path / "verdict.json").exists() and not (tmp_path / "ran").exists()
 
 
