@@ -531,7 +531,8 @@ def test_no_template_is_taken_from_where_the_grader_stands(small_report, tmp_pat
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{{ 1 / 0 }}")
     shutil.copytree(small_report, tmp_path / "run")
-    render.write_page(tmp_path / "run" / "3_evaluate.ipynb")
+    page = render.write_page(tmp_path / "run" / "3_evaluate.ipynb").read_bytes()
+    assert page == (small_report / "3_evaluate.html").read_bytes()
 
 
 def test_nothing_is_imported_from_where_the_grader_stands(tmp_path):
