@@ -23,13 +23,13 @@ def test_help_and_bad_input_take_half_a_second_and_load_nothing_heavy(words):
         f"atexit.register(lambda: print('loaded:', set({HEAVY}) & set(sys.modules)))\n"
         f"import digitlib.cli; digitlib.cli.main({words})"
     )
-    # Half a second of a quiet machine is three imports of NumPy; of a busy one, too.
+    # NumPy takes up to 0.2 s on a quiet machine: 2.5 times that is the half second, busy or not.
     ratios = []
     for _ in range(3):
         (quick, done), (yardstick, _) = map(_timed, (code, "import numpy"))
         ratios.append(quick / yardstick)
     assert "loaded: set()" in done.stdout
-    assert min(ratios) < 3
+    assert min(ratios) < 2.5
 
 
 def _timed(code):
