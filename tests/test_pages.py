@@ -129,12 +129,12 @@ def test_figures_and_tables_are_numbered_for_those_who_listen_too(reports, visit
 
 @needs_browser
 def test_no_table_and_no_caption_has_to_be_pushed_aside(reports, visit):
-    for name, width in product(sorted((reports / "one").glob("[0-9]_*.html")), (1440, 360)):
+    for name, width in product(pages_of(reports), (1440, 360)):
         page = visit(name, width)
         wide = "(all) => all.map((one) => one.scrollWidth - one.clientWidth)"
-        assert set(page.eval_on_selector_all(".scroll", wide)) == {0}, (name, width)
+        assert set(page.eval_on_selector_all(".scroll", wide)) <= {0}, (name, width)
         edges = "(all) => all.map((one) => one.getBoundingClientRect().right)"
-        assert max(page.eval_on_selector_all("caption", edges)) <= width - 19
+        assert max(page.eval_on_selector_all("caption", edges), default=0) <= width - 19
     # Each number is below the name that its column has on a wide screen.
     page = visit(reports / "one/3_evaluate.html", 390)
     table = page.locator(".scroll:has([data-head])").first
