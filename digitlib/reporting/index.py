@@ -71,7 +71,7 @@ def write_index(folder, name):
         ) from error
     kinds = ("*.ipynb", "[0-9]_*.html")
     stems = sorted({path.stem for kind in kinds for path in folder.glob(kind)})
-    facts |= {"label": runs.label(run.info), "summary": runs.summary(run.info)}
+    facts |= {"label": runs.label(run.info), "summary": runs.summary(run.info).replace("`", "")}
     facts |= {"links": links(stems, run), "what": WHAT, "titles": PAGES, "stems": stems}
     facts |= {"undrawn": run.undrawn}
     return fill(folder / "index.html", "index.html.j2", name=name, info=run.info, **facts)
