@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
-from skimage.measure import euler_number, regionprops
+from scipy import ndimage
+from skimage.measure import regionprops
 from sklearn.neighbors import NearestNeighbors
 
 from digitlib import metrics, runs
@@ -35,8 +36,8 @@ class Limits:
     probability : float
         Least probability of the most probable digit, from ``predictions.csv``.
     unusual : float
-        The same of 98 %: above it an unusual shape is no reason to doubt, unless it has the many
-        holes of a scribble.
+        The same of 97.5 %: above it an unusual shape is no reason to doubt, unless it has more
+        holes than an 8.
     distance : float
         Largest distance (Euclidean, 64 pixels of 0..16) to the most similar image of the data,
         where held-out images are compared with the images of other folds. Infinite if the run's
@@ -175,8 +176,7 @@ class Reader:
             )
         # Pens differ from those of the data: an odd shape that is read with ease is no warning.
         odd = distances[0] > limits.distance or digit.pixels.mean() > limits.ink
-        scribbled = euler_number(digit.steps["box"], connectivity=2) < -3  # five holes or more
-        if odd and (sure < limits.unusual or scribbled):
+        if odd and (sure < limits.unusual or _holes(digit.steps["box"]) > 2):
             warnings.append(UNUSUAL)
         top, left, bottom, right = digit.box
         # A digit may be wide; one that is not read with ease may be two.
@@ -223,6 +223,12 @@ def _neighbours(rows, count, algorithm):
     return NearestNeighbors(n_neighbors=min(count, len(rows)), algorithm=algorithm).fit(rows)
 
 
+def _holes(box):
+    """How many holes ink has; those of up to 5 pixels are the grain of a pencil."""
+    holes = ndimage.binary_fill_holes(box) & ~box
+    return sum(hole.area > 5 for hole in regionprops(label(holes)))
+
+
 def _limits(run, digits):
     distance = ink = np.inf
     if digits is not None and len(digits.data) == len(run.folds):
@@ -233,7 +239,7 @@ def _limits(run, digits):
             nearest.append(others.kneighbors(rows[probes & (run.folds == fold)])[0])
         distance = np.quantile(np.concatenate(nearest), 1 - DOUBT)
         ink = np.quantile(rows.mean(axis=1), 1 - DOUBT)
-    sure, unusual = np.quantile(run.probabilities.max(axis=1), [DOUBT, 2 * DOUBT])
+    sure, unusual = np.quantile(run.probabilities.max(axis=1), [DOUBT, 2.5 * DOUBT])
     return Limits(float(sure), float(unusual), float(distance), float(ink))
 
 

@@ -80,6 +80,14 @@ def test_a_scribble_is_warned_of_and_held_out_digits_are_not(reader):
     assert 15 < reader.limits.distance < 40
 
 
+def test_the_grain_of_a_pencil_is_no_scribble(reader):
+    readings = [r for seed in range(40, 46) for r in reader.read(photos.photo("pencil", seed)[0])]
+    sure = [each for each in readings if each.probabilities[0] >= reader.limits.unusual]
+    unusual = [any(w.startswith("Unusual") for w in each.warnings) for each in sure]
+    assert len(sure) >= 15
+    assert np.mean(unusual) < 0.1
+
+
 def test_digits_that_touch_are_told_and_digits_that_stand_apart_are_not(reader):
     # Photos that were not looked at while the rule was chosen: seeds from 8.
     told = {
