@@ -173,40 +173,48 @@ def draw(count, seed):
     y : ndarray of shape (n,), int64, 0..9
     """
     random = np.random.default_rng(seed)
-    jobs = [(digit, form) for digit, forms in FORMS.items() for form in forms for _ in range(count)]
-    ink = np.stack([_picture(form, random) for _, form in jobs])
-    return _counts(ink), np.array([digit for digit, _ in jobs])
+    forms = [(digit, form) for digit, forms in FORMS.items() for form in forms]
+    X = np.concatenate([_counts(_pictures(form, count, random)) for _, form in forms])
+    return X, np.repeat([digit for digit, _ in forms], count)
 
 
-def _picture(form, random):
-    """Ink of one digit: bool (DRAWN_SIDE, DRAWN_SIDE)."""
-    turn, slant = np.deg2rad(random.uniform(-TURN, TURN)), random.uniform(*DRAWN_SLANT)
-    width = 0.6 * np.exp(random.uniform(-STRETCH, STRETCH))
-    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    change = rotation @ np.array([[width, -slant], [0, 1]])
+def _pictures(form, count, random):
+    """Ink of one form, `count` times: bool (count, DRAWN_SIDE, DRAWN_SIDE)."""
+    turn = np.deg2rad(random.uniform(-TURN, TURN, count))
+    width = 0.6 * np.exp(random.uniform(-STRETCH, STRETCH, count))
+    slant, pens = random.uniform(*DRAWN_SLANT, count), random.uniform(*PEN_WIDTH, count)
+    cos, sin = np.cos(turn), np.sin(turn)
+    change = np.array([[cos * width, -cos * slant - sin], [sin * width, cos - sin * slant]])
     # A large loop below a short neck, or a small one below a long neck.
-    proportion = np.exp(random.normal(0, PROPORTION, 2))
-    picture = Image.new("1", (DRAWN_SIDE, DRAWN_SIDE))
-    canvas, pen = ImageDraw.Draw(picture), random.uniform(*PEN_WIDTH)
+    proportion = np.exp(random.normal(0, PROPORTION, (count, 1, 2)))
+    strokes = []
     for stroke in form:
-        points = _points(stroke, random)
+        points = _points(stroke, count, random)
         points = np.sign(points) * np.abs(points) ** proportion - 0.5
-        points = points @ change.T * 0.62 * DRAWN_SIDE + DRAWN_SIDE / 2
-        canvas.line([tuple(point) for point in points], 1, round(pen), joint="curve")
+        points = np.einsum("nki,jin->nkj", points, change)
+        strokes.append(points * 0.62 * DRAWN_SIDE + DRAWN_SIDE / 2)
+    return np.stack([_ink(points, pen) for *points, pen in zip(*strokes, pens, strict=True)])
+
+
+def _points(stroke, count, random):
+    """The pen's way in a box of 1 by 1, (count, n, 2), from a line of ``strokes.toml``."""
+    kind, *numbers = stroke.split()
+    points = np.array(numbers, dtype=float).reshape(-1, 2)
+    way = np.r_[0, np.hypot(*np.diff(points, axis=0).T).cumsum()]
+    points = points + random.normal(0, TREMBLE, (count, *points.shape))
+    if kind == "-":
+        return points
+    return CubicSpline(way, points, axis=1)(np.linspace(0, way[-1], 24))
+
+
+def _ink(strokes, pen):
+    picture = Image.new("1", (DRAWN_SIDE, DRAWN_SIDE))
+    canvas = ImageDraw.Draw(picture)
+    for points in strokes:
+        canvas.line(points.ravel().tolist(), 1, round(pen), joint="curve")
         for x, y in points[[0, -1]]:
             canvas.ellipse((x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2), 1)
     return np.asarray(picture)
-
-
-def _points(stroke, random):
-    """Points (n, 2) of the pen's way in a box of 1 by 1, from a line of ``strokes.toml``."""
-    kind, *numbers = stroke.split()
-    points = np.array(numbers, dtype=float).reshape(-1, 2)
-    points += random.normal(0, TREMBLE, points.shape)
-    if kind == "-":
-        return points
-    way = np.r_[0, np.hypot(*np.diff(points, axis=0).T).cumsum()]
-    return CubicSpline(way, points)(np.linspace(0, way[-1], 40))
 
 
 def enlarge(X, targets, classes, recipe, generator):

@@ -86,7 +86,7 @@ def prepare_image(image: Picture, single: bool = False) -> np.ndarray:
         3 or 4): bool, unsigned integers (whole range of the type) or floats 0..1. Dark ink on light
         paper or the reverse; uneven light is evened out.
     single : bool, default=False
-        All ink belongs to one digit, however broken.
+        All ink belongs to one digit, however broken; only blots that lie apart are left out.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def find_digits(image: Picture, single: bool = False) -> list[Digit]:
     image
         As for :func:`prepare_image`.
     single : bool, default=False
-        All ink belongs to one digit, however broken.
+        All ink belongs to one digit, however broken; only blots that lie apart are left out.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def find_digits(image: Picture, single: bool = False) -> list[Digit]:
     grey = read_picture(image)
     paper, ink = find_ink(grey)
     whole = {"grey": grey, "paper": paper, "ink": ink}
-    masks = [ink] if single else split_digits(without_rules(ink))
+    masks = [_without_blots(ink)] if single else split_digits(without_rules(ink))
     left_out = ink & ~np.any(masks, axis=0)
     return [_normalise(mask, whole, left_out) for mask in masks]
 
@@ -465,6 +465,19 @@ def split_digits(ink):
             if max(near) > 0.4:
                 members[int(np.argmax(near))].append(piece.label)
     return [np.isin(pieces, labels) for labels in members]
+
+
+def _without_blots(ink):
+    """Ink without what is far smaller than the rest, and farther away than strokes of a digit."""
+    if label(ink).max() == 1:
+        return ink
+    gap = np.ptp(np.flatnonzero(ink.any(axis=1))) // 10  # shorter ones stand within broken strokes
+    near = ndimage.binary_dilation(ink, iterations=max(1, gap // 2))
+    pieces = label(near) * ink
+    found = regionprops(pieces)
+    least = max(_height(piece.bbox) for piece in found) / 4
+    kept = [piece.label for piece in found if max(piece.image.shape) > least]
+    return np.isin(pieces, kept)
 
 
 def _rows(pieces, height, gap):

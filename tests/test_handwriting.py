@@ -105,7 +105,15 @@ def test_prepare_image_takes_all_ink_as_one_digit_if_told_so():
     page[20:100, 25:32] = page[20:100, 68:75] = 30  # a 0 in two arcs
     with pytest.raises(ImageError, match="single=True"):
         prepare_image(page)
-    assert prepare_image(page, single=True).sum() > 200
+    whole = prepare_image(page, single=True)
+    assert whole.sum() > 200
+    page[4:12, 4:12] = 30  # a blot apart
+    [digit] = find_digits(page, single=True)
+    assert np.array_equal(digit.pixels, whole)
+    assert digit.left_out[8:12, 8:12].all() and not digit.left_out[20:].any()
+    page[22:30, 36:42] = 30  # a scrap of a stroke
+    [digit] = find_digits(page, single=True)
+    assert digit.steps["ink"][34, 52] and not digit.left_out[34, 52]
 
 
 # Photos that were not looked at while the finding was written: seeds from 8.

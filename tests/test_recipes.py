@@ -102,8 +102,9 @@ def test_settings_that_lose_their_effect_by_a_change_are_dropped():
 def test_a_recipe_of_ones_own_is_checked_too():
     with pytest.raises(ParameterError, match=r"^dropout=2: takes a number 0..0.95$"):
         dataclasses.replace(get_recipe("balanced"), dropout=2)
-    with pytest.raises(ParameterError, match=r"^drawn=180 has no effect"):
-        dataclasses.replace(get_recipe("handwriting"), rewrites=None)
+    recipe = get_recipe("handwriting")
+    with pytest.raises(ParameterError, match=rf"^drawn={recipe.drawn} has no effect"):
+        dataclasses.replace(recipe, rewrites=None)
 
 
 def test_runs_from_before_filters_had_a_size_can_be_read():
@@ -138,5 +139,5 @@ def test_a_recipe_with_its_earlier_settings_has_no_changes():
     assert all(before.changes() == {} for rows in recipes.EARLIER.values() for before in rows)
     for before in recipes.EARLIER["handwriting"]:
         assert before != RECIPES["handwriting"]
-        assert before.changed(dropout=0.3).changes() == {"dropout": (0.3, 0.1)}
-    assert RECIPES["handwriting"].changed(epochs=9).changes() == {"epochs": (9, 10)}
+        assert before.changed(dropout=0.3).changes() == {"dropout": (0.3, before.dropout)}
+    assert RECIPES["handwriting"].changed(epochs=9).changes() == {"epochs": (9, 11)}
