@@ -36,7 +36,7 @@ class Limits:
     probability : float
         Least probability of the most probable digit, from ``predictions.csv``.
     unusual : float
-        The same of 97.5 %: above it an unusual shape is no reason to doubt, unless it has more
+        The same of 98.5 %: above it an unusual shape is no reason to doubt, unless it has more
         holes than an 8.
     distance : float
         Largest distance (Euclidean, 64 pixels of 0..16) to the most similar image of the data,
@@ -239,7 +239,7 @@ def _limits(run, digits):
             nearest.append(others.kneighbors(rows[probes & (run.folds == fold)])[0])
         distance = np.quantile(np.concatenate(nearest), 1 - DOUBT)
         ink = np.quantile(rows.mean(axis=1), 1 - DOUBT)
-    sure, unusual = np.quantile(run.probabilities.max(axis=1), [DOUBT, 2.5 * DOUBT])
+    sure, unusual = np.quantile(run.probabilities.max(axis=1), [DOUBT, 1.5 * DOUBT])
     return Limits(float(sure), float(unusual), float(distance), float(ink))
 
 
