@@ -15,10 +15,36 @@ import pandas as pd
 
 from digitlib import model
 from digitlib.classifier import DigitClassifier
-from digitlib.errors import ParameterError, RunError
+from digitlib.errors import ParameterError, RunError, plain
 from digitlib.provenance import FUNCTION, defined_in, split_spec
 
-TRUSTED = ("sklearn.", "numpy.", "scipy.")  # libraries whose types a kept classifier may hold
+# What a kept classifier may hold beside the types that skops itself trusts: classes of honest
+# models of scikit-learn, and our own. Never functions: some of those in NumPy execute text.
+SAFE = {
+    f"{module}.{name}"
+    for module, names in {
+        "digitlib.compare": "HardVotes",
+        "sklearn.calibration": "_CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
+        "sklearn.ensemble._hist_gradient_boosting.predictor": "TreePredictor",
+        "sklearn.gaussian_process._gpc": "_BinaryGaussianProcessClassifierLaplace",
+        "sklearn.gaussian_process.kernels": "CompoundKernel ConstantKernel DotProduct"
+        " ExpSineSquared Exponentiation Matern Product RBF RationalQuadratic Sum WhiteKernel",
+        "sklearn.metrics._dist_metrics": "ChebyshevDistance64 EuclideanDistance64"
+        " HammingDistance64 ManhattanDistance64 MinkowskiDistance64 SEuclideanDistance64",
+        "sklearn.metrics._scorer": "_PassthroughScorer",
+        "sklearn.model_selection._search_successive_halving": "HalvingGridSearchCV"
+        " HalvingRandomSearchCV",
+        "sklearn.model_selection._split": "GroupKFold KFold LeaveOneOut PredefinedSplit"
+        " RepeatedKFold RepeatedStratifiedKFold ShuffleSplit StratifiedKFold"
+        " StratifiedShuffleSplit",
+        "sklearn.neighbors._ball_tree": "BallTree BallTree64",
+        "sklearn.neighbors._kd_tree": "KDTree KDTree64",
+        "sklearn.neural_network._stochastic_optimizers": "AdamOptimizer SGDOptimizer",
+        "sklearn.tree._tree": "Tree",
+        "sklearn.utils._bunch": "Bunch",
+    }.items()
+    for name in names.split()
+}
 
 
 def from_file(spec, seed):
@@ -188,10 +214,14 @@ def load_fold(folder, number, seed, kind, run_code=False):
         return DigitClassifier.load(path, network=made_by(folder, seed, run_code).network)
     try:
         types = _skops().get_untrusted_types(file=path)
-        if any(not name.startswith(TRUSTED) for name in types):
+        if strange := sorted(set(types) - SAFE):
             if not run_code:
-                raise _refused(folder)
-            _module(folder / "model.py")
+                raise RunError(
+                    f"{path}: holds {plain(', '.join(strange), 200)}, which could run code; if you"
+                    " trust it, allow it: run_code=True, on the command line --run-code"
+                )
+            if (folder / "model.py").is_file():
+                _module(folder / "model.py")
         return _skops().load(path, trusted=types)
     except RunError:
         raise

@@ -7,14 +7,43 @@ import re
 import shlex
 import shutil
 from functools import cache, partial
+from importlib.resources import files
 
 import nbformat
 import numpy as np
 import pytest
+import skops.io
 from conftest import TITLE_PAGE, judged_line
+from numpy.f2py.crackfortran import myeval
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.gaussian_process.kernels import RBF, WhiteKernel
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from digitlib import DigitClassifier, cli, cross_validate, load_digits, own, provenance, runs
+from digitlib.compare import HardVotes
 from digitlib.errors import ParameterError, RunError
 from digitlib.handin import submission, verify
 from digitlib.reporting import index, kernels, pdf
@@ -200,6 +229,57 @@ def test_code_beside_a_run_is_not_executed_unasked(run_of, tmp_path):
     (folder / "model.py").write_text("raise SystemExit('it ran')")
     with pytest.raises(RunError, match=r"would run that code; if you trust it, .*--run-code"):
         runs.load_model(folder)
+
+
+def test_a_hostile_classifier_runs_no_code_unasked(run_of, tmp_path, command):
+    """Trusted estimators around a helper of NumPy that executes text."""
+    folder = shutil.copytree(run_of("classifier")[0], tmp_path / "run")
+    ran = tmp_path / "ran"
+    text = {"fill_value": f"__import__('pathlib').Path({str(ran)!r}).touch() or 1", "dtype": "U200"}
+    steps = (
+        FunctionTransformer(np.full_like, kw_args=text),
+        FunctionTransformer(np.vectorize(myeval)),
+    )
+    hostile = make_pipeline(*steps)
+    hostile.transform(np.zeros((1, 64)))
+    assert ran.exists(), "it would run"
+    ran.unlink()
+    for path in folder.glob("fold-*.skops"):
+        skops.io.dump(hostile, path)
+    with pytest.raises(RunError, match=r"holds numpy\.f2py\.crackfortran\.myeval, .*--run-code"):
+        runs.load_model(folder)
+    picture = files("digitlib") / "drawings" / "three.png"
+    code, _, said = command("predict", picture, "--run", folder)
+    assert code == 2 and "which could run code" in said
+    assert command("check", folder, "--all")[0] == 1
+    assert not ran.exists()
+
+
+def test_a_fitted_classifier_of_each_honest_kind_loads_unasked(digits, tmp_path):
+    tree, line = DecisionTreeClassifier(max_depth=3), LogisticRegression(max_iter=20)
+    pair = [("tree", tree), ("line", line)]
+    kinds = (
+        *(tree, line, GaussianNB(), LinearDiscriminantAnalysis(), MLPClassifier(max_iter=2)),
+        *(RandomForestClassifier(2), ExtraTreesClassifier(2), BaggingClassifier(tree, 2)),
+        *(AdaBoostClassifier(n_estimators=2), HistGradientBoostingClassifier(max_iter=1)),
+        *(GradientBoostingClassifier(n_estimators=1), HardVotes(SVC())),
+        *(KNeighborsClassifier(algorithm="kd_tree"), KNeighborsClassifier(metric="cosine")),
+        *(
+            KNeighborsClassifier(algorithm="ball_tree", metric=m)
+            for m in ("manhattan", "chebyshev")
+        ),
+        *(CalibratedClassifierCV(tree), CalibratedClassifierCV(tree, method="isotonic")),
+        *(VotingClassifier(pair, voting="soft"), StackingClassifier(pair)),
+        *(GridSearchCV(tree, {"max_depth": [2]}, cv=KFold(2)), OneVsRestClassifier(line)),
+        GaussianProcessClassifier(RBF(3.0) + WhiteKernel(), optimizer=None, max_iter_predict=1),
+        make_pipeline(StandardScaler(), PCA(5), line),
+    )
+    X, y = digits.data[:100], digits.target[:100]
+    for number, kind in enumerate(kinds, 1):
+        fitted = kind.fit(X, y)
+        assert own.keep(fitted, tmp_path / f"fold-{number}") is None, kind
+        again = own.load_fold(tmp_path, number, 0, "estimator")
+        assert np.array_equal(again.predict_proba(X), fitted.predict_proba(X)), kind
 
 
 @pytest.mark.parametrize(
