@@ -36,10 +36,6 @@ pdf: $(STAMP) ## print reports/NAME as one PDF, through an installed Chromium or
 	$(if $(NAME),,$(error NAME is missing: make pdf NAME=coursework prints reports/coursework))
 	@$(BIN)/python -m digitlib pdf $(call option,NAME,name)
 
-card: $(STAMP) ## write reports/NAME/card.md: a model card and a checklist on one page  (NAME)
-	$(if $(NAME),,$(error NAME is missing: make card NAME=coursework describes reports/coursework))
-	@$(BIN)/python -m digitlib card '$(subst ','\'',$(NAME))'
-
 colab: $(STAMP) ## write dist/colab: notebooks that carry the package with them  (REPO=owner/name: install from there)
 	@$(BIN)/python -m digitlib colab $(call option,REPO,repo)
 
@@ -47,9 +43,6 @@ submission: $(STAMP) ## write dist/NAME-submission.zip, to be handed in  (NAME A
 	$(if $(and $(NAME),$(AUTHORS),$(COURSE),$(TITLE)),,$(error make submission needs NAME, AUTHORS, COURSE and TITLE, as in make submission NAME=mine AUTHORS="..." COURSE="..." TITLE="..."))
 	@$(BIN)/python -m digitlib submission $(call option,NAME,name) $(call option,AUTHORS,authors) \
 		$(call option,COURSE,course) $(call option,TITLE,title)
-
-autograder: $(STAMP) ## write autograder.zip, which judges each hand-in on Gradescope  (OUT=folder/name.zip)
-	@$(BIN)/python -m digitlib autograder $(call option,OUT,out)
 
 ##@ Development
 
@@ -64,9 +57,6 @@ bench: $(DEV_STAMP) ## time and score everything, beside a yardstick  (QUICK=1: 
 
 format: $(DEV_STAMP) ## format the code, strip the notebooks
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet . ; $(BIN)/nbstripout notebooks/*.ipynb
-
-docs: $(DEV_STAMP) ## build the documentation site in build/site, without network; a broken link ends it
-	@$(BIN)/sphinx-build -qW --keep-going -d build/doctrees docs build/site
 
 dist: $(STAMP) ## build the wheel and the source archive in dist/
 	@$(BIN)/hatchling build
@@ -95,7 +85,7 @@ help: ## print this help
 		'EPOCHS=10' 'passes over the training images  (what the recipe says)' \
 		'SOURCE=bundled' 'bundled, uci, sklearn or a CSV   (bundled)' \
 		'SCALING=train' 'rows the scaler sees; all: leaky  (train)' \
-		'ENGINE=dask://HOST:8786' 'where folds run; ray             (here)' \
+		'ENGINE=dask://HOST:8786' 'where folds run                  (here)' \
 		'COMPARE=1' 'also compare with other classifiers, in the same folds' \
 		'PYTHON=python3.12' 'interpreter for a new .venv      (python3)'
 
@@ -119,4 +109,4 @@ $(STAMP): requirements.lock pyproject.toml $(GONE)
 $(DEV_STAMP): requirements.lock pyproject.toml $(GONE)
 	$(call install,report$(comma)picture$(comma)dev,$(STAMP) $(DEV_STAMP))
 
-.PHONY: report test lab pdf card colab submission autograder lint bench format docs dist lock clean help gone
+.PHONY: report test lab pdf colab submission lint bench format dist lock clean help gone

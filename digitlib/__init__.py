@@ -21,7 +21,3 @@ def __getattr__(name):
     if name in _HOMES:
         return getattr(importlib.import_module(f"digitlib.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'digitlib' has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted([*globals(), *_HOMES])

@@ -2,25 +2,21 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.stats import chi2_contingency
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.neighbors import KNeighborsClassifier
 
-from digitlib import crossval, files, metrics, model, runs
-from digitlib.classifier import DigitClassifier, read_header
+from digitlib import crossval, files, metrics, runs
+from digitlib.classifier import DigitClassifier
 from digitlib.data import SHA256, SOURCES, load_digits
 from digitlib.errors import DataError, NotebookFailed, ParameterError, RunError
-from digitlib.recipes import RECIPES, RETIRED, from_dict
 from digitlib.scaling import PixelScaler
 
 # Another processor or torch rounds differently: seen up to 1e-6. Another run differs by 0.1.
@@ -126,7 +122,7 @@ def check_folder(
     Raises
     ------
     RunError
-        There is no ``run.json``: this is no run folder at all.
+        The folder is no complete run, or is damaged.
     ParameterError
         There is no check with a code in `leave`.
     """
@@ -134,12 +130,7 @@ def check_folder(
         raise ParameterError(
             f"no check {unknown[0]!r} to ignore; there are {', '.join(sorted(CHECKS))}"
         )
-    try:
-        run = runs.load(folder, consistent=False, run_code=run_code)
-    except RunError as error:
-        if not os.path.isfile(Path(folder) / "run.json"):
-            raise
-        return [Result("DL000", CHECKS["DL000"].title, False, str(error))]
+    run = runs.load(folder, run_code=run_code)
     digits = load_digits(run.info["data"]["source"]) if everything else None
     return check_run(run, digits, leave)
 
@@ -171,8 +162,7 @@ def read(folder: str | os.PathLike) -> list[dict]:
     if not path.is_file():
         return []
     try:
-        # Of earlier versions: without a kind.
-        return [{"kind": "fault"} | entry for entry in json.loads(path.read_text("utf-8"))]
+        return [dict(entry) for entry in json.loads(path.read_text("utf-8"))]
     except (ValueError, TypeError) as error:
         raise RunError(
             f"{path}: damaged ({error}); write it again: digitlib check --all"
@@ -188,40 +178,6 @@ def check_and_write(folder):
 
 
 # ---- what the run folder alone shows -------------------------------------------------------------
-
-
-@check("DL000", "the run folder is whole and readable")
-def readable(run):
-    """The run could be read, or it would not be here."""
-    return True, f"{len(run.y):,} rows"
-
-
-@check("DL004", "each row is predicted exactly once")
-def each_row_once(run):
-    """Rows 0 to n - 1 each stand once in ``predictions.csv``, in a fold that exists."""
-    n, splits = run.info["data"]["rows"], run.info["parameters"]["splits"]
-    strange = (run.row < 0) | (run.row >= n)
-    once = int((np.bincount(run.row[~strange], minlength=n) == 1).sum())
-    strange |= (run.folds < 1) | (run.folds > splits)
-    found = len(np.unique(run.folds))
-    detail = f"{once:,} of {n:,} rows predicted once, in {found} of {splits} folds"
-    return once == n and not strange.any(), detail
-
-
-@check("DL005", "probabilities sum to 1")
-def proper_probabilities(run):
-    """Probabilities lie in 0..1, sum to 1, and the prediction is the most probable class."""
-    p = run.probabilities
-    off = np.abs(p.sum(axis=1) - 1).max()  # NaN, where a line is cut off, passes no comparison
-    # Classes may be labels other than 0..9: the prediction must name one column, and that one must
-    # be the largest.
-    columns = np.searchsorted(np.unique(run.y), run.predicted).clip(max=p.shape[1] - 1)
-    lesser = p[np.arange(len(p)), columns] != p.max(axis=1)
-    return (
-        off < 1e-5 and (p >= 0).all() and (p <= 1).all() and not lesser.any(),
-        f"sums differ from 1 by at most {off:.1g}; {lesser.sum()} predictions are not the most"
-        " probable class",
-    )
 
 
 @check("DL006", "better than the majority class")
@@ -244,90 +200,6 @@ def known_data(run):
     except DataError as error:
         return False, f"own file, cannot be compared: {error}"
     return found == recorded, f"own file: {recorded[:12]} when trained, {found[:12]} now"
-
-
-@check("DL010", "the score in run.json is the score of predictions.csv")
-def score_recomputed(run):
-    """``run.json`` scores what ``predictions.csv`` gives, in total and fold by fold."""
-    right, told = run.y == run.predicted, run.info["scores"]
-    folds = [right[run.folds == k].mean() for k in np.unique(run.folds)]
-    same = (
-        (told["correct"], told["total"]) == (right.sum(), len(right))
-        and np.isclose(told["accuracy"], right.mean(), rtol=0, atol=1e-12)
-        and np.shape(told["fold_accuracies"]) == np.shape(folds)
-        and np.allclose(told["fold_accuracies"], folds, rtol=0, atol=1e-12)
-    )
-    return (
-        same,
-        f"run.json says {told['correct']:,} of {told['total']:,}; predictions.csv gives"
-        f" {right.sum():,} of {len(right):,}",
-    )
-
-
-@check("DL012", "the settings are those of the recipe, but for the changes that are named")
-def settings_named(run):
-    """What ``run.json`` calls the model is what its settings are."""
-    if run.kind == "estimator":
-        return True, "no recipe of digitlib's"
-    ours, stated = from_dict(run.info["recipe"]), run.info["model"]["changed"]
-    name, changed = ours.name, {key: list(pair) for key, pair in ours.changes().items()}
-    if ours.epochs != run.info["parameters"].get("epochs"):
-        return False, f"{name} has epochs={ours.epochs}, the run {run.info['parameters']['epochs']}"
-    if not run.own and run.info["model"]["name"] != name:
-        return False, f"the run calls {name} {run.info['model']['name']}"
-    if not run.own and (run.kind == "settings") != bool(changed):
-        return False, f"the run calls itself {run.kind}, and {len(changed)} settings are changed"
-    known = (RECIPES | RETIRED).get(name)
-    if known is None or ours.summary != known.summary:
-        return False, f"{name} is no recipe of this digitlib, or has another summary"
-    if wrong := sorted(k for k in changed.keys() | stated if changed.get(k) != stated.get(k)):
-        is_now, said = getattr(ours, wrong[0], None), stated.get(wrong[0], "no change")
-        return False, f"{name}: {wrong[0]} is {is_now!r}, but the run says {said!r}"
-    return True, runs.label({**run.info, "code": {}})
-
-
-@check("DL013", "the kept models are those of this run")
-def models_of_this_run(run):
-    """Each fold's file was made with the recipe, seed, split and data of ``run.json``."""
-    if run.kind == "estimator" or run.unkept:
-        return True, "the files of a classifier that is not digitlib's record nothing"
-    info = run.info
-    stated = {"recipe": info["recipe"], "data": info["data"]["sha256"]}
-    stated |= {key: info["parameters"][key] for key in ("seed", "split_seed")}
-    for number in range(1, info["parameters"]["splits"] + 1):
-        found = read_header(run.path / f"fold-{number}.safetensors")
-        for key, value in {**stated, "fold": number}.items():
-            if found.get(key) != value:
-                made = f"fold-{number}.safetensors was made with {key} {str(found.get(key))[:60]}"
-                return False, f"{made}, the run says {str(value)[:60]}"
-    return True, f"{info['parameters']['splits']} files"
-
-
-@check("DL014", "history.csv is what the models recorded")
-def history_recorded(run):
-    """Each record of each fold, in order."""
-    if run.kind == "estimator" or run.unkept:
-        return True, "a classifier that is not digitlib's records nothing"
-    splits, names = run.info["parameters"]["splits"], run.history.columns
-    kept = [
-        {**record, "fold": number}
-        for number in range(1, splits + 1)
-        for record in read_header(run.path / f"fold-{number}.safetensors").get("history") or []
-    ]
-    kept = pd.DataFrame(kept, columns=names).astype(float)
-    told = run.history.astype(float)
-    epochs = run.info["parameters"].get("epochs")
-    same = kept.shape == told.shape and np.allclose(kept, told, rtol=1e-7, equal_nan=True)
-    whole = not epochs or len(kept) == splits * epochs
-    return same and whole, f"it has {len(told)} lines; the models recorded {len(kept)}"
-
-
-@check("DL016", "the confusion matrix in run.json is that of predictions.csv")
-def confusion_recomputed(run):
-    """All cells."""
-    counts = metrics.confusion_counts(run.y, run.predicted).to_numpy()
-    errors = counts.sum() - counts.trace()
-    return run.info["scores"]["confusion"] == counts.tolist(), f"predictions.csv: {errors:,} errors"
 
 
 @check("DL017", "free of over-fitting", kind="finding")
@@ -476,57 +348,8 @@ def better_than_neighbour(run, digits):
     than = "slower than " if ours <= theirs and took > there else ""
     detail = f"{100 * ours / len(run.y):.2f} % right in {took:.1f} s, {than}1-nearest-neighbour"
     detail += f" with {100 * theirs / len(run.y):.2f} % in {there:.1f} s"
-    advice = "; try another recipe (such as instant), more epochs or less dropout"
+    advice = "; try another recipe (such as kernel), more epochs or less dropout"
     return ours > theirs, detail if ours > theirs else detail + advice
-
-
-@check("DL009", "seeds reach initialisation and shuffling", needs_data=True)
-def seeds_reach(run, digits):
-    """The same seed repeats first weights and order of rows, another seed changes both."""
-    X, y = _sample(digits, 200)
-    drawn = [_watch(_brief(run, 1, seed), X, y) for seed in (1, 1, 2)]
-    (start_a, start_b, start_c), (order_a, order_b, order_c) = zip(*drawn, strict=True)
-    start = start_a == start_b and (start_a != start_c or run.kind == "estimator")
-    order = order_a == order_b and (order_a != order_c or not order_a)
-    shuffled = "order of rows" if order_a else "order of rows (none is drawn)"
-    if start and start_a == start_c:
-        return order, "the same seed gives the same result; this classifier draws nothing at random"
-    return (
-        start and order,
-        f"first weights: {'as' if start else 'NOT as'} the seed says; {shuffled}:"
-        f" {'as' if order else 'NOT as'} the seed says",
-    )
-
-
-def _watch(classifier, X, y):
-    """First weights and orders of rows that a fit draws, as lists of bytes.
-
-    In place of first weights what comes out, where no network is built.
-    """
-    starts, orders, randperm = [], [], torch.randperm
-    here = threading.get_ident()  # while a report is made, another thread builds networks too
-
-    def watched(name):
-        build = getattr(model, name)
-
-        def built(*arguments, **options):
-            network = build(*arguments, **options)
-            weights = network.state_dict().values()
-            if threading.get_ident() == here:
-                starts.append(b"".join(w.detach().contiguous().numpy().tobytes() for w in weights))
-            return network
-
-        return mock.patch.object(model, name, built)
-
-    def drawn(*arguments, **options):
-        order = randperm(*arguments, **options)
-        orders.append(order.numpy().tobytes())
-        return order
-
-    spies = watched("build"), watched("own"), mock.patch.object(torch, "randperm", drawn)
-    with spies[0], spies[1], spies[2]:
-        classifier.fit(X, y)
-    return starts or [classifier.predict_proba(X).tobytes()], orders
 
 
 def _sample(digits, n):

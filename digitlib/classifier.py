@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from digitlib import model, training
 from digitlib.augmentation import enlarge
 from digitlib.errors import ParameterError, RunError
-from digitlib.forward import header_of
+from digitlib.files import check_file
 from digitlib.recipes import Recipe, from_dict, get_recipe
 from digitlib.scaling import PixelScaler
 
@@ -100,7 +100,6 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         eval_set: tuple[ArrayLike, ArrayLike] | None = None,
         scale_on: ArrayLike | None = None,
         on_epoch: Callable[[dict], Any] | None = None,
-        on_held_out: Callable[[np.ndarray], Any] | None = None,
     ) -> Self:
         """Train on `X`, `y`.
 
@@ -116,9 +115,6 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             Rows for the scaler's statistics in place of `X`: only for showing what leakage does.
         on_epoch : callable or None
             Called with each new record of ``history_``.
-        on_held_out : callable or None
-            Called after each epoch with the probabilities of the rows of `eval_set` at that moment,
-            float32 (n_held_out, n_classes): of single views, before weights are averaged.
 
         Returns
         -------
@@ -154,7 +150,6 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             network, own_random = self._build(recipe, side, n_classes, seed, generator, device)
             held_out = None if eval_set is None else self._held_out(*eval_set, side, device)
             x, y = self._images(X, side, device), torch.from_numpy(targets).to(device)
-            held_out = held_out and (*held_out, on_held_out)
             self.history_ = training.train(
                 network, x, y, recipe, generator, held_out, on_epoch, own_random
             )
@@ -263,8 +258,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         tensors = {f"network.{name}": value.contiguous() for name, value in weights}
         for name in ("mean", "scale"):
             tensors[f"scaler.{name}"] = torch.tensor(getattr(self.scaler_, f"{name}_"))
-        header = {"recipe": self.recipe_.as_dict(), "classes": self.classes_.tolist()}
-        header |= {"history": self.history_, **metadata}
+        header = {"recipe": self.recipe_.as_dict(), "classes": self.classes_.tolist(), **metadata}
         save_file(tensors, path, {key: json.dumps(value) for key, value in header.items()})
 
     @classmethod
@@ -283,7 +277,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             The file is missing, damaged, or not from :meth:`save`.
         """
         try:
-            header = header_of(path)
+            header = _header_of(path)
             with safe_open(path, "pt") as file:
                 # It has keys, and is no dictionary all the same.
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -293,11 +287,10 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             # torch lists what does not fit on lines of their own.
             said = " ".join(f"{type(error).__name__}: {error}".split())
             raise RunError(f"{path}: not a digitlib weights file ({said}); train again") from error
-        classifier.metadata_ = header
         return classifier
 
     def _restore(self, header, tensors):
-        self.recipe_, self.history_ = self.recipe, header["history"]
+        self.recipe_ = self.recipe
         self.classes_ = np.array(header["classes"])
         self.scaler_ = PixelScaler(self.recipe_.scaling)
         for name in ("mean", "scale"):
@@ -314,15 +307,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             training.place_centres(self.network_)
 
 
-def read_header(path: str | os.PathLike) -> dict:
-    """What :meth:`DigitClassifier.save` wrote beside the numbers: recipe, classes, history, facts.
-
-    Raises
-    ------
-    RunError
-        As for :meth:`DigitClassifier.load`.
-    """
-    try:
-        return header_of(path)
-    except Exception as error:
-        raise RunError(f"{path}: not a digitlib weights file ({error}); train again") from error
+def _header_of(path):
+    """What :meth:`DigitClassifier.save` wrote beside the numbers: recipe, classes, facts."""
+    check_file(path, ValueError, "it should be one that save wrote")
+    with safe_open(path, "np") as file:
+        return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}

@@ -1,6 +1,5 @@
 """The commands that ``make`` calls: ``python -m digitlib``."""
 
-import gc
 import importlib
 import os
 import signal
@@ -15,23 +14,15 @@ from digitlib.errors import DigitlibError, NotebookFailed, ParameterError, plain
 from digitlib.recipes import RECIPES
 
 # What remains of a command that was interrupted.
-KEPT = {
-    "report": "; finished folds are kept, the same command goes on from them",
-    "verify": "; what was judged until now is written",
-}
+KEPT = {"verify": "; what was judged until now is written"}
 # Extras of pyproject.toml that modules are from; of all others, report.
-EXTRAS = dict.fromkeys(("captum", "ipycanvas", "skimage"), "picture")
-EXTRAS["distributed"] = "cluster"
+EXTRAS = {"skimage": "picture", "distributed": "cluster"}
 SIGNALS = [getattr(signal, name, signal.SIGINT) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
 
 
 def _room(name):
     """The module ``digitlib.<name>``, imported when a command needs it: help need not wait."""
-    gc.disable()  # nothing that is imported is garbage; looking for some takes a tenth of the time
-    try:
-        return importlib.import_module(f"digitlib.{name}")
-    finally:
-        gc.enable()
+    return importlib.import_module(f"digitlib.{name}")
 
 
 def _option(flag, metavar, text, default=None, **settings):
@@ -46,7 +37,7 @@ _run_code = click.option(
 )
 
 
-_engine = _option("--engine", "ENGINE", "where folds run: dask://HOST:PORT or ray (default: here)")
+_engine = _option("--engine", "ENGINE", "where folds run: dask://HOST:PORT (default: here)")
 
 
 @click.group(help=digitlib.__doc__, no_args_is_help=False)
@@ -111,30 +102,6 @@ def check(folder, everything, ignore, run_code):
     return int(not all(result.passed for result in results))
 
 
-@commands.command(help="Describe a finished report on one page: reports/NAME/card.md.")
-@click.argument("name", metavar="NAME")
-def card(name):
-    """Print where the card is."""
-    folder = Path("reports") / _room("reporting.report").check_name(name)
-    print(plain(str(_room("reporting.card").write_card(folder))))
-
-
-@commands.command(help="Set recipes and competitors against each other on the same rows.")
-@_option("--run", "FOLDER", "a finished report to set against the others")
-@_option("--recipes", "NAMES", "quick, all, or names with commas between", "quick")
-@_option("--source", "SOURCE", "as for report (default: the run's, else bundled)")
-@_engine
-@_run_code
-def compare(run, recipes, source, engine, run_code):
-    """Print the table of a comparison and what follows from it."""
-    comparing = _room("compare")
-    _room("engine").use(engine)
-    run = None if run is None else _room("runs").load(run, run_code=run_code)
-    source = source or ("bundled" if run is None else run.info["data"]["source"])
-    comparison = comparing.compare(digitlib.load_digits(source), run, recipes)
-    print(comparing.as_text(comparison), *comparing.conclude(comparison), sep="\n")
-
-
 @commands.command(help="Print a finished report as reports/NAME/NAME.pdf.")
 @_option("--name", "NAME", "folder under reports/", required=True)
 @_option("--browser", "PATH", "Chromium or Chrome (default: searched for)")
@@ -150,30 +117,17 @@ def pdf(name, browser, code):
 @click.argument("pictures", nargs=-1, metavar="[PICTURE]...")
 @_option("--run", "FOLDER", "the run (default: the newest of handwriting, else the newest)")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-@_option(
-    "--images", "FILE", "a labelled set in MNIST's format, with --labels: accuracy and confusions"
-)
-@_option("--labels", "FILE", "its labels")
 @_option("--show", "FILE.png", "write the picture with boxes, readings and what was left out")
 @_run_code
-def predict(pictures, images, labels, show, **options):
+def predict(pictures, show, **options):
     """Print what was read. What cannot be read is told before torch is loaded."""
-    handwriting, labelled = _room("handwriting"), images is not None or labels is not None
-    if labelled and (images is None or labels is None or pictures):
-        raise ParameterError(
-            "--images and --labels go together, and without pictures; give both, or pictures alone"
-        )
-    if not labelled and not pictures:
-        raise ParameterError(
-            "no picture given; try `digitlib predict photo.jpg`, or --images and --labels for a"
-            " labelled set"
-        )
+    handwriting = _room("handwriting")
+    if not pictures:
+        raise ParameterError("no picture given; try `digitlib predict photo.jpg`")
     if show is not None and len(pictures) != 1:
         raise ParameterError(f"--show takes one picture, not {len(pictures)}; name one")
     found = [(path, handwriting.find_digits(path)) for path in pictures]
-    if labelled:
-        images, labels = handwriting.read_labelled(images, labels)
-    _room("reading").predict(found, images=images, labels=labels, picture=show, **options)
+    _room("reading").predict(found, picture=show, **options)
 
 
 @commands.command(help="Write notebooks that carry digitlib with them: Colab, Kaggle, any Jupyter.")
@@ -191,15 +145,10 @@ def colab(out, repo):
 @_option("--course", "COURSE", "the course", required=True)
 @_option("--title", "TITLE", "the title", required=True)
 @_option("--out", "FOLDER", "where to write it", "dist")
-@click.option(
-    "--any-code",
-    is_flag=True,
-    help="hand in although the run's code is not what is committed; the manifest notes it",
-)
-def submission(name, out, any_code, **title_page):
+def submission(name, out, **title_page):
     """Print what is to be known of the file, and where it is."""
     packing = _room("handin.submission")
-    path, notes = packing.make_submission(name, title_page, out=out, any_code=any_code)
+    path, notes = packing.make_submission(name, title_page, out=out)
     for note in notes:
         print(f"note: {note}")
     print(f"hand in {path}")
@@ -217,9 +166,6 @@ def submission(name, out, any_code, **title_page):
 @_option("--jobs", "N", "hand-ins at once (default: one per core)", type=int)
 @_option("--timeout", "SECONDS", "for one hand-in", 120, type=float)
 @_option("--against", "FOLDER", "earlier hand-ins, to find copies of them")
-@_option("--points", "RULE", "such as 'accuracy>=0.98: 5; holds: 3'")
-@_option("--moodle", "FILE.csv", "Moodle's grading worksheet, to fill a copy of")
-@_option("--canvas", "FILE.csv", "Canvas' gradebook, to fill a copy of")
 @click.option(
     "--run-student-code",
     "run_code",
@@ -230,14 +176,6 @@ def verify(paths, csv, **options):
     """Judge each hand-in; the exit code is the judge's."""
     judge = _room("handin.verify")
     return judge.verify_files(paths, marks=csv, **options)
-
-
-@commands.command(help="Write the zip that Gradescope runs to judge each hand-in. For graders.")
-@_option("--out", "FILE.zip", "where to write it", "autograder.zip")
-def autograder(out):
-    """Print where the zip is."""
-    path = _room("handin.autograder").pack(out)
-    print(f"upload {path} to Gradescope, as the assignment's autograder")
 
 
 def main(arguments=None):

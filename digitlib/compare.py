@@ -1,13 +1,8 @@
-"""Comparison: recipes and competitors on the same rows, tested in pairs; when they break.
-
-And a learning curve.
-"""
+"""Comparison: recipes and competitors on the same rows, tested in pairs; a learning curve."""
 
 import pickle
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import product
 
 import joblib
@@ -24,21 +19,14 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from threadpoolctl import threadpool_limits
 
 from digitlib import metrics, runs
 from digitlib.classifier import DigitClassifier
-from digitlib.corruptions import corrupted
 from digitlib.crossval import FOLDS, cross_validate
 from digitlib.errors import ParameterError
 from digitlib.recipes import RECIPES, get_recipe
-from digitlib.runs import code_hash
-from digitlib.sources import remember
 
-NOT_IN_KEY = ("classifier", "digits")  # what decides of them stands in `facts`, from `decisive`
 BUDGET = 10.0  # seconds; a recipe expected to take longer is compared only when asked for by name
-# Competitors whose breaking is measured, the quick ones.
-BROKEN = ("1-nearest-neighbour", "RBF SVC", "logistic regression", "extra trees")
 SHARES = (0.125, 0.25, 0.5)  # of the training rows; the whole is what a run has measured
 
 
@@ -79,7 +67,7 @@ def competitors():
     }
 
 
-# ---- measured once -------------------------------------------------------------------------------
+# ---- measured -------------------------------------------------------------------------------
 
 
 @dataclass
@@ -95,8 +83,6 @@ class Measured:
         To predict 1,000 images.
     bytes : int
         Of one fitted classifier, pickled.
-    created : str
-        UTC date.
     """
 
     rows: np.ndarray
@@ -105,33 +91,14 @@ class Measured:
     seconds: float
     milliseconds: float
     bytes: int
-    created: str
 
     def right(self, y):
         """Whether each row was predicted as its label in `y`, those of the whole data."""
         return self.predicted == y[self.rows]
 
 
-def decisive(classifier, digits, **split):
-    """All that decides what `classifier` learns from `digits` split so: a dictionary.
-
-    Data, parameters, versions and, if the classifier is ours, code.
-    """
-    packages = ["numpy", "scipy", "scikit-learn"]
-    facts = {"data": digits.sha256, "split": split, "class": type(classifier).__name__}
-    if isinstance(classifier, DigitClassifier):
-        packages.append("torch")
-        settings = classifier.settings().as_dict()
-        own = (settings, classifier.random_state, classifier.device)
-        facts |= {"parameters": repr(own), "code": code_hash()}
-    else:
-        parameters = classifier.get_params().items()
-        facts["parameters"] = {name: repr(value) for name, value in parameters}
-    return facts | {"versions": {name: version(name) for name in packages}}
-
-
 def measure(classifier, digits, protocol="folds", n_splits=4, random_state=30, folds="kfold"):
-    """Cross-validate `classifier`, or take the result from the cache.
+    """Cross-validate `classifier`.
 
     Parameters
     ----------
@@ -146,32 +113,12 @@ def measure(classifier, digits, protocol="folds", n_splits=4, random_state=30, f
     -------
     Measured
     """
-    split = {"protocol": protocol}
-    if protocol == "folds":
-        split |= {"n_splits": n_splits, "random_state": random_state}
-        split |= {"folds": folds} if folds != "kfold" else {}
-    # A memory could not tell one code of the user's from another.
-    compute = _measure if _has_own_code(classifier) else remember(_measure, NOT_IN_KEY)
-    return compute(decisive(classifier, digits, **split), classifier, digits)
-
-
-def _has_own_code(classifier):
-    """Whether code of the user's decides the result."""
-    parts = [classifier, *classifier.get_params().values()]
-    known = ("sklearn.", "digitlib.", "numpy", "builtins")
-    return any(callable(p) or not type(p).__module__.startswith(known) for p in parts)
-
-
-def _measure(facts, classifier, digits):
-    split = facts["split"]
-    if split["protocol"] == "writers":
-        split = {**split, "writers": digits.writers}
-    # Folds train side by side; two threads inside each would get in each other's way.
-    with threadpool_limits(1):
-        result = cross_validate(classifier, digits.data, digits.target, progress="off", **split)
-        milliseconds, size = _weigh(result.estimators[0], digits.data)
-    today, rows = f"{datetime.now(UTC):%Y-%m-%d}", (result.rows, result.folds, result.predicted)
-    return Measured(*rows, result.seconds, milliseconds, size, today)
+    split = {"n_splits": n_splits, "random_state": random_state, "folds": folds}
+    if protocol == "writers":
+        split = {"protocol": protocol, "writers": digits.writers}
+    result = cross_validate(classifier, digits.data, digits.target, progress="off", **split)
+    weight = _weigh(result.estimators[0], digits.data)
+    return Measured(result.rows, result.folds, result.predicted, result.seconds, *weight)
 
 
 def _weigh(classifier, X):
@@ -191,8 +138,8 @@ def measure_run(run):
         classifier = run.fitted(1)
         some = np.zeros((1000, classifier.n_features_in_), dtype=np.uint8)
         weight = _weigh(classifier, some)
-    seconds, created = run.info["seconds"]["cross_validation"], run.info["created"][:10]
-    return Measured(run.row, run.folds, run.predicted, seconds, *weight, created)
+    seconds = run.info["seconds"]["cross_validation"]
+    return Measured(run.row, run.folds, run.predicted, seconds, *weight)
 
 
 # ---- which recipes -------------------------------------------------------------------------------
@@ -253,8 +200,7 @@ class Comparison:
     table : DataFrame
         One line per classifier, the most accurate first: ``correct``, ``total``, ``accuracy``,
         ``low``, ``high``, ``writers``, ``writers low``, ``writers high`` (0..1, NaN if the data
-        does not tell writers apart), ``seconds``, ``milliseconds``, ``bytes``, ``ours``,
-        ``measured``.
+        does not tell writers apart), ``seconds``, ``milliseconds``, ``bytes``, ``ours``.
     pairs : DataFrame
         The reference against each other one.
     left_out : dict
@@ -326,7 +272,6 @@ def _split_of(run):
 def _summary(name, measured, y):
     one = measured[name, "folds"]
     summary = {"seconds": one.seconds, "milliseconds": one.milliseconds, "bytes": one.bytes}
-    summary["measured"] = one.created
     for protocol, share, prefix in (("folds", "accuracy", ""), ("writers", "writers", "writers ")):
         one = measured.get((name, protocol))
         right = np.empty(0, bool) if one is None else one.right(y)
@@ -389,76 +334,6 @@ def left_out(comparison):
     return named if slow else ""
 
 
-def as_text(comparison):
-    """``comparison.table`` in plain lines, for a terminal."""
-    table = comparison.table
-    shown = {
-        "accuracy %": 100 * table["accuracy"],
-        "new writers %": 100 * table["writers"],
-        "seconds": table["seconds"],
-        "ms per 1,000": table["milliseconds"],
-        "kB": table["bytes"] / 1000,
-        "measured": table["measured"],
-    }
-    text = pd.DataFrame(shown).rename_axis(None).to_string(float_format="{:,.2f}".format)
-    return "\n".join(filter(None, [text, left_out(comparison)]))
-
-
-# ---- when does it break? -------------------------------------------------------------------------
-
-
-def breaking(digits, run, names=BROKEN, rows=1000):
-    """Accuracy of a run and of competitors on held-out digits that are harder and harder to read.
-
-    Parameters
-    ----------
-    digits : Bunch
-    run : Run
-        On `digits`. If its models were not kept, it is left out.
-    names : sequence of str
-        Of :func:`competitors`; trained in the run's folds, or taken from the cache.
-    rows : int
-        Drawn once. Each is read by the model that has not seen it.
-
-    Returns
-    -------
-    DataFrame
-        ``change``, ``unit``, ``strength`` (of :func:`digitlib.corruptions.corrupted`),
-        ``classifier``, ``accuracy`` (0..1), ``images``.
-    """
-    split = _split_of(run)
-    sample = np.sort(np.random.default_rng(0).permutation(len(run.y))[:rows])
-    y, sets = run.y[sample], list(corrupted(digits.data[run.row[sample]]))
-    found = {}
-    if not run.unkept:
-        models = run.ensemble().estimators
-        found[runs.label(run.info)] = _accuracies(models, run.folds[sample], y, sets)
-    compute = remember(_broken, (*NOT_IN_KEY, "sample", "y", "sets"))
-    for name in names:
-        classifier = competitors()[name]
-        facts = decisive(classifier, digits, **split) | {"code": code_hash(), "rows": rows}
-        found[name] = compute(facts, classifier, digits, sample, y, sets)
-    table = pd.DataFrame([one[:3] for one in sets], columns=["change", "unit", "strength"])
-    table = pd.concat([table.assign(classifier=n, accuracy=a) for n, a in found.items()])
-    return table.assign(images=len(sample)).reset_index(drop=True)
-
-
-def _broken(facts, classifier, digits, sample, y, sets):
-    with threadpool_limits(1):
-        split = {"progress": "off", **facts["split"]}
-        result = cross_validate(classifier, digits.data, digits.target, **split)
-        return _accuracies(result.estimators, result.folds[sample], y, sets)
-
-
-def _accuracies(models, folds, y, sets):
-    """Of each set of images; `models` are those of fold 1, 2, ..."""
-    found = []
-    for *_, X in sets:
-        right = [models[k - 1].predict(X[folds == k]) == y[folds == k] for k in np.unique(folds)]
-        found.append(float(np.concatenate(right).mean()))
-    return found
-
-
 # ---- would more images, or more epochs, help? ----------------------------------------------------
 
 
@@ -493,20 +368,16 @@ def learning_curve(
     correct = pd.Series(result.predicted == result.y)
     folds = {round(len(correct) * (1 - 1 / n_splits)): correct.groupby(result.folds).mean()}
     if shares:
-        split = {"shares": shares, "n_splits": n_splits, "random_state": random_state}
-        facts = decisive(classifier, digits, **split)
-        folds |= remember(_curve, NOT_IN_KEY)(facts, classifier, digits)
+        folds |= _curve(classifier, digits, shares, n_splits, random_state)
     rows = [(n, k, a) for n, accuracies in folds.items() for k, a in enumerate(accuracies, 1)]
     table = pd.DataFrame(rows, columns=["images", "fold", "accuracy"])
     return table.sort_values(["images", "fold"], ignore_index=True)
 
 
-def _curve(facts, classifier, digits):
+def _curve(classifier, digits, shares, n_splits, seed):
     """Accuracies of all folds, by number of images trained on."""
-    split = facts["split"]
-    seed, n_splits = split["random_state"], split["n_splits"]
     folds = KFold(n_splits, shuffle=True, random_state=seed)
-    options = {"train_sizes": split["shares"], "shuffle": True, "random_state": seed}
+    options = {"train_sizes": shares, "shuffle": True, "random_state": seed}
     with joblib.parallel_config("threading", n_jobs=min(joblib.cpu_count(), n_splits)):
         images, _, accuracies = sklearn_learning_curve(
             classifier, digits.data, digits.target, cv=folds, **options

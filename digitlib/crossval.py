@@ -2,10 +2,7 @@
 
 import inspect
 import time
-from concurrent.futures import CancelledError
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import joblib
@@ -21,8 +18,6 @@ from digitlib.errors import DataError, ParameterError
 from digitlib.progress import Progress
 
 FOLDS = {"kfold": KFold, "stratified": StratifiedKFold}
-LOST_WORKERS = 3  # how often a cluster may lose one
-HARD = 6  # rows of the first fold, whose readings are kept epoch by epoch
 
 
 @dataclass
@@ -30,8 +25,7 @@ class Fold:
     """What one fold leaves behind.
 
     ``number`` (from 1), ``test`` (row indices), ``probabilities`` (len(test), n_classes), the
-    fitted ``estimator``, ``history`` (list of dict), ``seconds`` (fit and prediction) and
-    ``hard`` (list of dict, see :class:`CrossValidation`).
+    fitted ``estimator``, ``history`` (list of dict) and ``seconds`` (fit and prediction).
     """
 
     number: int
@@ -40,7 +34,6 @@ class Fold:
     estimator: Any
     history: list = field(default_factory=list)
     seconds: float = 0.0
-    hard: list = field(default_factory=list)
 
 
 @dataclass
@@ -70,11 +63,6 @@ class CrossValidation:
         with ``protocol="writers"``.
     engine : str
         The cluster that ran the folds, in words; empty for this machine.
-    hard : DataFrame
-        How the hardest rows of the first fold were read while it was trained, a line for each row
-        and epoch: ``row``, ``epoch``, ``label``, ``predicted`` and ``p_label``, the probability of
-        the label (0..1). Hard are those of which the trained classifier is least sure; the hardest
-        comes first. Empty if the classifier does not tell.
     """
 
     y: np.ndarray
@@ -87,7 +75,6 @@ class CrossValidation:
     estimators: list
     rows: np.ndarray
     engine: str = ""
-    hard: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def predicted(self) -> np.ndarray:
@@ -115,7 +102,6 @@ def cross_validate(
     random_state: int = 30,
     n_jobs: int | None = None,
     scaling: str = "train",
-    store: Any = None,
     progress: Any = "auto",
     protocol: str = "folds",
     writers: ArrayLike | None = None,
@@ -144,9 +130,6 @@ def cross_validate(
     scaling : {"train", "all"}, default="train"
         ``"train"``: a fold's scaler sees that fold's training rows. ``"all"``: the published leaky
         variant, in which it has seen all of `X`; for comparison only.
-    store : object or None
-        Keeps finished folds for a later attempt: ``store.get(number, test)`` gives a :class:`Fold`
-        or None, ``store.put(fold)`` keeps one.
     progress : {"auto", "bar", "log", "off"}, default="auto"
         See :class:`digitlib.progress.Progress`.
     protocol : {"folds", "writers"}, default="folds"
@@ -176,7 +159,7 @@ def cross_validate(
     --------
     >>> import digitlib
     >>> X, y = digitlib.load_digits(return_X_y=True)
-    >>> classifier = digitlib.DigitClassifier("instant", random_state=0)
+    >>> classifier = digitlib.DigitClassifier("kernel", random_state=0)
     >>> result = digitlib.cross_validate(classifier, X, y, progress="off")
     >>> result.probabilities.shape, result.accuracy > 0.985
     ((5620, 10), True)
@@ -190,31 +173,16 @@ def cross_validate(
             configured = joblib.parallel.get_active_backend()[1]
             n_jobs = configured or min(joblib.cpu_count(), len(splits))
         backend = joblib.parallel.get_active_backend(prefer="threads")[0]
-        # Another process can neither move this bar nor, perhaps, see the store's disk.
-        watched = (store, bar) if getattr(backend, "supports_sharedmem", False) else (None, None)
+        # Another process cannot move this bar.
+        watched = bar if getattr(backend, "supports_sharedmem", False) else None
         try:
-            finished = _side_by_side(
-                n_jobs,
-                [
-                    joblib.delayed(_fold)(classifier, X, y, number, *rows, scaling, *watched)
-                    for number, rows in enumerate(splits, 1)
-                ],
+            finished = joblib.Parallel(n_jobs=n_jobs, prefer="threads")(
+                joblib.delayed(_fold)(classifier, X, y, number, *rows, scaling, watched)
+                for number, rows in enumerate(splits, 1)
             )
         finally:
             bar.close()
-        side_by_side = min(joblib.effective_n_jobs(n_jobs), len(splits))
-    # Kept folds cost nothing now; their time counts as if they had trained side by side.
-    trained = sum(fold.seconds for fold in finished) / side_by_side
-    return _assemble(finished, y, max(time.perf_counter() - start, trained), place)
-
-
-def _side_by_side(n_jobs, folds):
-    """Run the folds; a cluster that lost a worker, and with it their data, is asked again."""
-    run = joblib.Parallel(n_jobs=n_jobs, prefer="threads")
-    for _ in range(LOST_WORKERS):
-        with suppress(CancelledError):
-            return run(folds)
-    return run(folds)
+    return _assemble(finished, y, time.perf_counter() - start, place)
 
 
 def _check(classifier, X, y, scaling):
@@ -270,12 +238,9 @@ def _writers_apart(writers):
     return train, test
 
 
-def _fold(classifier, X, y, number, train, test, scaling, store, bar):
+def _fold(classifier, X, y, number, train, test, scaling, bar):
     """Train on `train`, predict `test`; only the fitted estimator leaves the training rows."""
-    if store is not None and (kept := store.get(number, test)) is not None:
-        _report(bar, kept, y, " (kept from an earlier attempt)")
-        return kept
-    start, estimator, extras, seen = time.perf_counter(), clone(classifier), {}, []
+    start, estimator, extras = time.perf_counter(), clone(classifier), {}
     accepted = inspect.signature(estimator.fit).parameters
     if "on_epoch" in accepted:  # other libraries have an eval_set too, of another form
         extras["on_epoch"] = bar and (
@@ -284,44 +249,20 @@ def _fold(classifier, X, y, number, train, test, scaling, store, bar):
         # A class without training rows has no probability, so no loss.
         if "eval_set" in accepted and np.isin(y[test], y[train]).all():
             extras["eval_set"] = (X[test], y[test])
-            if number == 1 and "on_held_out" in accepted:
-                targets = np.searchsorted(np.unique(y[train]), y[test])
-                extras["on_held_out"] = partial(_note, seen, targets)
     if scaling == "all":
         extras["scale_on"] = X
     estimator.fit(X[train], y[train], **extras)
     probabilities = np.asarray(estimator.predict_proba(X[test]), dtype=float)
     seconds, history = time.perf_counter() - start, getattr(estimator, "history_", [])
     fold = Fold(number, test, probabilities, estimator, history, seconds)
-    fold.hard = _hard(seen, fold, y[test])
-    if store is not None:
-        store.put(fold)
     _report(bar, fold, y)
     return fold
 
 
-def _note(seen, targets, probabilities):
-    """Keep of an epoch what hard rows can be chosen from: class read, probability of the label."""
-    p_label = probabilities[np.arange(len(targets)), targets]
-    seen.append((probabilities.argmax(axis=1).astype(np.int16), p_label))
-
-
-def _hard(seen, fold, labels):
-    """Lines of :attr:`CrossValidation.hard`: which rows are hard shows when training is over."""
-    names = "row", "epoch", "label", "predicted", "p_label"
-    hardest = fold.probabilities.max(axis=1).argsort(kind="stable")[:HARD]
-    lines = [
-        (fold.test[i], epoch, labels[i], fold.estimator.classes_[read[i]], p_label[i])
-        for i in hardest
-        for epoch, (read, p_label) in enumerate(seen, 1)
-    ]
-    return pd.DataFrame(lines, columns=names).astype({"p_label": float}).to_dict("records")
-
-
-def _report(bar, fold, y, note=""):
+def _report(bar, fold, y):
     if bar is not None:
         correct = fold.estimator.classes_[fold.probabilities.argmax(axis=1)] == y[fold.test]
-        bar.fold(fold.number, correct.mean(), fold.seconds, note)
+        bar.fold(fold.number, correct.mean(), fold.seconds)
 
 
 def _assemble(folds, y, seconds, place):
@@ -346,5 +287,4 @@ def _assemble(folds, y, seconds, place):
         estimators=[fold.estimator for fold in folds],
         rows=rows,
         engine=place,
-        hard=pd.DataFrame(folds[0].hard),
     )

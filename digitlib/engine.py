@@ -20,9 +20,8 @@ def running(engine: str | None = None) -> Iterator[str]:
     Parameters
     ----------
     engine : str or None
-        ``"dask://HOST:PORT"``: the workers of the Dask scheduler at this address. ``"ray"``: the
-        cluster that Ray finds. Empty: this machine. None: what the environment variable
-        ``DIGITLIB_ENGINE`` says.
+        ``"dask://HOST:PORT"``: the workers of the Dask scheduler at this address. Empty: this
+        machine. None: what the environment variable ``DIGITLIB_ENGINE`` says.
 
     Yields
     ------
@@ -37,15 +36,6 @@ def running(engine: str | None = None) -> Iterator[str]:
     engine = os.environ.get(VARIABLE, "") if engine is None else engine
     if not engine:
         yield ""
-    elif engine == "ray":
-        try:
-            importlib.import_module("ray.util.joblib").register_ray()
-        except ModuleNotFoundError:
-            raise ParameterError(
-                f"engine={engine!r}: Ray is not installed here; for this: pip install ray"
-            ) from None
-        with joblib.parallel_config("ray"):
-            yield "Ray cluster"
     elif re.fullmatch(r"dask://[\w.-]+:\d+", engine):
         distributed, address = importlib.import_module("distributed"), engine.partition("//")[2]
         try:
@@ -59,7 +49,7 @@ def running(engine: str | None = None) -> Iterator[str]:
             workers = len(client.scheduler_info(n_workers=-1)["workers"])
             yield f"Dask cluster, {workers} worker{'s'[: workers != 1]}"
     else:
-        raise ParameterError(f"engine={engine!r}: takes dask://HOST:PORT or ray")
+        raise ParameterError(f"engine={engine!r}: takes dask://HOST:PORT")
 
 
 def use(engine: str | None) -> None:

@@ -12,11 +12,9 @@ References
    (thresholding with hysteresis).
 """
 
-import gzip
 import io
 import os
 import warnings
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -28,7 +26,7 @@ from skimage.measure import regionprops
 from skimage.transform import resize
 
 from digitlib import normalisation
-from digitlib.errors import DigitlibError, ImageError
+from digitlib.errors import ImageError
 from digitlib.files import check_file
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -41,7 +39,6 @@ with suppress(ImportError):  # who has installed it wants it used
 MOST_MEGAPIXELS = 64  # a phone's largest photos have 50; more is refused before a pixel is unpacked
 TOO_LARGE = f"takes at most {MOST_MEGAPIXELS} megapixels; crop it or save it smaller"
 MOST_BYTES = 100_000_000
-MOST_IDX_BYTES = 500_000_000  # unpacked; MNIST's 60,000 training images have 47 million
 WORKING_SIDES = (160, 1400)  # of the longer side: smooth edges, bounded work
 FAINTEST = 0.08  # ink must differ from its paper by this share of the range from black to white
 MOST_DIGITS = 100
@@ -67,7 +64,7 @@ class Digit:
         Pictures of the way, in order: ``grey``, ``paper``, ``ink`` (of the whole picture), ``crop``
         (this digit's ink) and those of :func:`digitlib.normalisation.steps`.
     left_out : ndarray of shape (rows, columns), bool
-        Ink of the whole picture that was given to no digit: rulings, dashes, specks, the edge.
+        Ink of the whole picture that was given to no digit: dashes, specks, the edge.
     """
 
     pixels: np.ndarray
@@ -146,7 +143,7 @@ def find_digits(image: Picture, single: bool = False) -> list[Digit]:
     grey = read_picture(image)
     paper, ink = find_ink(grey)
     whole = {"grey": grey, "paper": paper, "ink": ink}
-    masks = [_without_blots(ink)] if single else split_digits(without_rules(ink))
+    masks = [_without_blots(ink)] if single else split_digits(ink)
     left_out = ink & ~np.any(masks, axis=0)
     return [_normalise(mask, whole, left_out) for mask in masks]
 
@@ -350,71 +347,6 @@ def _spread(deviations):
     return 1.4826 * np.median(np.abs(deviations))
 
 
-def without_rules(ink):
-    """Ink without printed lines: of squared and ruled paper, of forms and tables.
-
-    Lines are runs of ink along rows or columns that lean by at most 1 in 20. A thin one is printed
-    if it crosses half of the picture, runs in from its edge, or is a side of a frame. Where a
-    stroke crosses it, the stroke is mended.
-
-    Parameters
-    ----------
-    ink : ndarray of shape (rows, columns), bool
-
-    Returns
-    -------
-    ndarray of shape (rows, columns), bool
-        `ink` itself if nothing else stands on the picture.
-    """
-    side = max(ink.shape)
-    along = [_runs(ink, side), _runs(ink.T, side).T]
-    network = label(ndimage.binary_dilation(along[0] | along[1], iterations=3))
-    sides = {}  # of each network: its lines along rows, along columns
-    for axis, lines in enumerate(along):
-        for line in regionprops(label(lines)):
-            length = line.bbox[3 - axis] - line.bbox[1 - axis]
-            if line.area < max(3, 0.015 * side) * length:
-                edge = line.bbox[1 - axis] <= 2 or line.bbox[3 - axis] >= ink.shape[1 - axis] - 2
-                free = length > ink.shape[1 - axis] * (0.2 if edge else 0.5)
-                found = sides.setdefault(network[tuple(line.coords[0])], ([], []))
-                found[axis].append((length, free, line.coords))
-    rest = ink.copy()
-    for found in sides.values():
-        frame = min(map(len, found)) > 1
-        for axis, lines in enumerate(found):
-            longest = max((length for length, _, _ in lines), default=0)
-            for length, free, coords in lines:
-                if free or (frame and length > 0.8 * longest):
-                    _rub_out(rest, coords, axis)
-    tallest = max((_height(piece.bbox) for piece in regionprops(label(rest))), default=0)
-    return rest if tallest > 0.05 * side else ink
-
-
-def _runs(ink, side):
-    """Ink in straight runs of a twelfth of the `side` along rows, however they lean."""
-    length, (rows, columns) = side // 12, np.indices(ink.shape, sparse=True)
-    runs = np.zeros_like(ink)
-    for slope in np.linspace(-0.05, 0.05, 9):
-        place = rows + np.rint(slope * (columns - ink.shape[1] // 2)).astype(int)
-        level = np.take_along_axis(ink, place.clip(0, len(ink) - 1), axis=0)
-        dense = ndimage.uniform_filter1d(level.astype(np.float32), length, axis=1) > 0.9
-        level &= ndimage.maximum_filter1d(dense, length, axis=1)
-        y, x = np.nonzero(level)
-        runs[place[y, x].clip(0, len(ink) - 1), x] = True
-    return runs
-
-
-def _rub_out(ink, coords, axis):
-    """Take a line out of `ink`, but not the strokes that cross it."""
-    line = np.zeros_like(ink)
-    line[tuple(coords.T)] = True
-    thick = int(np.ceil(line.sum() / np.ptp(coords[:, 1 - axis]))) + 3
-    line = ndimage.binary_dilation(line)
-    rest = ink & ~line
-    across = np.ones((2 * thick, 1) if axis == 0 else (1, 2 * thick), bool)
-    ink &= ndimage.binary_closing(rest, across) | ~line
-
-
 def split_digits(ink):
     """Group the connected pieces of ink into digits.
 
@@ -531,80 +463,3 @@ def _beside(group, piece, distance):
     """Whether the piece lies beside the group, within `distance` and its height."""
     gap = max(group[1], piece[1]) - min(group[3], piece[3])
     return gap < distance and piece[0] < group[2] and piece[2] > group[0]
-
-
-# ---- a labelled set -----------------------------------------------------------------------------
-
-
-def read_labelled(images, labels):
-    """Images (n, rows, columns) and labels (n,), uint8, from two files that :func:`read_idx` takes.
-
-    Raises
-    ------
-    ImageError
-        A file cannot be read, or the two do not belong together.
-    """
-    X, y = read_idx(images, 3), read_idx(labels, 1)
-    if len(X) != len(y):
-        raise ImageError(
-            f"{len(X):,} images but {len(y):,} labels; give files that belong together"
-        )
-    return X, y
-
-
-def read_idx(path, dimensions):
-    """An array from a file in the IDX format of MNIST, packed with gzip or not.
-
-    Parameters
-    ----------
-    path : str or path-like
-    dimensions : {1, 3}
-        1: labels; 3: images, rows, columns.
-
-    Returns
-    -------
-    ndarray of uint8
-
-    Raises
-    ------
-    ImageError
-        The file is missing, damaged, too large or of another kind.
-
-    Notes
-    -----
-    Y. LeCun, C. Cortes, C. Burges: The MNIST database, "File formats": magic number 0, 0, 8
-    (unsigned byte), number of dimensions; their sizes as big-endian 32-bit integers; the data in C
-    order.
-    """
-    path = check_file(path, ImageError, "give an IDX file such as t10k-images-idx3-ubyte.gz")
-    try:
-        with (
-            open(path, "rb") as raw,
-            gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw as file,
-        ):
-            magic = file.read(4)
-            if magic != bytes([0, 0, 8, dimensions]):
-                raise ImageError(
-                    f"{path}: not an IDX file of {dimensions} dimension(s) (begins"
-                    f" {magic.hex() or 'with nothing'}); see MNIST's"
-                )
-            shape = np.frombuffer(file.read(4 * dimensions), ">u4").astype(int)
-            size = int(np.prod(shape, dtype=float))
-            if not 0 < size <= MOST_IDX_BYTES:
-                raise ImageError(
-                    f"{path}: says it holds {size:,} bytes; takes 1 to {MOST_IDX_BYTES:,}"
-                )
-            data = file.read(size + 1)
-    except DigitlibError:
-        raise
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ImageError(
-            f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); give an IDX"
-            " file such as t10k-images-idx3-ubyte.gz"
-        ) from None
-    if len(data) != size:
-        raise ImageError(
-            f"{path}: says it holds {size:,} bytes but holds"
-            f" {'more' if len(data) > size else f'{len(data):,}'}; download it again"
-        )
-    return np.frombuffer(data, np.uint8).reshape(shape)

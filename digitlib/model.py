@@ -1,7 +1,6 @@
 """Networks and the weights they start with: the reference CNN, smaller ones, and your own."""
 
 import torch
-import torchinfo
 from torch import nn
 
 from digitlib.errors import ParameterError
@@ -127,50 +126,6 @@ def compact_network(layers, side=8, n_classes=10, dropout=0.0, generator=None):
     return network
 
 
-def random_filter_network(filters, size=3, side=8, n_classes=10, generator=None):
-    """Fixed random filters, thresholded, mean-pooled, with a linear readout.
-
-    Nothing but the readout is ever fitted: Coates, Lee & Ng (2011), An analysis of single-layer
-    networks in unsupervised feature learning, AISTATS 15, 215-223.
-
-    Parameters
-    ----------
-    filters : int
-        Each of mean 0 and length 1, and used with its negative.
-    size : int
-        Rows and columns of a filter.
-    side, n_classes, generator
-        As for :func:`reference_network`.
-
-    Returns
-    -------
-    torch.nn.Sequential
-        Maps float32 images (n, 1, side, side) to log-probabilities (n, n_classes).
-    """
-    least = size + 1  # so that one 2x2 block is left to pool
-    if side < least:
-        raise ParameterError(
-            f"random filters of size {size} take images of {least}x{least} pixels or more, not"
-            f" {side}x{side}; choose another recipe"
-        )
-    left = side - size + 1  # rows and columns after the filters: 6 for 8x8 images and size 3
-    # Larger images get larger blocks: the readout's cost grows with the cube of its inputs.
-    pool = max(2, left // 6)
-    bank = nn.Conv2d(1, 2 * filters, size, device="meta")  # (n, 2 * filters, left, left)
-    bank.requires_grad_(False)
-    head = nn.Linear(2 * filters * (left // pool) ** 2, n_classes, device="meta")
-    network = nn.Sequential(
-        bank, nn.ReLU(inplace=True), nn.AvgPool2d(pool), Flatten(), head, nn.LogSoftmax(dim=1)
-    )
-    _initialise(network, generator)
-    weights = torch.randn(filters, 1, size, size, generator=generator)
-    weights -= weights.mean((1, 2, 3), keepdim=True)
-    weights /= weights.square().sum((1, 2, 3), keepdim=True).sqrt()
-    bank.weight.copy_(torch.cat([weights, -weights]))
-    bank.bias.fill_(-0.15)  # the threshold below which a match counts as none
-    return network
-
-
 class Similarity(nn.Module):
     """Features (n, d) -> similarity to each centre (n, centres): exp(-gamma d^2), 1 where equal.
 
@@ -204,16 +159,55 @@ class Similarity(nn.Module):
 
 
 def kernel_network(filters, size, centres, side=8, n_classes=10, generator=None):
-    """Fixed random filters, then a kernel on their pooled outputs, then a linear readout.
+    """Fixed random filters, mean-pooled; a kernel on what comes out; a linear readout.
 
-    Saunders, Gammerman & Vovk (1998), Ridge regression learning algorithm in dual variables,
-    ICML, 515-521. Parameters and result are those of :func:`random_filter_network`; `centres` as
-    in :class:`Similarity`.
+    Nothing but the readout is ever fitted [1]_, [2]_.
+
+    Parameters
+    ----------
+    filters : int
+        Each of mean 0 and length 1, and used with its negative.
+    size : int
+        Rows and columns of a filter.
+    centres : int
+        As in :class:`Similarity`.
+    side, n_classes, generator
+        As for :func:`reference_network`.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        Maps float32 images (n, 1, side, side) to log-probabilities (n, n_classes).
+
+    References
+    ----------
+    .. [1] A. Coates, H. Lee and A. Y. Ng (2011). An analysis of single-layer networks in
+       unsupervised feature learning. AISTATS 15, 215-223.
+    .. [2] C. Saunders, A. Gammerman and V. Vovk (1998). Ridge regression learning algorithm in dual
+       variables. ICML, 515-521.
     """
-    bank = random_filter_network(filters, size, side, n_classes, generator)
-    similarity = Similarity(centres, bank[-2].in_features, side)
+    least = size + 1  # so that one 2x2 block is left to pool
+    if side < least:
+        raise ParameterError(
+            f"random filters of size {size} take images of {least}x{least} pixels or more, not"
+            f" {side}x{side}; choose another recipe"
+        )
+    left = side - size + 1  # rows and columns after the filters: 6 for 8x8 images and size 3
+    # Larger images get larger blocks: the readout's cost grows with the cube of its inputs.
+    pool = max(2, left // 6)
+    bank = nn.Conv2d(1, 2 * filters, size, device="meta")  # (n, 2 * filters, left, left)
+    bank.requires_grad_(False)
+    similarity = Similarity(centres, 2 * filters * (left // pool) ** 2, side)
     head = nn.Linear(centres, n_classes, device="meta")
-    return nn.Sequential(*bank[:-2], similarity, _initialise(head, generator), nn.LogSoftmax(dim=1))
+    layers = bank, nn.ReLU(inplace=True), nn.AvgPool2d(pool), Flatten(), similarity, head
+    network = nn.Sequential(*layers, nn.LogSoftmax(dim=1))
+    _initialise(nn.ModuleList([bank, head]), generator)
+    weights = torch.randn(filters, 1, size, size, generator=generator)
+    weights -= weights.mean((1, 2, 3), keepdim=True)
+    weights /= weights.square().sum((1, 2, 3), keepdim=True).sqrt()
+    bank.weight.copy_(torch.cat([weights, -weights]))
+    bank.bias.fill_(-0.15)  # the threshold below which a match counts as none
+    return network
 
 
 def _initialise(network, generator):
@@ -242,10 +236,8 @@ def build(recipe, side, n_classes, generator=None):
         return reference_network(side, n_classes, recipe.dropout, generator)
     if recipe.network == "compact":
         return compact_network(recipe.layers, side, n_classes, recipe.dropout, generator)
-    if recipe.network == "kernel":
-        fixed = recipe.filters, recipe.filter_size, recipe.centres
-        return kernel_network(*fixed, side, n_classes, generator)
-    return random_filter_network(recipe.filters, recipe.filter_size, side, n_classes, generator)
+    fixed = recipe.filters, recipe.filter_size, recipe.centres
+    return kernel_network(*fixed, side, n_classes, generator)
 
 
 def own(build, side, n_classes):
@@ -302,19 +294,25 @@ def own(build, side, n_classes):
 
 
 def parameter_table(network, side=8):
-    """One row per layer, by torchinfo.
+    """One row per layer that is called for a blank image.
 
     Returns
     -------
     list of dict
         ``layer``, ``output`` (shape of one image's, as text) and ``parameters`` (count).
     """
-    shown = torchinfo.summary(network, (1, 1, side, side), verbose=0, mode="eval", device="cpu")
-    return [
-        {
-            "layer": f"{i} {info.class_name}",
-            "output": " x ".join(map(str, info.output_size[1:])),
-            "parameters": max(0, info.num_params),
-        }
-        for i, info in enumerate(one for one in shown.summary_list if one.is_leaf_layer)
-    ]
+    rows = []
+
+    def note(layer, _, output):
+        count = sum(p.numel() for p in layer.parameters())
+        shape = " x ".join(map(str, output.shape[1:]))
+        name = f"{len(rows)} {type(layer).__name__}"
+        rows.append({"layer": name, "output": shape, "parameters": count})
+
+    leaves = [layer for layer in network.modules() if not list(layer.children())]
+    hooks = [layer.register_forward_hook(note) for layer in leaves]
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 1, side, side))
+    for hook in hooks:
+        hook.remove()
+    return rows

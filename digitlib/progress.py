@@ -57,9 +57,9 @@ class Progress:
             text += f", held-out loss {record['held_out_loss']:.4f}"
         self._show(fold, share, f"fold {fold}/{self.n_folds}, {text}")
 
-    def fold(self, fold, accuracy, seconds, note=""):
+    def fold(self, fold, accuracy, seconds):
         """Fold `fold` is complete: accuracy 0..1 on its held-out rows."""
-        text = f"accuracy {100 * accuracy:.2f} %, {seconds:.1f} s{note}"
+        text = f"accuracy {100 * accuracy:.2f} %, {seconds:.1f} s"
         self._show(fold, 1.0, f"fold {fold}/{self.n_folds}: {text}", complete=True)
 
     def close(self):

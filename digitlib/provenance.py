@@ -2,9 +2,7 @@
 
 import ast
 import base64
-import difflib
 import hashlib
-import json
 import os
 import platform
 import re
@@ -24,7 +22,6 @@ LIBRARIES = (
     *("matplotlib", "seaborn", "papermill", "nbconvert"),
 )
 FUNCTION = "model"  # that a file of the user's is expected to have
-YOURS = {"parameters", "injected-parameters"}  # tags of cells whose values a run records
 
 
 def provenance():
@@ -82,73 +79,17 @@ def notebook_folder():
 
 
 def sources():
-    """Text of the package's sources and of the notebooks' code: name -> text."""
+    """Text of the package's sources: name -> text."""
     paths = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.glob("*.toml")])
-    found = {f"digitlib/{p.relative_to(PACKAGE).as_posix()}": p.read_text("utf-8") for p in paths}
-    for path in sorted(notebook_folder().glob("[0-9]_*.ipynb")):
-        found[f"notebooks/{path.name}"] = notebook_code(path.read_text("utf-8"), path.name)
-    return found
-
-
-def notebook_code(text, name):
-    """Code cells of a notebook as text, without outputs and what a run records otherwise.
-
-    `name` is that of its file: the cell for a model of the user's is one of 2_train alone.
-    """
-    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
-    model = "model" if Path(name).name == "2_train.ipynb" else None
-    cells = [c for c in cells if not sets_parameters(c) and model not in _tags(c)]
-    return "\n\n# ---- cell\n".join("".join(cell["source"]) for cell in cells) + "\n"
-
-
-def sets_parameters(cell):
-    """Whether a notebook's cell is tagged as one of parameters, and does nothing but set them."""
-    try:
-        body = ast.parse("".join(cell["source"])).body
-    except (SyntaxError, ValueError):
-        return False
-    return not YOURS.isdisjoint(_tags(cell)) and all(map(_sets_a_value, body))
-
-
-def _tags(cell):
-    return cell["metadata"].get("tags", ())
-
-
-def _sets_a_value(node):
-    try:
-        ast.literal_eval(node.value)
-    except (AttributeError, ValueError, TypeError):
-        return False
-    return isinstance(node, ast.Assign) and all(isinstance(t, ast.Name) for t in node.targets)
-
-
-def ran_other_code(notebooks, stated=None):
-    """Which of our notebooks, as executed (name -> text), ran other code than the `stated` sources.
-
-    None: than those here.
-    """
-    ours = sources()
-    stated = ours if stated is None else stated
-    return [
-        name
-        for name, text in sorted(notebooks.items())
-        if f"notebooks/{name}" in ours
-        and notebook_code(text, name) != stated.get(f"notebooks/{name}")
-    ]
+    return {f"digitlib/{p.relative_to(PACKAGE).as_posix()}": p.read_text("utf-8") for p in paths}
 
 
 @cache
 def code_hash():
     """SHA-256 over the sources of the package: any change of code gives another one."""
-    return hash_sources(sources())
-
-
-def hash_sources(texts):
-    """The same over the `texts` of sources, by name."""
     digest = hashlib.sha256()
-    for name, text in sorted(texts.items()):
-        if name.startswith("digitlib/"):
-            digest.update(f"{name}\0{text}\0".encode())
+    for name, text in sorted(sources().items()):
+        digest.update(f"{name}\0{text}\0".encode())
     return digest.hexdigest()
 
 
@@ -167,15 +108,8 @@ def changed_files():
 
 
 def _changed_since_commit():
-    texts, found = sources(), []
-    for line in _git("status", "--porcelain", "--untracked-files=no", "-z").split("\0"):
-        name = line[3:]
-        if name.startswith("notebooks/") and name in texts:
-            if notebook_code(_git("show", f"HEAD:{name}"), name) != texts[name]:
-                found.append(name)
-        elif name in texts:
-            found.append(name)
-    return sorted(found)
+    lines = _git("status", "--porcelain", "--untracked-files=no", "-z").split("\0")
+    return sorted({line[3:] for line in lines} & sources().keys())
 
 
 def _changed_since_release():
@@ -187,27 +121,6 @@ def _changed_since_release():
             if base64.urlsafe_b64encode(digest).decode().rstrip("=") != path.hash.value:
                 found.append(path.as_posix())
     return sorted(found) if known else None
-
-
-def committed(names):
-    """Text of sources as they are committed: name -> text, for those that are."""
-    texts = {}
-    for name in names:
-        try:
-            text = _git("show", f"HEAD:{name}")
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        texts[name] = notebook_code(text, name) if name.endswith(".ipynb") else text
-    return texts
-
-
-def diff(before, after):
-    """What differs in the sources named in `before`, as a unified diff."""
-    lines = []
-    for name, text in sorted(before.items()):
-        pair = [text.splitlines(), after.get(name, "").splitlines()]
-        lines += difflib.unified_diff(*pair, f"a/{name}", f"b/{name}", lineterm="")
-    return "".join(f"{line}\n" for line in lines)
 
 
 def _in_checkout():

@@ -4,6 +4,7 @@ import json
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -13,10 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from digitlib import metrics, runs
 from digitlib.data import load_again
-from digitlib.errors import ImageError
-from digitlib.handwriting import Digit, find_digits, label, read_idx
-
-__all__ = ["Limits", "Reader", "Reading", "describe", "predict", "read_idx", "show"]
+from digitlib.handwriting import Digit, find_digits, label
 
 PREFERRED = "handwriting"  # the recipe for digits of one's own, wherever no run is named
 RED, ORANGE, BLUE = (200, 30, 30), (230, 120, 0), (20, 80, 200)
@@ -105,8 +103,6 @@ class Reader:
         ``handwriting``, and without one the newest.
     run_code : bool, default=False
         Whether the run's own ``model.py`` may be executed; needed for models of the user's own.
-    light : bool, default=False
-        Read by NumPy in place of torch: ready a second sooner, slower for a hundred digits.
 
     Attributes
     ----------
@@ -126,11 +122,11 @@ class Reader:
         The folder is no complete run.
     """
 
-    def __init__(self, run=None, run_code=False, light=False):
+    def __init__(self, run=None, run_code=False):
         run = runs.newest_run(prefer=PREFERRED) if run is None else run
         found = runs.load(run, run_code=run_code)
         self.run, self.label = found.path, runs.label(found.info)
-        self.model = found.ensemble(light)
+        self.model = found.ensemble()
         self.source = found.info["data"]["source"]
         self.digits = load_again(found.info["data"])
         self.limits = _limits(found, self.digits)
@@ -204,19 +200,17 @@ class Reader:
         M. D. Zeiler and R. Fergus (2014). Visualizing and understanding convolutional networks.
         ECCV, section 2.2 (occlusion).
         """
-        # Take a second each to load; reading does without.
-        import torch
-        from captum.attr import Occlusion
-
         first = self.model.classes_.tolist().index(reading.classes[0])
-
-        def probability(images):
-            X = images.numpy().reshape(-1, 64)
-            return torch.from_numpy(self.model.predict_proba(X)[:, first])
-
-        image = torch.from_numpy(reading.found.pixels.reshape(1, 8, 8).astype(np.float32))
-        options = {"sliding_window_shapes": (side, side), "perturbations_per_eval": 64}
-        return Occlusion(probability).attribute(image, **options)[0].numpy()
+        image = reading.found.pixels.reshape(8, 8)
+        places = list(product(range(9 - side), repeat=2))
+        covered = np.repeat(image[None], len(places), axis=0)
+        squares = np.zeros(covered.shape, bool)
+        for square, (row, column) in zip(squares, places, strict=True):
+            square[row : row + side, column : column + side] = True
+        covered[squares] = 0
+        with_ink, *without = self.model.predict_proba(np.stack([image, *covered]).reshape(-1, 64))
+        drops = with_ink[first] - np.array(without)[:, first]
+        return (drops[:, None, None] * squares).sum(axis=0) / squares.sum(axis=0)
 
 
 def _neighbours(rows, count, algorithm):
@@ -288,20 +282,16 @@ def show(readings):
 # ---- digitlib predict ----------------------------------------------------------------------------
 
 
-def predict(
-    pictures, run=None, as_json=False, images=None, labels=None, run_code=False, picture=None
-):
-    """Read pictures, or measure a run on a labelled set, and print the answer.
+def predict(pictures, run=None, as_json=False, run_code=False, picture=None):
+    """Read pictures and print the answer.
 
     Parameters
     ----------
     pictures : list of (str, list of Digit)
-        The name of each to print, and what was found in it; empty for a labelled set.
+        The name of each to print, and what was found in it.
     run : str, path-like or None
         As for :class:`Reader`.
     as_json : bool, default=False
-    images, labels : ndarray or None
-        A labelled set, from :func:`digitlib.handwriting.read_idx`.
     run_code : bool, default=False
         As for :class:`Reader`.
     picture : str, path-like or None
@@ -312,14 +302,7 @@ def predict(
     RunError
         There is no such run.
     """
-    reader = Reader(run, run_code, light=images is None)
-    if images is None:
-        _predict_pictures(pictures, reader, as_json, run is not None, picture)
-    else:
-        _predict_labelled(images, labels, reader, as_json)
-
-
-def _predict_pictures(pictures, reader, as_json, named, picture):
+    reader = Reader(run, run_code)
     read = [(name, reader.classify(found)) for name, found in pictures]
     if picture is not None:
         show(read[0][1]).save(picture, format="PNG")
@@ -327,30 +310,9 @@ def _predict_pictures(pictures, reader, as_json, named, picture):
         answers = [{"file": path, "digits": [r.as_dict() for r in each]} for path, each in read]
         print(json.dumps({"run": str(reader.run), "pictures": answers}))
         return
-    why = "" if named else f"; no run was named: {PREFERRED} is preferred, then the newest"
+    why = (
+        "" if run is not None else f"; no run was named: {PREFERRED} is preferred, then the newest"
+    )
     print(f"read by {reader.run} ({reader.label}){why}", file=sys.stderr)
     for path, each in read:
         print("\n".join(describe(path, each)))
-
-
-def _predict_labelled(images, labels, reader, as_json):
-    X, readable = np.zeros((len(images), 64), np.uint8), np.ones(len(images), bool)
-    for i, image in enumerate(images):
-        try:
-            X[i] = find_digits(image, single=True)[0].pixels
-        except ImageError:
-            readable[i] = False  # blank: counted as an error
-    predicted = reader.model.predict(X)
-    correct, total = int(((predicted == labels) & readable).sum()), len(labels)
-    answer = {"run": str(reader.run), "correct": correct, "total": total}
-    answer |= {"accuracy": correct / total, "blank": int((~readable).sum())}
-    table = metrics.confusion_counts(labels[readable], predicted[readable])
-    if as_json:
-        answer |= {"classes": table.index.tolist(), "confusion": table.to_numpy().tolist()}
-        print(json.dumps(answer))
-        return
-    print(
-        f"{correct:,} of {total:,} correct, {100 * correct / total:.2f} %;"
-        f" {answer['blank']} blank ({reader.run})"
-    )
-    print(table.to_string())

@@ -18,21 +18,15 @@ LAYERS = re.compile(r"[1-9]\d{0,3}p?( [1-9]\d{0,3}p?){0,15}")
 
 NUMBERS = {int: Integral, float: Real}  # what a setting of that type takes, NumPy's numbers too
 
-FIXED = ("random-filters", "kernel")  # networks whose filters are drawn and stay as they are
-
 # Of which recipes a setting decides something.
 APPLIES = {
     "all": lambda recipe: True,
-    "learned": lambda recipe: recipe.network not in FIXED,
+    "learned": lambda recipe: recipe.network != "kernel",
     "built": lambda recipe: recipe.network in ("reference", "compact"),
-    "headed": lambda recipe: recipe.network != "own",
     "compact": lambda recipe: recipe.network == "compact",
-    "random": lambda recipe: recipe.network in FIXED,
-    "linear": lambda recipe: recipe.network == "random-filters",
     "kernel": lambda recipe: recipe.network == "kernel",
     "step": lambda recipe: recipe.schedule == "step",
     "rewritten": lambda recipe: bool(recipe.rewrites),
-    "augmented": lambda recipe: recipe.network not in FIXED or bool(recipe.copies),
 }
 
 
@@ -47,9 +41,8 @@ class Recipe:
     """Everything that decides a training run, apart from the data and the seed.
 
     None: a setting does not apply. No settings are ``seconds``, what the 4-fold cross-validation of
-    5,620 rows takes on two cores, ``strangers``, how many of 1,000 digits that other people drew
-    the networks of its four folds read, and ``instead``, the recipe that took the place of this
-    one.
+    5,620 rows takes on two cores, and ``strangers``, how many of 1,000 digits of other people the
+    networks of its four folds read.
 
     Raises
     ------
@@ -59,14 +52,14 @@ class Recipe:
 
     name: str
     summary: str
-    network: str = _setting("which network", "reference", "compact", *FIXED, "own")
+    network: str = _setting("which network", "reference", "compact", "kernel", "own")
     scaling: str = _setting("pixels to mean 0 and deviation 1, or to 0..1", "standard", "range")
     layers: str = _setting(
         "channels of each 3x3 convolution, p where a 2x2 max-pooling follows: 16 32p 64",
         of="compact",
     )
-    filters: int = _setting("random filters, each used with its negative", 1, 4096, of="random")
-    filter_size: int = _setting("rows and columns of a random filter", 2, 7, of="random")
+    filters: int = _setting("random filters, each used with its negative", 1, 4096, of="kernel")
+    filter_size: int = _setting("rows and columns of a random filter", 2, 7, of="kernel")
     centres: int = _setting("images that are kept, the hardest", 1, 20_000, of="kernel")
     gamma: float = _setting("of the kernel exp(-gamma d^2 / mean d^2)", 1e-6, 1e6, of="kernel")
     epochs: int = _setting("passes over the training images", 1, 100_000, of="learned")
@@ -92,7 +85,7 @@ class Recipe:
     augmentation: float = _setting(
         "1: shifts to half a pixel, turns to 10 degrees, scale, shear to 10 %, bending; 0: none",
         *(0.0, 2.0),
-        of="augmented",
+        of="learned",
     )
     test_shift: float = _setting(
         "pixels of the nine shifted views that a prediction averages; 0: one view",
@@ -100,16 +93,7 @@ class Recipe:
         needed=False,
         default=0.0,
     )
-    ridge: float = _setting(
-        "penalty with which the last layer is fitted in closed form at the end; 0: it is not",
-        *(0.0, 1e9),
-        of="headed",
-        needed=False,
-        default=0.0,
-    )
-    copies: int = _setting(
-        "augmented copies of each image, for the readout", 1, 100, of="linear", needed=False
-    )
+    ridge: float = _setting("penalty of the kernel's readout", 1e-9, 1e9, of="kernel")
     rewrites: int = _setting(
         "copies of each image in another hand (of 8x8 images, 0..16; others are repeated)",
         *(1, 100),
@@ -121,7 +105,6 @@ class Recipe:
     )
     seconds: float | None = field(default=None, compare=False, repr=False)
     strangers: int | None = field(default=None, compare=False, repr=False)
-    instead: str | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self):
         for name, setting in SETTINGS.items():
@@ -132,11 +115,6 @@ class Recipe:
                 object.__setattr__(self, name, checked(name, value))
             elif applies and setting.metadata["needed"]:
                 raise ParameterError(f"{name} is missing: it takes {takes(name)}")
-        if not self.learned and not self.ridge:
-            raise ParameterError(
-                f"ridge={self.ridge!r}: recipe {self.name} learns nothing but its readout; takes a"
-                " number above 0"
-            )
 
     @property
     def learned(self) -> bool:
@@ -151,14 +129,8 @@ class Recipe:
         )
 
     def changes(self) -> dict[str, tuple]:
-        """Settings that differ from the recipe of this name: name -> (value, the recipe's).
-
-        Of a recipe that once had other settings, the version counts that is nearest.
-        """
-        versions = [(RECIPES | RETIRED).get(self.name, self), *EARLIER.get(self.name, ())]
-        return min((self._against(usual) for usual in versions), key=len)
-
-    def _against(self, usual):
+        """Settings that differ from the recipe of this name: name -> (value, the recipe's)."""
+        usual = RECIPES.get(self.name, self)
         pairs = {name: (getattr(self, name), getattr(usual, name)) for name in SETTINGS}
         return {
             name: (value, before)
@@ -238,16 +210,7 @@ Recipe.__doc__ = f"{Recipe.__doc__}\n    Parameters\n    ----------\n" + "".join
 )
 
 _table = files("digitlib").joinpath("recipes.toml").read_text(encoding="utf-8")
-_rows = tomllib.loads(_table)
-_earlier: dict[str, list[dict[str, Any]]] = {  # what a version lacked is false: TOML has no None
-    name: [{k: None if v is False else v for k, v in one.items()} for one in row.pop("earlier", [])]
-    for name, row in _rows.items()
-}
-_all = {name: Recipe(name, **row) for name, row in _rows.items()}
-RECIPES = {name: recipe for name, recipe in _all.items() if not recipe.instead}
-# Runs that were made with these are still runs of the recipe; new ones are not made.
-RETIRED = {name: recipe for name, recipe in _all.items() if recipe.instead}
-EARLIER = {name: [replace(_all[name], **row) for row in rows] for name, rows in _earlier.items()}
+RECIPES = {name: Recipe(name, **row) for name, row in tomllib.loads(_table).items()}
 
 
 def parse(texts):
@@ -277,13 +240,10 @@ def get_recipe(recipe: str | Recipe) -> Recipe:
     Raises
     ------
     ParameterError
-        No recipe has that name, or it was retired.
+        No recipe has that name.
     """
     if isinstance(recipe, Recipe):
         return recipe
-    if isinstance(recipe, str) and recipe in RETIRED:
-        instead = RETIRED[recipe].instead
-        raise ParameterError(f"recipe {recipe!r} was retired; use {instead}, better in less time")
     if not isinstance(recipe, str) or recipe not in RECIPES:
         raise ParameterError(f"recipe {recipe!r} is unknown; choose one of: {', '.join(RECIPES)}")
     return RECIPES[recipe]
@@ -301,7 +261,4 @@ def from_dict(settings: dict) -> Recipe:
         raise ParameterError(
             f"recipe setting {unknown[0]!r} is unknown; this run needs another version of digitlib"
         )
-    defaults: dict[str, Any] = {"test_shift": None, "ridge": None}
-    if settings.get("network") == "random-filters":
-        defaults["filter_size"] = 3  # which runs did not record before it could be chosen
-    return Recipe(**{**defaults, **settings})
+    return Recipe(**settings)

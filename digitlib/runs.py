@@ -3,11 +3,7 @@
 import hashlib
 import json
 import os
-import shutil
-import time
-import zipfile
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +13,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from digitlib import metrics
-from digitlib.crossval import Fold
 from digitlib.errors import ParameterError, RunError
-from digitlib.files import check_file, replacing, write_text
-from digitlib.forward import Forward
-from digitlib.provenance import code_hash, library_version, provenance, where_am_i
+from digitlib.files import check_file, write_text
+from digitlib.provenance import provenance
 from digitlib.recipes import from_dict
-
-__all__ = ["FoldEnsemble", "FoldStore", "Run", "code_hash", "label", "load", "load_model"]
-__all__ += ["newest_run", "provenance", "replacing", "save", "summary", "where_am_i", "write_text"]
 
 # What `run.json` may hold: types, ranges, no text that a page could take for more.
 # Not by jsonschema, whose import takes most of a second.
@@ -36,7 +26,6 @@ NO_HISTORY = ["fold", "epoch", "learning_rate", "loss"]  # of a classifier witho
 MOST_BYTES = 64_000_000  # of a table; that of 200,000 digits has 30
 # Characters of weights on the page to draw on, 8 / 3 a weight: enough for four reference networks.
 MOST_DRAWN = 1_650_000
-TRAINING = ".training"  # a file with this name says that a run is still being made in its folder
 
 
 @dataclass
@@ -69,7 +58,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """Of the model: ``recipe``, ``settings``, ``network`` or ``estimator``."""
+        """Of the model: ``recipe``, ``network`` or ``estimator``."""
         return self.info["model"]["kind"]
 
     @property
@@ -112,16 +101,15 @@ class Run:
         if self.own:
             seed = self.info["parameters"]["seed"]
             return _own().load_fold(self.path, fold, seed, self.kind, self.run_code)
-        return _own().DigitClassifier.load(self.path / f"fold-{fold}.safetensors")
+        path = self.path / f"fold-{fold}.safetensors"
+        classifier = _own().DigitClassifier.load(path)
+        if classifier.recipe_ != from_dict(self.info["recipe"]):
+            raise RunError(f"{path}: was made with other settings than run.json says; train again")
+        return classifier
 
-    def ensemble(self, light: bool = False) -> "FoldEnsemble":
-        """The fitted classifiers of all folds as one, a :class:`FoldEnsemble`.
-
-        `light`: without torch where a network is of this package, see :mod:`digitlib.forward`.
-        """
+    def ensemble(self) -> "FoldEnsemble":
+        """The fitted classifiers of all folds as one."""
         folds = range(1, self.info["parameters"]["splits"] + 1)
-        if light and not self.own:
-            return FoldEnsemble([Forward(self.path / f"fold-{fold}.safetensors") for fold in folds])
         return FoldEnsemble([self.fitted(fold) for fold in folds])
 
 
@@ -139,16 +127,24 @@ def label(info):
         "network": f"own network {model['name']}, trained as {info['recipe']['name']}",
         "estimator": f"own classifier {model['name']}",
     }.get(model["kind"], model["name"])
-    changed = [f"{name} {value} ({usual})" for name, (value, usual) in model["changed"].items()]
-    words = f"{words}, changed: {', '.join(changed)}" if changed else words
+    changes = [f"{name} {value} ({usual})" for name, (value, usual) in changed(info).items()]
+    words = f"{words}, changed: {', '.join(changes)}" if changes else words
     files = [Path(name).name for name in info.get("code", {}).get("changed") or ()]
     said = f"{len(files)} files" if len(files) > 2 else ", ".join(files)  # the index has all
     return f"{words}, with changed code: {said}" if files else words
 
 
+def changed(info):
+    """Settings that are not the recipe's: name -> (value, the recipe's)."""
+    if info["model"]["kind"] == "estimator":
+        return {}
+    return from_dict(info["recipe"]).changes()
+
+
 def summary(info):
     """The recipe in a sentence; where something was changed, that it is not the recipe."""
-    if info["model"]["kind"] == "recipe" and not info.get("code", {}).get("changed"):
+    other_code = info.get("code", {}).get("changed")
+    if info["model"]["kind"] == "recipe" and not changed(info) and not other_code:
         return info["recipe"]["summary"]
     if info["model"]["kind"] == "estimator":
         return "A classifier of the user's own, in the same folds as every other run."
@@ -186,11 +182,11 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     for stale in [*folder.glob("fold-*.s*"), folder / "model.py", folder / "run.json"]:
         stale.unlink(missing_ok=True)
-    facts, kept = {"seed": seed, "split_seed": split_seed, "data": digits.sha256}, []
+    kept = []
     for number, estimator in enumerate(result.estimators, 1):
         path = folder / f"fold-{number}.safetensors"
         if hasattr(estimator, "recipe_"):
-            kept.append(estimator.save(path, fold=number, **facts))
+            kept.append(estimator.save(path))
         else:
             kept.append(_own().keep(estimator, path))
     _predictions(result).to_csv(folder / "predictions.csv", index=False, float_format="%.9g")
@@ -209,7 +205,6 @@ def save(
             "seed": seed,
             "splits": len(result.estimators),
             "split_seed": split_seed,
-            "epochs": None if recipe is None else recipe.epochs,
             "scaling": scaling,
             "folds": folds,
         },
@@ -218,8 +213,6 @@ def save(
             "correct": int((result.predicted == result.y).sum()),
             "total": len(result.y),
             "accuracy": result.accuracy,
-            "fold_accuracies": result.fold_accuracies.tolist(),
-            "confusion": metrics.confusion_counts(result.y, result.predicted).to_numpy().tolist(),
         },
         "seconds": {"cross_validation": result.seconds, "folds": result.fold_seconds},
         **provenance(),
@@ -231,8 +224,7 @@ def save(
 
 
 def _model(estimator, recipe, source):
-    """What ``run.json`` says of the model: kind, name, changed settings, source and its hash."""
-    changed = {} if recipe is None else recipe.changes()
+    """What ``run.json`` says of the model: kind, name, source and its hash."""
     network = getattr(estimator, "network", None)
     if recipe is None:
         kind, steps = "estimator", getattr(estimator, "steps", [(None, estimator)])
@@ -240,8 +232,8 @@ def _model(estimator, recipe, source):
     elif network is not None:
         kind, name = "network", getattr(network, "__name__", type(network).__name__)
     else:
-        kind, name = "settings" if changed else "recipe", recipe.name
-    facts = {"kind": kind, "name": name, "changed": changed, "source": None, "sha256": None}
+        kind, name = "recipe", recipe.name
+    facts = {"kind": kind, "name": name, "source": None, "sha256": None}
     if source is not None and kind in ("network", "estimator"):
         facts |= {"source": "model.py", "sha256": hashlib.sha256(source.encode()).hexdigest()}
     return facts
@@ -254,15 +246,12 @@ def _predictions(result):
     return pd.DataFrame(columns).rename_axis("row").reset_index().join(probabilities)
 
 
-def load(folder: str | os.PathLike, consistent: bool = True, run_code: bool = False) -> Run:
-    """Read a run folder; one in which training goes on is waited for.
+def load(folder: str | os.PathLike, run_code: bool = False) -> Run:
+    """Read a run folder, and refuse one whose files do not belong together.
 
     Parameters
     ----------
     folder : str or path-like
-    consistent : bool, default=True
-        Refuse files that do not belong together. False is for checks that are to say what exactly
-        is wrong with them.
     run_code : bool, default=False
         Allow what is read to execute the run's own ``model.py``, where its model needs that.
 
@@ -276,10 +265,7 @@ def load(folder: str | os.PathLike, consistent: bool = True, run_code: bool = Fa
         A file is missing or damaged, or the files do not belong together.
     """
     folder = Path(folder)
-    there = partial(os.path.isfile, folder / "run.json")  # False for whatever is no path
-    while os.path.exists(folder / TRAINING) and not there():
-        time.sleep(0.05)
-    if not there():
+    if not os.path.isfile(folder / "run.json"):  # False for whatever is no path
         raise RunError(
             f"{folder}: no run.json, so no complete run; make one with 2_train.ipynb or `digitlib"
             " report`"
@@ -289,7 +275,7 @@ def load(folder: str | os.PathLike, consistent: bool = True, run_code: bool = Fa
     try:
         run = _read(folder)
         run.run_code = run_code
-        wrong = _disagreement(run) if consistent else None
+        wrong = _disagreement(run)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise RunError(f"{folder}: damaged run folder ({said}); make the run again") from error
@@ -312,18 +298,12 @@ def _read(folder):
 
 
 def read_info(content):
-    """What ``run.json`` says, given its bytes; ValueError for what ``run.schema.json`` refuses.
-
-    Runs of version 0.1, which had recipes alone, get a ``model``.
-    """
+    """What ``run.json`` says, given its bytes; ValueError for what ``run.schema.json`` refuses."""
     info = json.loads(content, parse_constant=_no_number)
     try:
         _validate(info, name_prefix="run.json")
     except fastjsonschema.JsonSchemaException as error:
         raise ValueError(error.message[:200]) from None
-    changed = from_dict(info["recipe"]).changes() if "model" not in info else {}
-    before = {"kind": "settings" if changed else "recipe", "name": info["recipe"]["name"]}
-    info.setdefault("model", {**before, "changed": changed, "source": None, "sha256": None})
     return info
 
 
@@ -333,16 +313,24 @@ def _no_number(name):
 
 def _disagreement(run):
     """What the predictions have that the rest of the run contradicts; None if all fits."""
-    rows, correct = run.info["data"]["rows"], run.info["scores"]["correct"]
-    if len(run.y) != rows:
-        return f"has {len(run.y)} rows but run.json says {rows}"
-    if set(run.folds) != set(range(1, run.info["parameters"]["splits"] + 1)):
+    info, scores = run.info, run.info["scores"]
+    if not np.array_equal(np.sort(run.row), np.arange(info["data"]["rows"])):
+        return f"does not have each of the {info['data']['rows']:,} rows once"
+    if set(run.folds) != set(range(1, info["parameters"]["splits"] + 1)):
         return "has other folds than run.json"
+    p = run.probabilities
     # NaN, where the last line is cut off, is not close to 1.
-    if not np.allclose(run.probabilities.sum(axis=1), 1, atol=1e-4):
+    if not (np.allclose(p.sum(axis=1), 1, atol=1e-5) and (p >= 0).all()):
         return "holds probabilities that do not sum to 1"
-    if (found := (run.predicted == run.y).sum()) != correct:
-        return f"has {found} correct, run.json says {correct}"
+    # Classes may be labels other than 0..9: the prediction names one column, the largest.
+    classes = np.unique(run.y)
+    columns = np.searchsorted(classes, run.predicted).clip(max=len(classes) - 1)
+    if p.shape[1] != len(classes) or (p[np.arange(len(p)), columns] != p.max(axis=1)).any():
+        return "holds predictions that are not the most probable class"
+    right = int((run.predicted == run.y).sum())
+    found = {"correct": right, "total": len(run.y), "accuracy": right / len(run.y)}
+    if any(abs(scores[name] - value) > 1e-9 for name, value in found.items()):
+        return f"has {right:,} of {len(run.y):,} correct, run.json says other scores"
     return None
 
 
@@ -412,69 +400,6 @@ def _is_of(path, recipe):
         return read_info(path.read_bytes())["model"]["name"] == recipe
     except (OSError, ValueError, TypeError, ParameterError):
         return False
-
-
-class FoldStore:
-    """Finished folds of a run that is still going on, for the next attempt if this one is stopped.
-
-    A fold is kept under a key made of everything that decides its result; with any other key it is
-    not found.
-
-    Parameters
-    ----------
-    folder : str or path-like
-    classifier : estimator
-        Not fitted; folds of a :class:`digitlib.DigitClassifier` with a fixed seed are kept.
-    X, y : ndarray
-        The whole data.
-    **decisive
-        Further facts that decide the result, such as ``n_splits``.
-    """
-
-    def __init__(self, folder, classifier, X, y, **decisive):
-        self.folder = Path(folder)
-        # All parameters: the repr of an estimator leaves out what is default, and the middle of
-        # what is long.
-        settings = sorted(classifier.get_params().items())
-        # A network of the user's has an address in memory for a text; its source is in `decisive`.
-        settings = [(k, "own" if k == "network" and v is not None else v) for k, v in settings]
-        facts = repr((settings, decisive, library_version("torch"), code_hash())).encode()
-        data = [np.asarray(part).tobytes() for part in (X, y)]
-        self.key = hashlib.sha256(b"\0".join([facts, *data])).hexdigest()
-        self.network, seed = (getattr(classifier, n, None) for n in ("network", "random_state"))
-        self.reproducible = hasattr(classifier, "settings") and isinstance(seed, int | np.integer)
-
-    def get(self, number, test):
-        """The :class:`digitlib.crossval.Fold` kept under this number, or None."""
-        try:
-            path = self.folder / f"{number}.safetensors"
-            estimator = _own().DigitClassifier.load(path, network=self.network)
-            kept = np.load(self.folder / f"{number}.npz", allow_pickle=False)
-            facts, history = estimator.metadata_, estimator.history_
-            if facts["key"] != self.key or not np.array_equal(kept["test"], test):
-                return None
-            more = history, facts["seconds"], facts["hard"]
-            return Fold(number, test, kept["probabilities"], estimator, *more)
-        except (RunError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None  # not there, or cut off while it was written
-
-    def put(self, fold):
-        """Keep a finished fold; nothing is kept when the seed is not fixed."""
-        if not self.reproducible:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        weights = self.folder / f"{fold.number}.safetensors"
-        arrays = {"test": fold.test, "probabilities": fold.probabilities}
-        # Weights are removed first and written last: whatever stops this, they never stand beside
-        # probabilities of another attempt.
-        weights.unlink(missing_ok=True)
-        np.savez(self.folder / f"{fold.number}.npz", **arrays)
-        with replacing(weights) as part:
-            fold.estimator.save(part, key=self.key, seconds=fold.seconds, hard=fold.hard)
-
-    def clear(self):
-        """Remove what was kept: the run folder now holds it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class FoldEnsemble(ClassifierMixin, BaseEstimator):

@@ -166,19 +166,10 @@ def cache_folder():
     return Path(os.environ.get("DIGITLIB_CACHE") or platformdirs.user_cache_path("digitlib"))
 
 
-def remember(function, ignore=()):
+def _remember(function):
     """`function` with a memory: what it gave for the same arguments comes from the cache folder.
 
-    Parameters
-    ----------
-    function : callable
-    ignore : sequence of str
-        Arguments that do not decide the result beside the others.
-
-    Returns
-    -------
-    callable
-        A damaged entry is computed anew; a folder that cannot be written costs only the cache.
+    A damaged entry is computed anew; a folder that cannot be written costs only the cache.
     """
     folder = cache_folder()
     try:
@@ -190,7 +181,7 @@ def remember(function, ignore=()):
         return function
     # joblib would log a traceback for a damaged entry, which the checksum of compression tells.
     logging.getLogger("joblib").setLevel(logging.ERROR)
-    return Memory(folder, verbose=0, compress=True).cache(function, ignore=list(ignore))
+    return Memory(folder, verbose=0, compress=True).cache(function)
 
 
 # ---- the UCI archive -----------------------------------------------------------------------------
@@ -222,7 +213,7 @@ def fetch(expected):
     """
     if os.environ.get("DIGITLIB_UCI_URL") == "":
         return expected
-    table = remember(_fetch_equal)(expected)
+    table = _remember(_fetch_equal)(expected)
     # What lies in the cache may be damaged without looking so.
     return table if np.array_equal(table, expected) else _fetch_equal(expected)
 

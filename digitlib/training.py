@@ -7,9 +7,7 @@ three for ``best`` and ``handwriting``; ``make bench`` measures them anew):
 recipe        accuracy   seconds
 ============  =========  ========
 coursework    98.26 %    8.2
-instant       99.16 %    0.14
 kernel        99.39 %    0.25
-balanced      99.39 %    1.9
 accurate      99.59 %    15
 best          99.70 %    87
 handwriting   99.54 %    120
@@ -33,7 +31,6 @@ from digitlib.model import Similarity
 # What torch has as defaults, too.
 ADAMW = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False}
 
-NEAR = 3  # rows that are fitted on each landmark, where there are few landmarks
 LINEAR_PENALTY = 0.01  # of the readout that says which rows are hard, on its own good for 99.0 %
 ROUNDING = 1e-4  # at least, on the diagonal of a kernel in float32, which may lack that much
 
@@ -135,9 +132,7 @@ def train(network, x, y, recipe, generator, held_out=None, on_epoch=None, own_ra
     generator : torch.Generator
         Draws the order of the rows and the augmentation; on the CPU.
     held_out : tuple of Tensor or None
-        ``(x, y, tell)`` to measure after each epoch; it is read under ``no_grad`` and influences
-        nothing. `tell`, unless it is None, is called with the probabilities, float32 ndarray
-        (len(x), n_classes).
+        ``(x, y)`` to measure after each epoch; it is read under ``no_grad`` and influences nothing.
     on_epoch : callable or None
         Called with each record when its epoch ends; what it raises ends the training.
     own_random : OwnRandom
@@ -176,22 +171,16 @@ def train(network, x, y, recipe, generator, held_out=None, on_epoch=None, own_ra
     if recipe.network == "kernel":
         loss = _fit_kernel(network, x, y, recipe)
         history = [{"epoch": 0, "learning_rate": 0.0, "loss": loss}]
-    elif recipe.ridge:
-        copies = [augment(x, recipe.augmentation, generator) for _ in range(recipe.copies or 0)]
-        loss = _refit_head(network, torch.cat([x, *copies]), y, recipe.ridge)
-        history = history or [{"epoch": 0, "learning_rate": 0.0, "loss": loss}]
     return history
 
 
 def _measure(network, held_out):
     if held_out is None:
         return {}
-    x, y, tell = held_out
+    x, y = held_out
     log_probabilities = _in_batches(network.eval(), x)
     accuracy = (log_probabilities.argmax(1) == y).float().mean().item()
     loss = F.nll_loss(log_probabilities, y).item()
-    if tell is not None:
-        tell(log_probabilities.exp().cpu().numpy())
     return {"held_out_loss": loss, "held_out_accuracy": accuracy}
 
 
@@ -262,69 +251,31 @@ class _AdamW:
             value.copy_(mean)
 
 
-@torch.no_grad()
-def _refit_head(network, x, y, penalty):
-    """Fit the last linear layer by ridge regression on one-hot targets.
+def _margins(features, right):
+    """How clearly a linear readout, by ridge regression, scores the right class above the others.
 
-    Parameters
-    ----------
-    network : torch.nn.Sequential
-    x : Tensor of shape (times * n, 1, side, side)
-        The rows of `y`, once or several times.
-    y : Tensor of shape (n,), int64
-    penalty : float
-
-    Returns
-    -------
-    float
-        Mean negative logarithm of the likelihood of the rows left out.
+    `right` (n, n_classes), bool: the class of each row.
     """
-    features = _in_batches(network[:-2].eval(), x)  # (times * n, d)
-    return _set_head(network[-2], *_ridge(features, y, penalty, network[-2].out_features), y)
+    targets, centred = right.to(features.dtype), features - features.mean(0)
+    gram = _lower_gram(centred)
+    gram.diagonal().add_(LINEAR_PENALTY)
+    factor, shares = torch.linalg.cholesky(gram), targets.mean(0)
+    weights = torch.cholesky_solve(centred.T @ (targets - shares), factor)  # (d, n_classes)
+    scores = centred @ weights + shares
+    return scores[right] - scores.masked_fill(right, -torch.inf).amax(1)
 
 
-def _ridge(features, y, penalty, n_classes):
-    """Ridge regression of one-hot targets on `features`, which are centred in place.
-
-    Returns
-    -------
-    weights, centre, shares : Tensor
-        Of shapes (d, n_classes), (d,) and (n_classes,): a row's scores are ``(row - centre) @
-        weights + shares``.
-    left_out : Tensor
-        Scores of the rows :func:`_some`, each by a fit without it.
-    """
-    times = len(features) // len(y)
-    targets = F.one_hot(y, n_classes).to(features.dtype).repeat(times, 1)
-    centre, shares = features.mean(0), targets.mean(0)
-    # Centred, the intercept needs no column of its own and is not penalised.
-    features, centred = features.sub_(centre), targets - shares
-    gram = _lower_gram(features)
-    gram.diagonal().add_(penalty)
-    factor = torch.linalg.cholesky(gram)
-    weights = torch.cholesky_solve(features.T @ centred, factor)  # (d, n_classes)
-    some = _some(y)
-    residuals = _left_out_residuals(features, centred, weights, factor, some, times)
-    return weights, centre, shares, targets[some] - residuals
-
-
-def _some(y):
-    """About 250 rows of `y`, evenly spread."""
-    return torch.arange(0, len(y), max(1, len(y) // 250), device=y.device)
-
-
-def _set_head(head, weights, centre, shares, left_out, y):
+def _set_head(head, weights, shares, left_out, y):
     """Put the readout into the last layer, scaled so that softmax gives probabilities.
 
     The scale is the one of 16 factors (inverse temperatures) with the highest likelihood of the
     rows left out, of which the mean negative logarithm is returned.
     """
-    scales, some = torch.logspace(0, 2, 16, device=y.device), _some(y)
-    losses = torch.stack([F.cross_entropy(scale * left_out, y[some]) for scale in scales])
+    scales = torch.logspace(0, 2, 16, device=y.device)
+    losses = torch.stack([F.cross_entropy(scale * left_out, y) for scale in scales])
     scale = scales[losses.argmin()]
-    weights *= scale
-    head.weight.copy_(weights.T)
-    head.bias.copy_(scale * shares - centre @ weights)
+    head.weight.copy_((weights * scale).T)
+    head.bias.copy_(scale * shares)
     return losses.min().item()
 
 
@@ -335,55 +286,35 @@ def _fit_kernel(network, x, y, recipe):
     Time grows with the cube of the rows that take part, and most rows teach nothing: they lie far
     from every border. So a linear readout is fitted first, and the centres are the rows to which it
     gives the least margin (score of the right class over the best of the others), as the support
-    vectors of an SVM would be. They alone are fitted, as long as they are a quarter of all or more.
-    Fewer would be the odd ones: then three times as many are fitted on the centres as landmarks
-    (Williams & Seeger 2001, Using the Nystroem method to speed up kernel machines, NIPS 13). Rows
-    that are farther from every border would take time and teach nothing.
+    vectors of an SVM would be. They alone are fitted.
 
     Returns
     -------
     float
-        As of :func:`_refit_head`.
+        Mean negative logarithm of the likelihood of the rows left out.
     """
     bank, layer, head = network[:-3].eval(), network[-3], network[-2]
     features = _in_batches(bank, x)
-    centred, right = features.clone(), F.one_hot(y, head.out_features).bool()
-    weights, _, shares, _ = _ridge(centred, y, LINEAR_PENALTY, head.out_features)
-    scores = centred @ weights + shares
-    margins = scores[right] - scores.masked_fill(right, -torch.inf).amax(1)
-    spread = 2 * centred.square().sum() / len(y)  # mean squared distance of two rows
-    order = margins.argsort(stable=True)
-    hard = order[: len(layer.images)]
+    right = F.one_hot(y, head.out_features).bool()
+    margins, shares = _margins(features, right), right.float().mean(0)
+    spread = 2 * (features - features.mean(0)).square().sum() / len(y)  # mean squared distance
+    hard = margins.argsort(stable=True)[: len(layer.images)]
     layer.gamma.copy_(recipe.gamma / spread.clamp(min=1e-12))
     layer.images[: len(hard)] = x[hard].half()
     place_centres(network)
     kernel = layer(layer.centres)[: len(hard), : len(hard)]
-    if len(y) > 4 * len(hard):
-        kernel.diagonal().add_(ROUNDING)
-        factor = torch.linalg.cholesky(kernel)
-        # From the right: in this layout, the product of the rows takes two thirds of the time, too.
-        near = order[: NEAR * len(hard)].sort().values
-        rows = torch.linalg.solve_triangular(
-            factor.T, layer(features[near]), upper=True, left=False
-        )
-        y = y[near]
-        fitted, centre, shares, left_out = _ridge(rows, y, recipe.ridge, head.out_features)
-        fitted = torch.linalg.solve_triangular(factor.T, fitted, upper=True)
-        centre = factor @ centre
-    else:
-        kernel.diagonal().add_(max(recipe.ridge, ROUNDING))
-        factor, centre = torch.linalg.cholesky(kernel), torch.zeros_like(hard, dtype=x.dtype)
-        fitted = torch.cholesky_solve(right[hard].float() - shares, factor)
-        some = _some(y)
-        left_out = layer(features[some])[:, : len(hard)] @ fitted + shares
-        # Of a row that was fitted the residual without it is its weight / an entry of the inverse.
-        among, at = (some[:, None] == hard).nonzero(as_tuple=True)
-        unit = torch.eye(len(hard), device=x.device)[:, at]
-        inverse = torch.linalg.solve_triangular(factor, unit, upper=False).square().sum(0)
-        left_out[among] = right[some[among]].float() - fitted[at] / inverse[:, None]
+    kernel.diagonal().add_(max(recipe.ridge, ROUNDING))
+    factor = torch.linalg.cholesky(kernel)
+    fitted = torch.cholesky_solve(right[hard].float() - shares, factor)
+    some = torch.arange(0, len(y), max(1, len(y) // 250), device=y.device)
+    left_out = layer(features[some])[:, : len(hard)] @ fitted + shares
+    # Of a row that was fitted the residual without it is its weight / an entry of the inverse.
+    among, at = (some[:, None] == hard).nonzero(as_tuple=True)
+    unit = torch.eye(len(hard), device=x.device)[:, at]
+    inverse = torch.linalg.solve_triangular(factor, unit, upper=False).square().sum(0)
+    left_out[among] = right[some[among]].float() - fitted[at] / inverse[:, None]
     blank = len(layer.images) - len(hard)  # where there are fewer rows than centres
-    centre, fitted = F.pad(centre, (0, blank)), F.pad(fitted, (0, 0, 0, blank))
-    return _set_head(head, fitted, centre, shares, left_out, y)
+    return _set_head(head, F.pad(fitted, (0, 0, 0, blank)), shares, left_out, y[some])
 
 
 @torch.no_grad()
@@ -391,23 +322,6 @@ def place_centres(network):
     """Compute what files leave out: the features of the kernel's centres, if there is a kernel."""
     if isinstance(network[-3], Similarity):
         network[-3].centres.copy_(_in_batches(network[:-3], network[-3].images.float()))
-
-
-def _left_out_residuals(features, targets, weights, factor, some, times):
-    """Residuals of the rows `some`, each left out of a ridge regression with all its copies.
-
-    That needs no second fit: they are (1 - H)^-1 times the fitted ones, where H is the rows' block
-    of the hat matrix (Cook & Weisberg 1982, Residuals and Influence in Regression, section 3.6).
-    """
-    copies = len(features) // times * torch.arange(times, device=some.device)
-    groups = (some[:, None] + copies).flatten()  # each row, then its copies
-    half = torch.linalg.solve_triangular(factor, features[groups].T, upper=False).T
-    half = half.unflatten(0, (-1, times))
-    hat = half @ half.mT + 1 / len(features)  # (250, times, times)
-    # A little more than 1 keeps a row that alone decides its own fit from dividing by 0.
-    identity = torch.eye(times, device=some.device) * (1 + 1e-6)
-    fitted = targets[groups] - features[groups] @ weights
-    return torch.linalg.solve(identity - hat, fitted.unflatten(0, (-1, times)))[:, 0]
 
 
 def _lower_gram(features, block=128):

@@ -30,7 +30,7 @@ CARRIED = PACKAGE / "checkout"  # in a wheel: what else it was built from, see p
 REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+")
 
 
-def build(folder="dist/colab", repo=None, values=None):
+def build(folder="dist/colab", repo=None):
     """Write every notebook, and the complete one, so that they run where digitlib is not installed.
 
     Parameters
@@ -40,8 +40,6 @@ def build(folder="dist/colab", repo=None, values=None):
     repo : str or None
         ``owner/name`` on GitHub: install from there, with badges, in place of the package inside
         the notebook.
-    values : dict or None
-        Parameters of the complete notebook in place of their defaults.
 
     Returns
     -------
@@ -62,7 +60,7 @@ def build(folder="dist/colab", repo=None, values=None):
     folder.mkdir(parents=True, exist_ok=True)
     sources = sorted(kernels.notebook_folder().glob("*.ipynb"))
     books = {path.stem: nbformat.read(path, as_version=4) for path in sources}
-    story = _story(copy.deepcopy(books), values or {})
+    story = _story(copy.deepcopy(books))
     books = {stem: _alone(book) for stem, book in books.items()} | {COMPLETE: story}
     paths = []
     for stem, book in books.items():
@@ -127,7 +125,7 @@ def _alone(book):
     return book
 
 
-def _story(books, values):
+def _story(books):
     """Exploration, training, evaluation and drawing in one, with a single cell of parameters."""
     lines, prose, acts = {}, [], []
     for book in (books[stem] for stem in STORY):
@@ -137,9 +135,6 @@ def _story(books, values):
         first = at - 1 if at and re.match(r"#+ Parameters", cells[at - 1].source) else at
         prose += [cell.source.split("\n", 1)[-1].strip() for cell in cells[first:at]]
         acts += map(_demoted, cells[:first] + cells[at + 1 :])
-    for name in values.keys() & lines.keys():
-        comment = re.search(r"\s*#.*$|$", lines[name])[0]
-        lines[name] = f"{name} = {json.dumps(values[name])}{comment}"
     book.cells = [
         _cell("story.md.j2"),
         new_markdown_cell("## Parameters\n\n" + "\n\n".join(dict.fromkeys(prose))),

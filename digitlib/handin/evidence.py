@@ -1,6 +1,5 @@
 """A hand-in's files, unpacked with suspicion: plain files under small limits, into our folder."""
 
-import hashlib
 import io
 import os
 import re
@@ -29,11 +28,6 @@ class Unsafe(Exception):
     """The archive is not one that may be unpacked; the message says what is wrong with it."""
 
 
-def describe(content):
-    """``sha256`` and ``bytes`` of a file's content."""
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-
-
 def unpack(archive, inside, folder):
     """Copy every file of a hand-in into `folder`.
 
@@ -48,8 +42,8 @@ def unpack(archive, inside, folder):
 
     Returns
     -------
-    dict of str to dict
-        By plain file name: ``sha256`` and ``bytes``.
+    list of str
+        Plain file names.
 
     Raises
     ------
@@ -57,14 +51,14 @@ def unpack(archive, inside, folder):
         No zip file, more or larger files than a hand-in has, a name that is a path, a link, a name
         twice, encryption, damage.
     """
-    found, left = {}, MAX_TOTAL
+    found, left = [], MAX_TOTAL
     try:
         for name, mode, opened in _hand_in(Path(archive), inside):
             _check(name, mode, found)
             most = min(LIMITS.get(Path(name).suffix.lower(), LIMIT), left)
             content = _read(opened, most, f"{name} would unpack to")
             (folder / name).write_bytes(content)
-            found[name] = describe(content)
+            found.append(name)
             left -= len(content)
     except Unsafe:
         raise

@@ -1,16 +1,21 @@
-"""One hand-in judged: each line of the verdict compares what it says with what its data gives."""
+"""One hand-in judged: each line of the verdict compares what it says with what its data gives.
 
-import ast
+Pages and notebooks of the student's are never shown, and nothing of the student's is run.
+"""
+
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -19,37 +24,39 @@ import torch
 import digitlib
 from digitlib import checks, provenance, runs
 from digitlib.crossval import FOLDS, cross_validate
-from digitlib.errors import plain
-from digitlib.handin import cells, colab, copies, submission, verdicts
+from digitlib.data import SOURCES, load_digits
+from digitlib.errors import NotebookFailed, RunError, plain
+from digitlib.files import write_text
+from digitlib.handin import submission, verdicts
 from digitlib.handin.evidence import MANIFEST, TITLE_PAGE, Unsafe, unpack
-from digitlib.handin.recompute import BOOK, NEEDS_CODE, RELEASES, CannotBeChecked, HandIn
-from digitlib.reporting import card, draw, index, render
+from digitlib.handin.verdicts import write_page
+from digitlib.provenance import LIBRARIES
+from digitlib.recipes import RECIPES, SETTINGS
+from digitlib.reporting import draw, index, kernels, render
 
 OWN = {"network": "the student's own network", "estimator": "the student's own classifier"}
-COMPLETE = f"{colab.COMPLETE}.ipynb"
 # Line of the verdict -> the checks that it rests on.
 RESTS_ON = {
     "data": ["DL008"],
-    "folds": ["DL002", "DL004"],
-    "predictions": ["DL005", "DL011"],
-    "accuracy": ["DL010"],
-    "confusion matrix": ["DL016"],
-    "recipe": ["DL012"],
-    "weights": ["DL013"],
-    "history": ["DL014"],
+    "folds": ["DL002"],
+    "labels": ["DL011"],
     "probabilities": ["DL015"],
     "training rows": ["DL003"],
 }
-# Sources that decide what weights give on an image, and the lines that rest on those alone.
-DECISIVE = ("model", "training", "classifier", "recipes", "scaling", "augmentation", "strokes")
-DECISIVE += ("normalisation", "crossval", "data")
-BY_CODE = ("recipe", "weights", "probabilities", "training rows", "history", "retraining")
-BY_PAGES = ("outputs", "pages", "checks", "complete notebook")
-STATED = ("title", "passed", "kind")  # of each check, in checks.json
+NEEDS_CODE = ("DL001", "DL003", "DL015")  # checks that would run a model of the student's
+COLUMNS = ["row", "fold", "label", "predicted", *(f"p{digit}" for digit in range(10))]
+BOOK = "3_evaluate.ipynb"  # the notebook that our report is made with
+# Of the parts of run.json that may hold more, what our pages show.
+SHOWN = {"recipe": ("name", "summary", *SETTINGS), "versions": ("digitlib", "python", *LIBRARIES)}
+SHOWN |= {"parameters": runs.SCHEMA["properties"]["parameters"]["properties"]}
 # Rounding grows in training: plain reruns on other machines differ by up to 0.23 points.
 RETRAINED_ACCURACY, RETRAINED_DIGITS = 0.005, 0.98
 BY_HAND = 0.02  # another machine's rounding reaches nearly all weights; fewer were changed by hand
 STUDENT_SECONDS = 120  # for the student's own code, if it may run
+
+
+class CannotBeChecked(Exception):
+    """What would be needed to check a line is not there."""
 
 
 class DoesNotHold(Exception):
@@ -68,45 +75,131 @@ def _needs(given, otherwise):
         raise CannotBeChecked(otherwise)
 
 
-def _none(names, words, error=DoesNotHold):
-    """Of these there may be none; those that there are stand for the braces in the words."""
-    if names:
-        raise error(words.format(", ".join(sorted(names))))
+class HandIn:
+    """The files of a hand-in, in a folder of ours, and what was computed from them.
+
+    Parameters
+    ----------
+    folder : Path
+        Scratch; the files lie in ``files``, the data that is used again in ``run``.
+    listed : list of str
+        From :func:`digitlib.handin.evidence.unpack`.
+    run_code : bool
+    """
+
+    def __init__(self, folder, listed, run_code):
+        self.folder, self.listed, self.run_code = folder, listed, run_code
+        self.files, self.ours = folder / "files", folder / "run"
+        self.ours.mkdir()
+        for name in listed:
+            if name in ("run.json", "predictions.csv", "history.csv") or name.startswith("fold-"):
+                shutil.copyfile(self.files / name, self.ours / name)
+        self.manifest = self._manifest()
+        self.run, self.fault, self.digits, self.results = None, None, None, {}
+        try:
+            self.run = self._read_run()
+            self._strip()
+            self.digits = our_digits(self.run.info)
+        except RunError as error:
+            self.fault = str(error).replace(f"{self.ours}: ", "").split("; make")[0]
+
+    def _manifest(self):
+        try:
+            found = json.loads((self.files / MANIFEST).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _read_run(self):
+        run = runs.load(self.ours)
+        with open(self.ours / "predictions.csv", encoding="utf-8") as file:
+            if file.readline().strip().split(",") != COLUMNS:
+                raise RunError("predictions.csv: has other columns than row ... p9")
+        if not np.array_equal(run.row, np.arange(len(run.row))):
+            raise RunError("predictions.csv: its rows are not in order")
+        return run
+
+    def _strip(self):
+        """Leave in our copy of ``run.json``, of which our pages are made, no prose of a student's.
+
+        The checks are made of the whole.
+        """
+        info = json.loads(json.dumps(self.run.info))
+        for part, names in SHOWN.items():
+            info[part] = {name: info[part][name] for name in info[part] if name in names}
+        known = RECIPES.get(info["recipe"]["name"])
+        info["recipe"]["summary"] = known.summary if known else ""
+        info["model"]["kept"] = "as the run says" if self.run.unkept else None
+        write_text(self.ours / "run.json", json.dumps(info))
+
+    @property
+    def info(self):
+        """``run.json``."""
+        if self.run is None:
+            raise CannotBeChecked(f"because of the run: {self.fault}")
+        return self.run.info
+
+    def check(self):
+        """Run the checks on the data; write what they gave."""
+        if self.digits is not None:
+            found = checks.check_run(self.run, self.digits, NEEDS_CODE if self.run.own else ())
+            checks.write(self.ours, found)
+            self.results = {result.code: result for result in found}
+
+    def evaluate(self):
+        """Run our 3_evaluate on the data."""
+        if self.digits is None:
+            return
+        kernels.prepare_environment(self.folder, "fork")
+        book = kernels.notebook_folder() / BOOK
+        try:
+            with mock.patch.dict(os.environ, DIGITLIB_UCI_URL=""):  # no request leaves
+                kernels.run(book, self.ours / BOOK, {"run": "."}, self.ours)
+        except NotebookFailed as error:
+            self.fault = f"no report can be made of its data: {error}"
+
+    def accuracies(self):
+        """Share of rows read correctly: of all, and, as ``writers``, of the test writers' rows."""
+        right = self.run.y == self.run.predicted
+        found = {"accuracy": float(right.mean())}
+        if self.digits is not None and len(self.digits.writers) == len(right):
+            found["writers"] = float(right[self.digits.writers == "test"].mean())
+        return found
+
+    def settings(self):
+        """Digest of all that decides a run: two honest runs with the same are the same run."""
+        facts = [self.info["recipe"], self.info["parameters"]]
+        facts += [self.info.get(part, {}).get("sha256") for part in ("data", "model", "code")]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def render(self):
+        """Write the pages of our report beside the data; whether there is one."""
+        if self.fault or not (self.ours / BOOK).exists():
+            return False
+        render.write_page(self.ours / BOOK)
+        index.write_index(self.ours, "Recomputed")
+        with suppress(Exception):  # weights that are no network have lines of their own
+            draw.write_page(self.ours)
+        return True
+
+    def write_report(self, report):
+        """Write our report into the folder `report`."""
+        shutil.rmtree(report, ignore_errors=True)
+        report.mkdir(parents=True)
+        for name in ("index.html", "3_evaluate.html", "draw.html"):
+            if (self.ours / name).exists():
+                write_page(report / name, (self.ours / name).read_text("utf-8"))
+        for name in (BOOK, "checks.json"):
+            shutil.copyfile(self.ours / name, report / name)
+
+
+def our_digits(info):
+    """Our own copy of the data of a run; None if that is a file of the student's."""
+    source = {"uci": "bundled"}.get(info["data"]["source"], info["data"]["source"])
+    return load_digits(source) if source in SOURCES else None
 
 
 # ---- the lines of the verdict --------------------------------------------------------------------
-
-
-def _manifest(it):
-    listed, present = it.manifest.get("files"), it.listed.keys() - {MANIFEST}
-    _holds(isinstance(listed, dict), "MANIFEST.json lists no files")
-    models = it.run.model_files if it.run else []
-    _none({*listed, *submission.REQUIRED, *models} - present, "{} missing")
-    _none(present - set(listed), "{} not listed")
-    changed = [name for name in listed if listed[name] != it.listed[name]]
-    _none(changed, "changed after the manifest was written: {}")
-    notes = [note for note in it.manifest.get("notes") or [] if isinstance(note, str)]
-    return "; noted: ".join([f"{len(listed)} files", *notes])
-
-
-def _metadata(it):
-    made, said = it.info["versions"]["digitlib"], it.manifest
-    for what, here in (("digitlib", made), ("commit", it.info.get("commit"))):
-        both = f"{what}: the manifest says {said.get(what)}, run.json {here}"
-        _holds(said.get(what) == here, both)
-    if it.sources:
-        ran = provenance.hash_sources(it.sources)
-        stated = it.info.get("code", {}).get("sha256", ran)
-        _holds(ran == stated, "sources.json is not the code that run.json says was run")
-        _none(_ran_other_code(it, it.sources), "{} ran other code than sources.json says")
-    _needs(not it.release, f"made with digitlib {it.release}, here is {digitlib.__version__}")
-    _holds(made in RELEASES, f"there is no release {made} of digitlib")
-    return f"digitlib {made}, commit {str(it.info.get('commit'))[:9]}"
-
-
-def _ran_other_code(it, stated=None):
-    books = {name: (it.files / name).read_text("utf-8") for name in it.books}
-    return provenance.ran_other_code(books, stated)
 
 
 def _run(it):
@@ -117,11 +210,11 @@ def _run(it):
 
 
 def _code(it):
-    _needs(it.sources, "made with a version that did not hand in its code")
-    _none(it.changed, "changed, see the differences: {}", CannotBeChecked)
-    same = it.info["code"]["sha256"] == provenance.code_hash()
-    _holds(same, "run.json names other code than was handed in")
-    _none(_ran_other_code(it), "cells of the student's own or changed ones: {}", CannotBeChecked)
+    stated = it.info.get("code", {})
+    _needs(stated, "the run does not say which code it was made with")
+    if stated["sha256"] != provenance.code_hash():
+        changed = f": {', '.join(stated['changed'])}" if stated["changed"] else ""
+        raise CannotBeChecked(f"made with other code than is here{changed}")
     return "the same as here"
 
 
@@ -131,9 +224,9 @@ def _rests_on(name, it):
     _needs(it.results, f"because of the run: {it.fault or 'its data is not here'}")
     if name == "probabilities" and it.run.own and it.run_code:
         return _by_student_code(it)
-    if not {*wanted}.isdisjoint(NEEDS_CODE) or (kind == "estimator" and name in BY_CODE):
+    if not {*wanted}.isdisjoint(NEEDS_CODE):
         _needs(kind not in OWN, OWN.get(kind))
-    _needs(not it.run.unkept or name not in BY_CODE, "the run says that its models were not kept")
+        _needs(not it.run.unkept, "the run says that its models were not kept")
     leak = name == "training rows" and it.info["parameters"]["scaling"] == "all"
     _needs(not leak, "the scaler saw all rows, as the run states: the published leak")
     results = [it.results[code] for code in wanted]
@@ -143,106 +236,23 @@ def _rests_on(name, it):
 
 
 def _notebooks(it):
-    names = [n for n in sorted(it.listed) if n.endswith(".ipynb") and n != COMPLETE]
+    names = [name for name in sorted(it.listed) if name.endswith(".ipynb")]
     found = [submission.notebook_faults((it.files / name).read_bytes(), name) for name in names]
     faults = [fault for each in found for fault in each]
     _holds(not faults, "; ".join(faults))
     return f"{len(names)} ran in order, without an error"
 
 
-def _same_libraries(it):
-    return it.info["versions"] == runs.provenance()["versions"]
-
-
-def _outputs(it):
-    """What their 3_evaluate shows, cell by cell, against ours."""
-    _needs((it.ours / "3_evaluate.html").exists(), "our report could not be made")
-    compared = cells.compare(*(json.loads((at / BOOK).read_bytes()) for at in (it.files, it.ours)))
-    faults = compared.faults + (compared.pictures if _same_libraries(it) else [])
-    more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-    _holds(not faults, f"{BOOK}: {'; '.join(faults[:3])}{more}")
-    told = f"{compared.same} of our cells in {BOOK} show what the files give"
-    if rounding := len(compared.rounding) + len(compared.pictures):
-        told += f"; {rounding} differ as another machine's rounding does"
-    if compared.theirs:
-        told += f"; {compared.theirs} cells of the student's own are no proof"
-    others = ", ".join(name for name in it.books if name != BOOK)
-    return f"{told}; what others show was not computed again: {others}" if others else told
-
-
-def _pages(it):
-    """Their pages, byte for byte against what our renderer makes of their files."""
-    folder = it.folder / "reports" / "pages"  # the index names such a folder
-    shutil.copytree(it.files, folder, ignore=shutil.ignore_patterns("*.html", "*.md", COMPLETE))
-    pages = sorted(name for name in it.listed if name.endswith(".html") or name == "card.md")
-    other = [name for name in pages if not _is_our_page(it, folder, name)]
-    if _same_libraries(it):
-        _none(other, "not what our renderer makes of their files: {}")
-    _none(other, "made by other versions of libraries than here: {}", CannotBeChecked)
-    return f"{len(pages)} pages are, byte for byte, what our renderer makes of their files"
-
-
-def _is_our_page(it, folder, name):
-    title_page = {field: str(it.manifest.get(field, "")) for field in TITLE_PAGE}
-    try:
-        if name == "index.html":
-            made = index.write_index(folder, str(it.manifest.get("name")))
-        elif name == "draw.html":
-            made = draw.write_page(folder)
-        elif name == "card.md":  # without a title page
-            return card.write_card(folder).read_bytes() == (it.files / name).read_bytes()
-        else:
-            made = render.write_page((folder / name).with_suffix(".ipynb"))
-        page = submission.add_title_page(made.read_text("utf-8"), title_page)
-    except Exception:  # whatever a hostile notebook provokes: then it is not this page
-        return False
-    return page.encode() == (it.files / name).read_bytes()
-
-
-def _checks(it):
-    """The student's checks.json against the checks made here."""
-    stated = {one["code"]: [one[field] for field in STATED] for one in checks.read(it.files)}
-    _needs(stated, "checks.json was not handed in")
-    found = {code: [getattr(one, field) for field in STATED] for code, one in it.results.items()}
-    if it.release:  # which had fewer checks
-        found = {code: found[code] for code in found.keys() & stated}
-    other = [code for code in found if stated.get(code) != found[code]]
-    _none(other, "checks.json says otherwise: {}")
-    failed = ", ".join(code for code in sorted(found) if not it.results[code].passed)
-    return f"{len(found)} checks give what checks.json says; not passed: {failed or 'none'}"
-
-
-def _complete(it):
-    ours = submission.complete_notebook(it.info, it.folder)
-    same = COMPLETE in it.listed and (it.files / COMPLETE).read_bytes() == ours.read_bytes()
-    _holds(same, f"{COMPLETE} is not the one that digitlib makes for this run")
-    return "the one that digitlib makes for this run"
-
-
-def _lock(it):
-    ours, theirs = (
-        (folder / "requirements.lock").read_text("utf-8", "replace").splitlines()
-        for folder in (colab.checkout(), it.files)
-    )
-    other = [line[:58] for line in theirs if line not in ours]
-    _needs(not other, f"{len(other)} lines are other ones, such as {''.join(other[:1])}")
-    return "the same as here"
-
-
 def _retraining(it):
     """Our own code, with the recorded settings and seeds: does it end where the hand-in does?"""
     kind, folds = it.info["model"]["kind"], it.info["parameters"].get("folds", "kfold")
     _needs(kind not in OWN, OWN.get(kind))
-    ours = it.digits is not None and it.results["DL012"].passed and folds in FOLDS
-    _needs(ours, "its data, recipe or folds are not ours")
+    _needs(it.digits is not None and folds in FOLDS, "its data or folds are not ours")
     again, run = _trained_again(it, folds), it.run
     theirs = [run.fitted(number) for number in range(1, len(again.estimators) + 1)]
     differ = _weights(again.estimators) != _weights(theirs)
     probabilities = (one.probabilities.astype(np.float32) for one in (again, run))
     if np.array_equal(*probabilities) and not differ.any():
-        kept, found = again.history.to_numpy(float), run.history.to_numpy(float)
-        same = kept.shape == found.shape and np.allclose(kept, found, rtol=1e-6, equal_nan=True)
-        _holds(same, "the same bits, but another history of training")
         return f"the same bits: {differ.size:,} weights and all probabilities"
     many = f"{differ.sum():,} of {differ.size:,} weights"
     by_hand = f"not this run: all is the same but {many} or some probabilities"
@@ -294,15 +304,14 @@ def _by_student_code(it):
     return f"the student's own code gives the same, to {off:.1g}"
 
 
-LINES = {"manifest": _manifest, "metadata": _metadata, "run": _run, "code": _code}
+LINES = {"run": _run, "code": _code}
 LINES |= {name: partial(_rests_on, name) for name in RESTS_ON}
-LINES |= {"checks": _checks, "notebooks": _notebooks, "outputs": _outputs, "pages": _pages}
-LINES |= {"complete notebook": _complete, "lock file": _lock, "retraining": _retraining}
+LINES |= {"notebooks": _notebooks, "retraining": _retraining}
 
 
 def _line(name, it):
     """ "holds", "does not hold" or "cannot be checked"; and why, in one line."""
-    word, affected = "does not hold", name in BY_CODE or name in BY_PAGES
+    word = "does not hold"
     try:
         return "holds", LINES[name](it)
     except CannotBeChecked as error:
@@ -312,25 +321,7 @@ def _line(name, it):
     except Exception as error:
         # A stranger's file may provoke anything; it must not end the verdict, nor count as held.
         said = f"a file is damaged ({type(error).__name__}: {str(error)[:200]})"
-    said = said.replace(f"{it.folder}/", "")
-    if affected and it.release:
-        return "cannot be checked", f"made with digitlib {it.release}: {said}"
-    if affected and word == "does not hold" and it.sources:
-        names = [n for n in it.changed if name in BY_PAGES or Path(n).stem in DECISIVE]
-        if names := ", ".join(n for n in names if _does_something_else(it, n)):
-            return "cannot be checked", f"the student changed {names}: {said}"
-    return word, said
-
-
-def _does_something_else(it, name):
-    """Whether a source of ours was changed in more than comments and layout."""
-    ours, theirs = provenance.sources().get(name), it.sources.get(name)
-    if ours is None or not name.endswith(".py"):
-        return ours is not None
-    try:
-        return ast.dump(ast.parse(ours)) != ast.dump(ast.parse(str(theirs)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return True
+    return word, said.replace(f"{it.folder}/", "")
 
 
 # ---- the verdict ---------------------------------------------------------------------------------
@@ -348,14 +339,14 @@ def judge(slot, out=None, retrain=False, run_code=False):
 
     Returns
     -------
-    dict, dict of str to ndarray
-        The verdict, see :func:`digitlib.handin.verdicts.make`; and what copies are found by, see
-        :func:`digitlib.handin.copies.fingerprint`.
+    dict, ndarray or None
+        The verdict, see :func:`digitlib.handin.verdicts.make`; and its probabilities, by which
+        copies are found.
     """
     start, archive = time.perf_counter(), Path(slot.archive)
     torch.set_num_threads(1)  # before torch is used: a kernel is a copy of this process
     names = [name for name in LINES if retrain or name != "retraining"]
-    facts, found = {}, {}
+    facts, found = {}, None
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch) / "files"
         files.mkdir()
@@ -370,7 +361,7 @@ def judge(slot, out=None, retrain=False, run_code=False):
             lines = [("archive", "holds", f"{len(listed)} plain files")]
             lines += [(name, *_line(name, it)) for name in names]
             facts |= _facts(it)
-            found = copies.fingerprint(it.run) if it.run else {}
+            found = it.run.probabilities.astype(np.float32) if it.run else None
         except Unsafe as error:
             lines = [("archive", "does not hold", str(error))]
             lines += [(name, "cannot be checked", "the archive was not opened") for name in names]
@@ -386,21 +377,11 @@ def judge(slot, out=None, retrain=False, run_code=False):
 def _facts(it):
     """What the verdict says beside its lines."""
     facts = {field: plain(str(it.manifest.get(field, "")))[:200] for field in TITLE_PAGE}
-    if it.sources:
-        facts["code"] = _changes(it)
     if it.run:
         label, stated = runs.label(it.run.info), _stated(it.run.info)
         facts |= {"model": plain(label), "stated": plain(stated), "settings": it.settings()}
         facts |= it.accuracies()
     return facts
-
-
-def _changes(it):
-    """What the student changed in the code, as a diff made here; empty if nothing."""
-    ours = provenance.sources()
-    before = {name: ours.get(name, "") for name in it.changed}
-    made = provenance.diff(before, {name: str(text) for name, text in it.sources.items()})
-    return "\n".join(plain(line.expandtabs(), 1000) for line in made[:1_000_000].splitlines())
 
 
 def _stated(info):

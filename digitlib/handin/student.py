@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 from digitlib import runs
-from digitlib.handin.recompute import our_digits
+from digitlib.handin.judge import our_digits
 
 MEMORY = 8 * 2**30  # bytes
 
@@ -14,7 +14,7 @@ MEMORY = 8 * 2**30  # bytes
 def main(folder, out):
     """Write the out-of-fold probabilities of the run in `folder` as a NumPy file `out`."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    run = runs.load(folder, consistent=False, run_code=True)
+    run = runs.load(folder, run_code=True)
     X, given = our_digits(run.info).data, np.zeros_like(run.probabilities)
     for number in np.unique(run.folds):
         rows = run.folds == number

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import mimetypes
 import re
 import shutil
 import tempfile
@@ -11,27 +10,20 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import digitlib
-from digitlib import provenance
-from digitlib.data import SOURCES as PUBLISHED
 from digitlib.errors import DigitlibError, ParameterError, RunError
 from digitlib.files import check_folder, replacing
 from digitlib.handin import colab, render
-from digitlib.handin.evidence import MANIFEST, TITLE_PAGE, describe
+from digitlib.handin.evidence import MANIFEST, TITLE_PAGE
 from digitlib.reporting import pdf
 from digitlib.reporting.report import check_name
 
-FORMAT = 1  # of the manifest
 # Every report has these, and the weights of each fold; others of its folder come along.
 STORY = [f"{stem}{suffix}" for stem in colab.STORY for suffix in (".html", ".ipynb")]
 REPORT_PARTS = ("index.html", *STORY, "run.json", "predictions.csv", "history.csv")
 PARTS = (".html", ".ipynb", ".json", ".csv", ".safetensors", ".skops", ".py")  # what is copied
-SOURCES = "sources.json"  # the package's code, and the notebooks'
-CRATE = "ro-crate-metadata.json"  # the name that RO-Crate 1.1 asks for
-DATA = "https://doi.org/10.24432/C50P49"
-REQUIRED = (*REPORT_PARTS, f"{colab.COMPLETE}.ipynb", "requirements.lock")
 
 
-def make_submission(name, title_page, reports="reports", out="dist", any_code=False):
+def make_submission(name, title_page, reports="reports", out="dist"):
     """Pack ``reports/<name>/`` into ``<out>/<name>-submission.zip``.
 
     Parameters
@@ -41,20 +33,17 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
     title_page : dict
         ``authors``, ``course`` and ``title``, as text; they are escaped on the pages.
     reports, out : str or path-like
-    any_code : bool
-        Pack even if the code of the run is not what is committed; the manifest notes it.
 
     Returns
     -------
     Path, list of str
-        The file, and what the manifest notes: no browser for PDF, code that is not committed.
+        The file, and what the manifest notes: no browser for PDF, changed code, an own model.
 
     Raises
     ------
     ParameterError, RunError
-        A part is missing, a notebook failed or did not run in order, the code differs from what is
-        committed, or a text of the title page is empty, too long or not plain. Nothing is written
-        then.
+        A part is missing, a notebook failed or did not run in order, or a text of the title page is
+        empty, too long or not plain. Nothing is written then.
     """
     title_page = _checked(title_page)
     check_folder(out, "out")
@@ -67,11 +56,16 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
         raise RunError(f"{folder}: {'; '.join(faults)}")
     # pandas and scikit-learn: nobody waits for them to hear of a fault
     from digitlib import runs
-    from digitlib.reporting import card
 
     run = runs.load(folder)
     _need(folder, run.model_files)
-    notes = _notes_on_code(run, any_code)
+    notes = []
+    if run.info.get("code", {}).get("changed"):
+        notes.append(
+            f"the run was made with changed code: {', '.join(run.info['code']['changed'])}"
+        )
+    if run.own:
+        notes.append("the model is your own: a grader can repeat nothing without running model.py")
     packed = Path(out) / f"{name}-submission.zip"
     with tempfile.TemporaryDirectory() as scratch:
         staging = Path(scratch) / name
@@ -79,16 +73,10 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
         for page in staging.glob("*.html"):
             text = add_title_page(page.read_text(encoding="utf-8"), title_page)
             page.write_text(text, encoding="utf-8")
-        for part, text in _added_parts(run.info, scratch).items():
-            (staging / part).write_text(text, encoding="utf-8")
-        card.write_card(staging)
         printed = _write_pdf(staging)
         notes += [] if printed["made"] else [f"no PDF: {printed['why']}"]
-        crate = _crate(run.info, runs.label(run.info), title_page, sorted(staging.iterdir()))
-        (staging / CRATE).write_text(crate, encoding="utf-8")
         parts = sorted(staging.iterdir())
         manifest = {
-            "format": FORMAT,
             "name": name,
             **title_page,
             "digitlib": digitlib.__version__,
@@ -96,7 +84,6 @@ def make_submission(name, title_page, reports="reports", out="dist", any_code=Fa
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "pdf": printed,
             "notes": notes,
-            "files": {part.name: describe(part.read_bytes()) for part in parts},
         }
         packed.parent.mkdir(parents=True, exist_ok=True)
         with replacing(packed) as half, ZipFile(half, "w", ZIP_DEFLATED) as archive:
@@ -160,34 +147,6 @@ def notebook_faults(content, name):
     return [f"{name}: {fault}" for fault in faults]
 
 
-def _notes_on_code(run, any_code):
-    """What a grader will not be able to check; code that changed is refused unless `any_code`."""
-    fault = code_fault(run.info, run.path)
-    if fault and not any_code:
-        remedy = "commit and make the report again (or --any-code, which notes it in the manifest)"
-        raise RunError(f"{run.path}: {fault}; {remedy}")
-    what = "network" if run.kind == "network" else "classifier"
-    own = f"the {what} is your own: whether the fitted models give these predictions can be checked"
-    own += " only by a grader who lets model.py run"
-    return [note for note in (fault, run.own and own) if note]
-
-
-def code_fault(info, folder):
-    """Why the code of a run, from its ``run.json``, is not known to a grader; None if it is."""
-    if (code := info.get("code")) is None:
-        return "the run was made with a version that did not record its code"
-    if code["sha256"] != provenance.code_hash():
-        return "digitlib/ is not what it was when the run was made"
-    if (changed := code["changed"]) is None:
-        return "the run's code cannot be compared with a commit or a release"
-    if changed:
-        files = ", ".join(changed)
-        return f"the run was made with changes that are not committed or released: {files}"
-    books = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.ipynb")}
-    other = ", ".join(provenance.ran_other_code(books))
-    return f"{other} ran other code than the notebooks that are here now" if other else None
-
-
 # ---- the parts -----------------------------------------------------------------------------------
 
 
@@ -203,47 +162,6 @@ def add_title_page(page, title_page):
     if not count:
         raise RunError("a page of the report has no main part; make the report again")
     return found
-
-
-def _added_parts(info, scratch):
-    """What a report's folder does not hold, as text by file name.
-
-    The code as data, so that a grader's tool can compare it; what changed in it, to be read; the
-    notebook that carries the package and repeats this run; exact versions.
-    """
-    code = provenance.sources()
-    before = provenance.committed(provenance.changed_files() or ())
-    notebook = complete_notebook(info, Path(scratch))
-    texts = {
-        SOURCES: json.dumps(code, indent=0, ensure_ascii=False),
-        "changes.diff": provenance.diff(before, code),
-        notebook.name: notebook.read_text(encoding="utf-8"),
-        "requirements.lock": (colab.checkout() / "requirements.lock").read_text(encoding="utf-8"),
-    }
-    return {name: text for name, text in texts.items() if text}
-
-
-def _crate(info, model, title_page, parts):
-    """What the hand-in holds, for programs: RO-Crate 1.1, https://w3id.org/ro/crate/1.1."""
-    published = info["data"]["source"] in PUBLISHED
-    types = {part: mimetypes.guess_type(part.name)[0] for part in parts}
-    facts = {"info": info, "model": model, "parts": types, "published": published}
-    return render(f"{CRATE}.j2", data=DATA if published else "#data", **facts, **title_page)
-
-
-def complete_notebook(info, scratch):
-    """Write the notebook that carries the package and repeats this run; return its path."""
-    return colab.build(scratch / "colab", values=_values(info))[-1]
-
-
-def _values(info):
-    """Parameters of the complete notebook that make it repeat this run."""
-    values = {name: value for name, value in info["parameters"].items() if value is not None}
-    values["source"] = info["data"]["source"]
-    if info["model"]["source"]:
-        return values | {"model": info["model"]["source"], "epochs": 0}
-    changed = {name: value for name, (value, _) in info["model"]["changed"].items()}
-    return values | {"recipe": info["recipe"]["name"], "changes": changed}
 
 
 def _write_pdf(staging):

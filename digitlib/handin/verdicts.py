@@ -14,13 +14,13 @@ from digitlib.handin.systems import no_formula
 
 # The whole hand-in is judged by the worst of its lines, the last of these: the word for it.
 WORDS = {"holds": "holds", "cannot be checked": "holds in part", "does not hold": "does not hold"}
-TEXTS = ("file", "student", "student_id", "path", "sha256", *TITLE_PAGE, "code", "model", "stated")
+TEXTS = ("file", "student", "student_id", "path", "sha256", *TITLE_PAGE, "model", "stated")
 TEXTS += ("settings", "nearest", "digitlib", "checked")
-NUMBERS = ("accuracy", "writers", "distance", "points", "report")  # None, where there is none
-LISTS = ("notes", "alike", "identical_to")
+NUMBERS = ("accuracy", "writers", "distance", "report")  # None, where there is none
+LISTS = ("notes", "alike")
 COLUMNS = ("student", "student_id", "path", "verdict", "accuracy", "writers", "model", "retrained")
-COLUMNS += ("nearest", "distance", "points", "notes", "feedback", "file", *TITLE_PAGE)
-COLUMNS += ("does_not_hold", "cannot_be_checked", "identical_to", "sha256")
+COLUMNS += ("nearest", "distance", "notes", "feedback", "file", *TITLE_PAGE)
+COLUMNS += ("does_not_hold", "cannot_be_checked", "sha256")
 POLICY = (
     '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:;'
     " style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; script-src 'sha256-{}'\">"
@@ -45,11 +45,11 @@ def make(lines, slot, **facts):
         ``file``, ``student``, ``student_id``, ``path``, ``sha256``, ``authors``, ``course``,
         ``title``, ``verdict`` (the worst of its claims), ``claims`` (list of ``claim``,
         ``verdict``, ``why``), ``accuracy`` (recomputed, 0..1, or None), ``writers`` (the same of
-        the test writers' rows), ``model``, ``code`` (differences), ``settings`` (a digest: equal
+        the test writers' rows), ``model``, ``settings`` (a digest: equal
         for what is the same run), ``stated`` (what nobody can check), ``report`` (address of its
-        first page, or None), ``retrained``, ``feedback`` (for the student), ``points``,
+        first page, or None), ``retrained``, ``feedback`` (for the student),
         ``digitlib``, ``checked`` (when), ``seconds``; and of other hand-ins: ``nearest``,
-        ``distance``, ``identical_to``, ``alike`` (by design), ``notes``.
+        ``distance``, ``alike`` (by design), ``notes``.
     """
     verdict = dict.fromkeys(TEXTS, "") | dict.fromkeys(NUMBERS) | {name: [] for name in LISTS}
     claims = [{"claim": c, "verdict": v, "why": plain(why)} for c, v, why in lines]
@@ -103,7 +103,7 @@ def _marks(verdict):
     forms = {"accuracy": ".4f", "writers": ".4f", "distance": ".2g"}
     cells = {name: verdict.get(name) for name in COLUMNS} | {"retrained": lines.get("retraining")}
     cells |= {n: format(verdict[n], form) for n, form in forms.items() if verdict[n] is not None}
-    lists = {"notes": _notes(verdict), "identical_to": verdict["identical_to"]}
+    lists = {"notes": _notes(verdict)}
     lists |= {"does_not_hold": _claims(verdict, "does not hold")}
     lists |= {"cannot_be_checked": _claims(verdict, "cannot be checked")}
     cells |= {name: "; ".join(texts) for name, texts in lists.items()}

@@ -66,11 +66,8 @@ def verify_files(
     run_code=False,
     timeout=TIMEOUT,
     against=None,
-    moodle=None,
-    canvas=None,
-    points=None,
 ):
-    """Judge hand-ins, print the verdicts, write verdicts, reports, marks and feedback.
+    """Judge hand-ins, print the verdicts, write verdicts, reports and marks.
 
     Parameters
     ----------
@@ -91,10 +88,6 @@ def verify_files(
         Seconds for one hand-in.
     against : str or path-like or None
         Earlier hand-ins: only to find copies of them.
-    moodle, canvas : str or path-like or None
-        The teacher's worksheet or gradebook, to be filled in a copy.
-    points : str or None
-        See :func:`digitlib.handin.systems.points`.
 
     Returns
     -------
@@ -108,7 +101,7 @@ def verify_files(
         is written.
     """
     out = Path(out)
-    _check_arguments(marks, out, jobs, timeout, points, filter(None, (moodle, canvas)))
+    _check_arguments(marks, out, jobs, timeout)
     slots = systems.find(paths)
     earlier = systems.find([against]) if against else []
     single = len(slots) == 1 and not against
@@ -119,11 +112,10 @@ def verify_files(
     known, judged = [], [None] * len(slots)
     with closing(_in_processes(tasks, jobs, options, timeout)) as found:
         progress = tqdm(found, total=len(tasks), unit="hand-in", disable=single or None)
-        for number, verdict, fingerprint in progress:
-            copies.compare(verdict, fingerprint, known)
-            known.append((verdict, fingerprint))
+        for number, verdict, probabilities in progress:
+            copies.compare(verdict, probabilities, known)
+            known.append((verdict, probabilities))
             if number < len(slots):
-                verdict["points"] = systems.points(points, verdict) if points else None
                 judged[number] = verdict
                 verdicts.write(verdict, folders[number])
             # All of those judged so far: any of them may have become a near copy.
@@ -131,21 +123,16 @@ def verify_files(
     for verdict, folder in zip(judged, folders, strict=True):
         verdicts.write(verdict, folder)  # again, with near copies that came later
         print(verdicts.table(verdict))
-    _to_systems(judged, out, moodle, canvas)
     return int(any(verdict["verdict"] != "holds" for verdict in judged))
 
 
-def _check_arguments(marks, out, jobs, timeout, points, sheets):
+def _check_arguments(marks, out, jobs, timeout):
     if "forkserver" not in multiprocessing.get_all_start_methods():
         raise ParameterError("verify needs Linux or macOS; on Windows, use WSL")
     if jobs is not None and jobs < 1:
         raise ParameterError(f"jobs={jobs}: takes an integer from 1 up")
     if not 1 <= timeout <= 86400:
         raise ParameterError(f"timeout={timeout:g}: takes seconds from 1 to 86400")
-    if points is not None:
-        systems.check_points(points)
-    for sheet in sheets:
-        systems.check_sheet(sheet)
     if marks is not None:
         files.check_target(marks, "csv")
     files.check_room(files.check_folder(out, "out"))
@@ -174,23 +161,13 @@ def _write_class(judged, folders, marks, out):
         verdicts.write_marks(marks, [verdict for _, verdict in rows])
 
 
-def _to_systems(judged, out, moodle, canvas):
-    """Fill the teacher's files; pack feedback for Moodle."""
-    for sheet, fill in ((moodle, systems.fill_moodle), (canvas, systems.fill_canvas)):
-        if sheet is not None:
-            path, missing = fill(sheet, judged, out)
-            print(f"{path}{': no row for ' + ', '.join(missing) if missing else ''}")
-    if any("_assignsubmission_" in verdict["path"] for verdict in judged):
-        print(systems.feedback_zip(judged, out))
-
-
 # ---- a process for each --------------------------------------------------------------------------
 
 
 def _in_processes(tasks, jobs, options, timeout):
     """Judge each slot, its report into its folder, in a process that may die of what it reads.
 
-    Yields number, verdict and fingerprint of each as soon as it is known.
+    Yields number, verdict and probabilities of each as soon as it is known.
     """
     for number, (slot, _) in enumerate(tasks):
         if slot.fault:
@@ -243,7 +220,8 @@ def _process(slot, folder, scratch, options):
     os.chdir(scratch)
     tempfile.tempdir = str(scratch)
     verdict, found = _judge(slot, folder, **options)
-    np.savez(scratch / "found.npz", **found)
+    if found is not None:
+        np.save(scratch / "found.npy", found)
     files.write_text(scratch / "verdict.json", json.dumps(verdict))
 
 
@@ -256,13 +234,13 @@ def _end(process):
 
 
 def _read(scratch, slot, why):
-    """The verdict and the fingerprint that a process left; if it did not, `why`."""
+    """The verdict and the probabilities that a process left; if it did not, `why`."""
     if not (scratch / "verdict.json").exists():
         return _unreadable(slot, why)
     verdict = json.loads((scratch / "verdict.json").read_text("utf-8"))
-    with np.load(scratch / "found.npz", allow_pickle=False) as arrays:
-        return verdict, dict(arrays)
+    there = scratch / "found.npy"
+    return verdict, np.load(there, allow_pickle=False) if there.exists() else None
 
 
 def _unreadable(slot, why):
-    return verdicts.make([("archive", "does not hold", why)], slot), {}
+    return verdicts.make([("archive", "does not hold", why)], slot), None

@@ -1,6 +1,5 @@
 """What every figure shares, and the figures of the data and of training."""
 
-import base64
 import io
 
 import matplotlib.pyplot as plt
@@ -14,23 +13,13 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 __all__ = ["INK", "PALETTE", "WIDTH", "alt_text", "class_counts", "class_means", "described"]
-__all__ += ["examples_by_class", "fold_accuracies", "image_numbers", "learning_rate", "loss_curves"]
-__all__ += [
-    "hard_digits",
-    "neighbour_map",
-    "network_stack",
-    "notebook_style",
-    "numbers",
-    "pointed",
-    "projection",
-    "scaling_effect",
-]
+__all__ += ["examples_by_class", "fold_accuracies", "image_numbers", "loss_curves"]
+__all__ += ["neighbour_map", "notebook_style", "numbers", "projection", "scaling_effect"]
 
 INK = "Greys"  # 0 is paper, 16 is ink, as on the form
 PALETTE = "colorblind"
 WIDTH = 5.6  # inches of 100 pixels: on a phone, too, words in a figure can be read
 MOST_NUMBERS = 1000  # of a figure, that its page offers as a file
-MOST_POINTED = 10_000  # images that a page holds for one figure: 300 kB
 
 
 def notebook_style():
@@ -51,8 +40,7 @@ def notebook_style():
 def described_png(figure):
     """PNG (bytes) at twice the size it is shown at, and facts about it.
 
-    ``width``, ``height`` (in CSS pixels), ``alt``, ``caption``, ``csv`` (its numbers) and, of a
-    figure that is :func:`pointed`, ``points``.
+    ``width``, ``height`` (in CSS pixels), ``alt``, ``caption`` and ``csv`` (its numbers).
 
     256 colours, or 16 greys as of the data, are enough for every figure here; an SVG of the same
     figures is larger still.
@@ -75,8 +63,6 @@ def described_png(figure):
     few.save(small, "png")
     size = {"width": picture.width // zoom, "height": picture.height // zoom}
     words = {name: getattr(figure, name, "") for name in ("alt", "caption", "csv")}
-    if hasattr(figure, "points"):
-        words["points"] = figure.points
     return small.getvalue(), size | words
 
 
@@ -256,32 +242,6 @@ def neighbour_map(places, y, predicted=None):
     return described(ax, told, table.assign(read=predicted))
 
 
-def pointed(ax, images):
-    """Let a page show the image of the point that someone points at; return `ax`.
-
-    Parameters
-    ----------
-    ax : Axes
-        From :func:`projection` or :func:`neighbour_map`.
-    images : ndarray of shape (n, rows, columns), 64 pixels of 0..16 each
-        In the order of the points. More than 10,000 would make the page too large: nothing is done.
-    """
-    figure, table = ax.figure, ax.figure.numbers
-    if len(images) > MOST_POINTED:
-        return ax
-    # Fixed edges: places do not depend on the fonts of a machine.
-    figure.set_layout_engine("none")
-    ax.set_position((0.13, 0.11, 0.85, 0.87))
-    ax.autoscale_view()
-    places = ax.transData.transform(table.iloc[:, :2].to_numpy()) / figure.bbox.size
-    places = np.rint(65535 * np.column_stack([places[:, 0], 1 - places[:, 1]])).astype("<u2")
-    digits = np.column_stack([table["digit"], table.get("read", table["digit"])]).astype(np.uint8)
-    ink = np.rint(images.reshape(-1, 16, 4) * (3 / 16)).astype(np.uint8)  # four greys are enough
-    parts = places, digits, (ink << np.array([6, 4, 2, 0], np.uint8)).sum(axis=2, dtype=np.uint8)
-    figure.points = base64.b64encode(b"".join(part.tobytes() for part in parts)).decode()
-    return ax
-
-
 def _cloud(table):
     """Points, with the number of each class in its middle; the columns of `table`: x, y, digit."""
     ax, (x, y, _) = canvas(5), table
@@ -317,57 +277,6 @@ def loss_curves(history):
     return described(ax, alt, table)
 
 
-def learning_rate(history):
-    """Learning rate against epochs."""
-    table = history[["epoch", "learning_rate"]].drop_duplicates()
-    ax = canvas(2.4)
-    sns.lineplot(table, x="epoch", y="learning_rate", marker="o", ax=ax)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(ylabel="learning rate", ylim=(0, None))
-    first, last = table["learning_rate"].iloc[[0, -1]]
-    alt = f"The learning rate goes from {first:.2g} in the first epoch to {last:.2g} in the last."
-    return described(ax, alt, table)
-
-
-def hard_digits(hard, images):
-    """How a few hard digits were read after each epoch.
-
-    Parameters
-    ----------
-    hard : DataFrame
-        As :attr:`digitlib.CrossValidation.hard`, at least one line.
-    images : ndarray of shape (n, rows, columns), 0..16
-        All images; ``row`` of `hard` counts them.
-    """
-    rows = hard.groupby("row", sort=False)
-    lines = -(-len(rows) // 2)
-    axes = canvas(1.9 * lines, lines, 2, sharex=True, sharey=True, squeeze=False)
-    for ax in axes.flat[len(rows) :]:
-        ax.set_axis_off()
-    for ax, (row, one) in zip(axes.flat, rows, strict=False):
-        ax.plot(one["epoch"], 100 * one["p_label"], color="grey", lw=1)
-        for line in one.iloc[:: -(-len(one) // 10)].itertuples():  # more numbers would overlap
-            colour = "#1f6b3a" if line.predicted == line.label else "#a4262c"
-            words = {"color": colour, "weight": "bold", "ha": "center", "va": "center"}
-            ax.text(line.epoch, 100 * line.p_label, line.predicted, fontsize=12, **words)
-        show(ax.inset_axes((1.02, 0.55, 0.3, 0.45)), images[row])
-        ax.set_title(f"row {row}: {one['label'].iloc[0]}", fontsize=11)
-        ax.set_ylim(-12, 112)
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].figure.supxlabel("epoch", fontsize=11)
-    axes[0, 0].figure.supylabel("probability of the digit as written (%)", fontsize=11)
-    right = (hard["predicted"] == hard["label"]).groupby(hard["row"])
-    ever, last = int(right.any().sum()), int(right.last().sum())
-    start, end = (100 * rows["p_label"].nth(n).mean() for n in (0, -1))
-    alt = (
-        f"How {len(rows)} hard digits were read after each epoch: the numbers, green where right."
-        f" {ever} of {len(rows)} were right after some epoch, {last} after the last. The digit as"
-        f" written had {start:.0f} % on average after the first epoch and {end:.0f} % after the"
-        " last."
-    )
-    return described(axes, alt, hard)
-
-
 def fold_accuracies(accuracies):
     """Dot for the accuracy (0..1) of each fold, and their mean."""
     values = 100 * np.asarray(accuracies)
@@ -384,32 +293,3 @@ def fold_accuracies(accuracies):
     alt = f"Accuracy of each fold in per cent: {each}. The dashed line is their mean,"
     alt += f" {values.mean():.2f}."
     return described(ax, alt, table)
-
-
-def network_stack(layers):
-    """The layers of a network as a stack of boxes, as high as their outputs are.
-
-    Parameters
-    ----------
-    layers : DataFrame
-        Index: names of layers. Columns ``output`` ("32 x 8 x 8") and ``parameters``.
-    """
-    shapes = [list(map(int, output.split(" x "))) for output in layers["output"]]
-    sizes = np.array([np.log2(1 + np.prod(shape)) for shape in shapes])
-    ax, places = canvas(0.6 + 0.3 * len(layers)), np.arange(len(layers))
-    learned = layers["parameters"].to_numpy() > 0
-    colours = np.where(learned, sns.color_palette(PALETTE).as_hex()[0], "#bbbbbb")
-    ax.barh(places, sizes, height=0.72, color=colours, left=-sizes / 2)
-    for place, output, count in zip(places, layers["output"], layers["parameters"], strict=True):
-        words = f"{output}   {count:,} parameters" if count else output
-        ax.text(sizes.max() / 2 + 0.4, place, words, va="center", fontsize=9)
-    ax.set_yticks(places, layers.index)
-    ax.set(xticks=[], xlim=(-sizes.max() / 2 - 0.3, sizes.max() / 2 + 9))
-    ax.invert_yaxis()
-    ax.grid(False)
-    sns.despine(ax=ax, left=True, bottom=True)
-    total = f"{layers['parameters'].sum():,} parameters"
-    alt = f"The {len(layers)} layers of the network, from the image down to"
-    return described(
-        ax, f"{alt} {layers['output'].iloc[-1]} scores; {total}.", layers.reset_index()
-    )

@@ -2,25 +2,10 @@
 
 import numpy as np
 import seaborn as sns
-from matplotlib.transforms import Bbox
 
 from digitlib.plots.basics import PALETTE, canvas, described
 
-__all__ = ["accuracy_against_time", "breaking", "learning_curve", "protocols"]
-
-# Behind names, so that no line crosses them.
-PAPER = {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}
-
-# Points to the right, up, and which end of the name is there: first those beside the point, then
-# above and below.
-NAME_PLACES = (
-    (6, 3, "left"),
-    (6, -11, "left"),
-    (-6, 3, "right"),
-    (-6, -11, "right"),
-    (0, 28, "center"),
-    (0, -36, "center"),
-)
+__all__ = ["accuracy_against_time", "learning_curve", "protocols"]
 
 
 def accuracy_against_time(table, span=6.0):
@@ -51,7 +36,9 @@ def accuracy_against_time(table, span=6.0):
         ax.errorbar(seconds, part["accuracy"], yerr=spread, capsize=3, lw=1, ms=7, **look)
     ax.set(xscale="log", xlabel="seconds to train all folds (log scale)", ylabel="accuracy (%)")
     ax.set_xlim(ax.get_xlim()[0], ax.get_xlim()[1] * 4)  # room for the rightmost names
-    place_names(ax, shown.index, shown["seconds"], *(percent[name] for name in percent))
+    beside = {"xytext": (7, 4), "textcoords": "offset points", "fontsize": 9}
+    for name, row in shown.iterrows():
+        ax.annotate(name, (row["seconds"], 100 * row["accuracy"]), **beside)
     left_out = table.index.difference(shown.index, sort=False)
     words = "; ".join(
         f"{name} {100 * row['accuracy']:.2f} % in {row['seconds']:.2g} s"
@@ -67,38 +54,6 @@ def accuracy_against_time(table, span=6.0):
     caption = f"{best} is the most accurate, with {percent.loc[best, 'accuracy']:.2f} %; {quick} is"
     caption += f" the quickest, in {shown.loc[quick, 'seconds']:.2g} s."
     return described(ax, f"Accuracy against training time: {words}.", table, caption)
-
-
-def place_names(ax, names, x, y, low, high):
-    """Write each name beside its point, where it covers nothing; at the right if it always would.
-
-    Parameters
-    ----------
-    ax : Axes
-        Scales and limits are final.
-    names : sequence of str
-    x, y, low, high : sequence of float
-        Points and the ends of their whiskers, in data coordinates.
-    """
-    ax.figure.draw_without_rendering()  # settles the layout, and with it what lies where
-    whiskers = zip(x, low, high, strict=True)
-    ends = [ax.transData.transform([(one, a), (one, b)]) for one, a, b in whiskers]
-    reach = 6.5 * ax.figure.dpi / 72  # half a marker's width and a little, in pixels
-    points = [Bbox([bottom - reach, top + reach]) for bottom, top in ends]
-    # A name may touch its own marker, not cross its whisker.
-    lines, written = [Bbox([bottom - 1, top + 1]) for bottom, top in ends], []
-    for i, (name, *point) in enumerate(zip(names, x, y, strict=True)):
-        taken = [*points[:i], *points[i + 1 :], lines[i], *written]
-        for place, (dx, dy, side) in enumerate([*NAME_PLACES, NAME_PLACES[0]]):
-            look = {"textcoords": "offset points", "ha": side, "fontsize": 9, "bbox": PAPER}
-            text = ax.annotate(name, point, xytext=(dx, dy), **look)
-            box = text.get_window_extent()
-            inside = (ax.bbox.min < box.min).all() and (box.max < ax.bbox.max).all()
-            free = inside and not any(box.overlaps(other) for other in taken)
-            if free or place == len(NAME_PLACES):
-                break
-            text.remove()
-        written.append(box)
 
 
 def protocols(table, span=10.0):
@@ -159,34 +114,3 @@ def learning_curve(table):
     ax.legend(loc="lower right")
     words = ", ".join(f"{value:.2f} % with {n:,}" for n, value in means.items())
     return described(ax, f"Mean accuracy with more and more training images: {words}.", table)
-
-
-def breaking(table):
-    """Accuracy against the strength of each change, a line for each classifier.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns ``change``, ``unit``, ``strength``, ``classifier``, ``accuracy`` (0..1).
-    """
-    shown, changes = table.assign(accuracy=100 * table["accuracy"]), table["change"].unique()
-    axes = canvas(
-        2.4 * len(changes) / 2 + 0.6, -(-len(changes) // 2), 2, squeeze=False, sharey=True
-    )
-    look = {"hue": "classifier", "style": "classifier", "markers": True, "dashes": False}
-    ends = []
-    for ax, change in zip(axes.flat, changes, strict=False):
-        part = shown[shown["change"] == change]
-        sns.lineplot(part, x="strength", y="accuracy", ax=ax, legend=ax is axes[0, 0], **look)
-        ax.set(title=change, xlabel=part["unit"].iloc[0], ylabel="accuracy (%)", ylim=(0, 101))
-        ax.set_xticks(part["strength"].unique())
-        last = part[part["strength"] == part["strength"].max()].iloc[0]
-        ends.append(f"{last['accuracy']:.1f} % {change} by {last['strength']} {last['unit']}")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    axes[0, 0].get_legend().remove()
-    axes[0, 0].figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False)
-    name = table["classifier"].iloc[0]
-    alt = (
-        f"Accuracy on digits that are harder and harder to read. {name} ends at {'; '.join(ends)}."
-    )
-    return described(axes, alt, table)

@@ -1,18 +1,14 @@
 """Figures of one classifier's predictions: confusions, errors on show, calibration."""
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.collections import PatchCollection
-from matplotlib.patches import Rectangle
 
 from digitlib import metrics
-from digitlib.plots.basics import INK, PALETTE, WIDTH, alt_text, canvas, described, numbers
+from digitlib.plots.basics import PALETTE, alt_text, canvas, described, numbers
 
-__all__ = ["confused_images", "confusion", "fold_confusions", "gallery", "recall_by_class"]
-__all__ += ["reliability", "selective"]
+__all__ = ["confusion", "fold_confusions", "recall_by_class", "reliability", "selective"]
 
 
 def confusion(y_true, y_predicted, title="", ax=None, percent=False, most=None):
@@ -116,70 +112,6 @@ def recall_by_class(y_true, y_predicted):
         f" {worst}, {values[worst]:.1f} %. The most: of digit {best}, {values[best]:.1f} %."
     )
     return described(ax, alt, table)
-
-
-# ---- images on show ------------------------------------------------------------------------------
-
-
-def gallery(images, titles, columns=10, caption=None):
-    """`images` (n, rows, columns), at least one, in a grid, each under its lines of title."""
-    titled = enumerate(zip(images, titles, strict=True))
-    ax = _mosaic([(*divmod(i, columns), image, title) for i, (image, title) in titled], columns)
-    words = "; ".join(title.replace("\n", " ") for title in titles[:20])
-    words += f"; and {len(titles) - 20} more" if len(titles) > 20 else ""
-    words = f"{len(images)} images of digits: {words}."
-    return described(ax, words, pd.DataFrame({"title": list(titles)}), caption)
-
-
-def confused_images(images, y_true, y_predicted, pairs=5, each=6):
-    """The digits most often taken for each other, a pair a line.
-
-    On the left some of one read as the other, on the right the reverse.
-    """
-    wrong = metrics.confused_pairs(y_true, y_predicted)
-    low, high = wrong[["true", "predicted"]].min(axis=1), wrong[["true", "predicted"]].max(axis=1)
-    totals = wrong.groupby([low.rename("one"), high.rename("other")])["count"].sum()
-    totals = totals.sort_values(ascending=False, kind="stable").head(pairs)
-    cells, table = [], []
-    for line, (one, other) in enumerate(totals.index):
-        for half, (true, read) in enumerate([(one, other), (other, one)]):
-            rows = np.flatnonzero((y_true == true) & (y_predicted == read))
-            table.append({"true": true, "predicted": read, "count": len(rows)})
-            label = f"{true} read as {read}: {_times(len(rows)) if len(rows) else 'never'}"
-            shown = [images[row] for row in rows[:each]] or [None]
-            for i, image in enumerate(shown):
-                cells.append((line, half * (each + 1) + i, image, "" if i else label))
-    words = "; ".join(f"{a} and {b}, {_times(count)}" for (a, b), count in totals.items())
-    alt = f"The digits most often taken for each other: {words}."
-    return described(_mosaic(cells, 2 * each + 1), alt, pd.DataFrame(table))
-
-
-def _mosaic(cells, columns):
-    """One picture made of many, in a tenth of the time of an Axes each.
-
-    `cells`: tuples of grid row, grid column, image or None, title.
-    """
-    side, size = max(max(image.shape) for _, _, image, _ in cells if image is not None), 8.0
-    inches = WIDTH / columns / (side + 2)  # of one pixel
-    lines = max(1 + title.count("\n") for *_, title in cells)
-    title_height = int(np.ceil(1.5 + 1.2 * lines * size / 72 / inches))
-    height = side + title_height  # of a cell, in pixels
-    rows = 1 + max(row for row, *_ in cells)
-    page = np.zeros((rows * height, columns * (side + 2)))
-    figure = plt.figure(figsize=(WIDTH, rows * height * inches))
-    ax = figure.add_axes((0, 0, 1, 1))
-    frames = []
-    for row, column, image, title in cells:
-        left, top = column * (side + 2) + 1, (row + 1) * height - side - 1
-        ax.text(left, top - 0.4, title, fontsize=size, va="bottom", linespacing=1.1)
-        if image is not None:
-            page[top : top + image.shape[0], left : left + image.shape[1]] = image
-            frames.append(Rectangle((left, top), side, side))
-    extent = (0, page.shape[1], page.shape[0], 0)
-    ax.imshow(page, cmap=INK, vmin=0, vmax=max(16, page.max()), extent=extent)
-    ax.add_collection(PatchCollection(frames, facecolor="none", edgecolor="#999", linewidth=0.6))
-    ax.set_axis_off()
-    return ax
 
 
 # ---- calibration ---------------------------------------------------------------------------------

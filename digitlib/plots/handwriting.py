@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.figure import Figure
 
 from digitlib.plots.basics import INK, PALETTE, bare, canvas, described
 
-__all__ = ["importance", "preparation", "verdict", "verdict_figure"]
+__all__ = ["importance", "preparation", "verdict"]
 
 STEPS = {
     "grey": "picture",
@@ -44,13 +43,12 @@ def _seen(ax, reading):
     bare(ax, "what the network sees", fontsize=9).imshow(image, cmap=INK, vmin=0, vmax=16)
 
 
-def verdict(reading, axes=None):
+def verdict(reading):
     """What the network sees, beside the probability of every digit.
 
-    `reading` : a :class:`digitlib.reading.Reading`. `axes` : two Axes, in place of a new figure.
+    `reading` : a :class:`digitlib.reading.Reading`.
     """
-    if axes is None:
-        axes = canvas(2.6, columns=2, width_ratios=[1, 2.2])
+    axes = canvas(2.6, columns=2, width_ratios=[1, 2.2])
     _seen(axes[0], reading)
     table = pd.DataFrame({"digit": reading.classes, "probability": reading.probabilities})
     table = table.sort_values("digit", ignore_index=True)
@@ -62,13 +60,6 @@ def verdict(reading, axes=None):
     )
     alt = f"What the network sees, and the probability of each digit: {first}, then {second}."
     return described(axes, alt, table)
-
-
-def verdict_figure(readings):
-    """Figure of :func:`verdict` for the first of `readings`, without pyplot: for a widget."""
-    figure = Figure(figsize=(4.2, 1.8), layout="constrained")
-    verdict(readings[0], figure.subplots(1, 2, width_ratios=[1, 2.2]))
-    return figure
 
 
 def importance(reading, drops):

@@ -34,7 +34,7 @@ def write_page(folder, stems=None):
     Path or None
         None if the run's ``undrawn`` says why there is no page.
     """
-    run = runs.load(folder, consistent=False)
+    run = runs.load(folder)
     if run.undrawn is not None:
         return None
     stems = [path.stem for path in folder.glob("*.ipynb")] if stems is None else stems

@@ -15,9 +15,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import zmq
 from jupyter_client.provisioning import LocalProvisioner
-from zmq.eventloop.zmqstream import ZMQStream
 
 # Elsewhere a kernel is started as ever: macOS does not allow forks after its own libraries were
 # used, Windows has none.
@@ -26,6 +24,7 @@ AVAILABLE = sys.platform == "linux"
 ENVIRONMENT = {
     "DIGITLIB_PROGRESS": "log",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "OMP_NUM_THREADS": "1",  # folds run side by side: more would stand in each other's way
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     # Python says so when it removes what a killed kernel left; nobody need read that.
     "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning",
@@ -123,10 +122,8 @@ class _Popen:
 
 def _kernel(connection_file, folder, environment):
     # Elsewhere tqdm would take this for Jupyter.
-    from ipykernel.iostream import IOPubThread
     from ipykernel.kernelapp import launch_new_instance
 
-    IOPubThread._setup_pipe_in, IOPubThread._setup_pipe_out = _pipe_in, _pipe_out
     asyncio.set_event_loop(asyncio.new_event_loop())  # a copy of another's runs already
     os.setsid()  # Ctrl-C in the terminal is for the parent, which then ends its kernels
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -136,27 +133,6 @@ def _kernel(connection_file, folder, environment):
     os.environ.clear()
     os.environ.update({**environment, "JPY_PARENT_PID": "0"})
     launch_new_instance(["--log-level=50", "-f", connection_file])
-
-
-# ipykernel listens on a port for what forks of a kernel print; here it is a socket in the file
-# system, so that no process of a report listens on any port.
-
-
-def _pipe_in(thread):
-    thread._pipe_uuid = os.urandom(16)
-    thread._pipe_address = f"ipc://{os.environ['IPYTHONDIR']}/pipe-{os.getpid()}"
-    pipe = thread.socket.context.socket(zmq.PULL)
-    pipe.bind(thread._pipe_address)
-    thread._pipe_in = ZMQStream(pipe, thread.io_loop)
-    thread._pipe_in.on_recv(thread._handle_pipe_msg)
-
-
-def _pipe_out(thread):
-    context = zmq.Context()  # a new one, after a fork
-    pipe = context.socket(zmq.PUSH)
-    pipe.linger = 3000  # milliseconds
-    pipe.connect(thread._pipe_address)
-    return context, pipe
 
 
 def _end_with_parent():

@@ -14,17 +14,8 @@ from digitlib.errors import DigitlibError, RunError
 from digitlib.reporting.render import PAGES, fill, links
 from digitlib.thumbnails import png
 
-OPTIONS = (
-    "seed",
-    "splits",
-    "folds",
-    "epochs",
-    "scaling",
-    "protocol",
-)  # parameters of a run and of `report`
+OPTIONS = ("seed", "splits", "folds", "scaling")  # parameters of a run and of `report`
 N_THUMBNAILS = 18
-HEADINGS = dict.fromkeys(("parameters", "recipe", "model", "data"), "settings")
-HEADINGS |= dict.fromkeys(("scores", "seconds"), "results")
 WHAT = {
     "1_eda": "what the data is and what to watch for",
     "2_train": "recipe, network, folds and loss curves",
@@ -54,7 +45,7 @@ def write_index(folder, name):
     RunError
         A file is missing or damaged.
     """
-    run = runs.load(folder, consistent=False)  # what is wrong with it, the checks say
+    run = runs.load(folder)
     try:
         facts = {
             "checks": checks.read(folder),
@@ -82,7 +73,7 @@ def write_overview(reports):
     rows = []
     for path in sorted(reports.glob("[!.]*/run.json")):
         try:
-            info = runs.load(path.parent, consistent=False).info
+            info = runs.load(path.parent).info
             scores = info["scores"]
             low, high = metrics.wilson_interval(scores["correct"], scores["total"])
         except (ValueError, KeyError, TypeError):
@@ -90,13 +81,12 @@ def write_overview(reports):
         facts = {"name": path.parent.name, "label": runs.label(info)}
         rows.append({**facts, "info": info, "low": low, "high": high})
     rows.sort(key=lambda row: row["info"]["created"], reverse=True)
-    facts = [_facts(row["info"]) for row in rows]
-    return fill(reports / "index.html", "overview.html.j2", runs=rows, facts=facts)
+    return fill(reports / "index.html", "overview.html.j2", runs=rows)
 
 
 def lines(folder):
     """What came out, line by line: recipe, correct, total, accuracy; then the checks."""
-    info = runs.load(folder, consistent=False).info
+    info = runs.load(folder).info
     scores = info["scores"]
     right = (
         f"{scores['correct']:,} of {scores['total']:,} correct, {100 * scores['accuracy']:.2f} %"
@@ -114,24 +104,6 @@ def checks_summary(folder):
         if not r["passed"]
     ]
     return f"checks: {len(results) - len(failed)} of {len(results)} passed{''.join(failed)}"
-
-
-def _facts(info):
-    """What ``run.json`` says, for a person who compares two: texts by name, by heading.
-
-    Each fact once: changes stand among the settings, the confusion matrix in the report.
-    """
-    groups = {"settings": {}, "results": {}, "made with": {}}
-    for part, value in info.items():
-        group = groups[HEADINGS.get(part, "made with")]
-        for name, inner in value.items() if isinstance(value, dict) else [("", value)]:
-            if name not in ("changed", "confusion", "summary") and inner is not None:
-                words = {"name": part, "": part}.get(name, name)
-                words = f"{part}, SHA-256" if name == "sha256" else words.replace("_", " ")
-                several = np.ravel(list(inner.values()) if isinstance(inner, dict) else inner)
-                texts = (f"{v:.4g}" if isinstance(v, float) else str(v) for v in several)
-                group[words] = ", ".join(texts)
-    return groups
 
 
 def _scores(run):
@@ -234,11 +206,10 @@ def _command(info, name, folder):
     options = [("name", name)]
     if model["source"]:
         options.append(("model", f"{folder.parent.name}/{name}/{model['source']}"))
-        known.pop("epochs")
     else:
         options.append(("recipe", info["recipe"]["name"]))
-        changed = {key: value for key, (value, _) in model["changed"].items() if key != "epochs"}
-        options += [("set", f"{key}={value}") for key, value in changed.items()]
+        changed = runs.changed(info).items()
+        options += [("set", f"{key}={value}") for key, (value, _) in changed]
     options += [(key, value) for key, value in known.items() if value is not None]
     options.append(("source", info["data"]["source"]))
     words = [f"--{key} {shlex.quote(str(value))}" for key, value in options]

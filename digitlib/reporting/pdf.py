@@ -1,7 +1,5 @@
 """Print a report as one PDF: its pages one after another, by an installed Chromium or Chrome."""
 
-import html
-import logging
 import os
 import re
 import shutil
@@ -10,9 +8,6 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from pypdf import PdfWriter
-
-import digitlib
 from digitlib import files
 from digitlib.errors import DigitlibError, ParameterError, RunError
 from digitlib.reporting.report import check_name
@@ -27,11 +22,7 @@ CODE = re.compile(r'<details class="code">.*?</details>', re.DOTALL)
 MAIN = re.compile(r"<main\b.*?</main>", re.DOTALL)
 # Not T_...: styled tables, whose style sheets name them.
 ANCHOR = re.compile(r'\b(id|aria-labelledby|href)="(#?)(?!T_)([\w.%-]+)"')
-logging.getLogger("pypdf").setLevel(logging.ERROR)  # browsers count their objects carelessly
 PRINTED = Path(__file__).with_name("template") / "print.css"
-# Of a hand-in's title page, and what the file's properties call it.
-TITLE_PAGE = re.compile(r'data-title-page="(\w+)"[^>]*>(.*?)</p>', re.DOTALL)
-PROPERTIES = {"title": "/Title", "authors": "/Author", "course": "/Subject"}
 SWITCHES = (
     "--headless",
     "--disable-gpu",
@@ -109,14 +100,10 @@ def make_pdf(name, reports="reports", browser=None, code=False):
     target = folder / f"{name}.pdf"
     with tempfile.TemporaryDirectory(dir=files.scratch(), ignore_cleanup_errors=True) as scratch:
         page, part = Path(scratch, "report.html"), Path(scratch, "report.pdf")
-        page.write_text(text := _one_document(folder, code), encoding="utf-8")
+        page.write_text(_one_document(folder, code), encoding="utf-8")
         _print(program, page, part, scratch)
-        document = PdfWriter(clone_from=part)
-        found = dict(TITLE_PAGE.findall(text))
-        named = {PROPERTIES[what]: html.unescape(found[what]) for what in found}
-        document.add_metadata({"/Creator": f"digitlib {digitlib.__version__}", **named})
         with files.replacing(target) as whole:
-            document.write(whole)
+            shutil.copyfile(part, whole)
     return target
 
 

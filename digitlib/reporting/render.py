@@ -103,8 +103,6 @@ class _Page:
         if "width" in facts:
             width, height = facts["width"], facts["height"]
             size = f' width="{width}" height="{height}" style="width: {width / 16:g}rem"'
-        if "points" in facts:
-            size += f' data-points="{html.escape(facts["points"])}"'
         number = next(self._figures)
         take = ""
         if facts.get("csv"):
@@ -265,7 +263,7 @@ def write_page(notebook, stems=None):
     """
     folder = notebook.parent
     stems = [path.stem for path in folder.glob("*.ipynb")] if stems is None else stems
-    page = _Page(notebook, stems, runs.load(folder, consistent=False))
+    page = _Page(notebook, stems, runs.load(folder))
     filters = {
         "prose": page.prose,
         "picture": page.picture,

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -187,11 +187,7 @@ def _processes():
 
 
 def _run_notebooks(staging, parameters, compare, kernels, processes):
-    """Run exploration beside training; the rest beside the checks, as soon as there is a run.
-
-    What reads the run waits for it inside :func:`digitlib.runs.load`, as long as the marker says
-    that training goes on; its kernel starts and imports in the meantime.
-    """
+    """Run exploration beside training; then what reads the run, beside the checks and pages."""
     plan = {
         "1_eda": {"source": parameters["source"]},
         "2_train": {**parameters, "run": "."},
@@ -199,32 +195,40 @@ def _run_notebooks(staging, parameters, compare, kernels, processes):
         **({"4_compare": {"run": "."}} if compare else {}),
         "5_predict": {"run": "."},
     }
-    lanes = [["2_train"], ["1_eda"], ["3_evaluate", *["4_compare"] * compare], ["5_predict"]]
-    marker, rest = staging / ".training", []  # runs.TRAINING, whose import would bring torch
+    running, ready, pages = {}, [], []
 
-    def in_turn(stems):
-        for stem in stems:
-            output = staging / f"{stem}.ipynb"
-            kernels.run(kernels.notebook_folder() / output.name, output, plan[stem], staging)
-            rest.append(processes.submit("reporting.render:write_page", output, [*plan]))
+    def run(stem):
+        output = staging / f"{stem}.ipynb"
+        kernels.run(kernels.notebook_folder() / output.name, output, plan[stem], staging)
 
-    with ThreadPoolExecutor(len(lanes)) as workers:
-        marker.touch()
-        running = [workers.submit(in_turn, lane) for lane in lanes]
+    with ThreadPoolExecutor(len(plan)) as workers:
+
+        def start(*stems):
+            running.update({workers.submit(run, stem): stem for stem in stems})
+
         try:
-            for lane in as_completed(running):  # the first failure ends the other notebooks as well
-                lane.result()
-                if lane is running[0]:
-                    marker.unlink()
-                    # A check that did not pass is part of the report; checks that could not be run
-                    # are no report. The user's own model has just been run by the user: its code
-                    # may run once more.
-                    rest.append(processes.submit("checks:check_and_write", staging))
-                    rest.append(processes.submit("reporting.draw:write_page", staging, [*plan]))
-            for work in rest:
-                work.result()
+            start("1_eda", "2_train")
+            while running:
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    ready.append(running.pop(done))
+                    done.result()  # the first failure ends the other notebooks as well
+                    if ready[-1] == "2_train":
+                        start(*[stem for stem in plan if stem[0] > "2"])
+                        # A check that did not pass is part of the report; checks that could not be
+                        # run are no report. The user's own model has just been run by the user:
+                        # its code may run once more.
+                        pages.append(processes.submit("checks:check_and_write", staging))
+                        pages.append(
+                            processes.submit("reporting.draw:write_page", staging, [*plan])
+                        )
+                if (staging / "run.json").exists():  # a page says of which run it is
+                    for stem in ready:
+                        book = staging / f"{stem}.ipynb"
+                        pages.append(processes.submit("reporting.render:write_page", book, [*plan]))
+                    ready.clear()
+            for page in pages:
+                page.result()
         except BaseException:
-            marker.unlink(missing_ok=True)
             kernels.kill_all()
             while wait(running, timeout=0.1).not_done:  # a kernel may just have been starting
                 kernels.kill_all()
@@ -240,10 +244,7 @@ def _staging_of(target):
 
 @contextmanager
 def _staging(target):
-    """The hidden folder in which a report grows.
-
-    Finished folds of an earlier attempt are still in it, nothing else.
-    """
+    """The hidden folder in which a report grows, empty."""
     staging = _staging_of(target)
     staging.mkdir(parents=True, exist_ok=True)
     with open(target.with_name(f".{target.name}.lock"), "w") as lock:
@@ -255,8 +256,7 @@ def _staging(target):
                 " choose another name"
             ) from None
         for entry in staging.iterdir():
-            if entry.name != ".folds":
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         yield staging
         Path(lock.name).unlink()
 
@@ -267,7 +267,6 @@ def _publish(staging, target):
     Between the two renames the old report lies under its `.old` name, from where
     :func:`_restore` brings it back.
     """
-    shutil.rmtree(staging / ".folds", ignore_errors=True)
     old = target.with_name(f".{target.name}.old")
     if target.exists():
         target.rename(old)
@@ -283,10 +282,7 @@ def _restore(target):
 
 
 def _keep_failed(staging, target):
-    """Move the executed notebooks of a failed run to where a person finds them.
-
-    Folds stay for the next attempt.
-    """
+    """Move the executed notebooks of a failed run to where a person finds them."""
     kept = target.with_name(f"{target.name}-failed")
     shutil.rmtree(kept, ignore_errors=True)
     with suppress(OSError):  # a full disk may be what failed
