@@ -25,7 +25,7 @@ report: $(STAMP) ## make reports/NAME: run the notebooks, write the HTML  (NAME 
 
 test: lint ## run all tests, lint first
 	@if command -v npm >/dev/null && [ ! -d tests/browser/node_modules ]; then npm ci --silent --prefix tests/browser || true; fi
-	@$(BIN)/python -m pytest -n 3 --dist loadscope
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 lab: $(STAMP) ## open JupyterLab on notebooks/
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/1_eda.ipynb

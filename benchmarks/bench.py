@@ -9,10 +9,11 @@ writers, tested on the 13 others. Seconds: the whole 4-fold cross-validation (tr
 prediction) in a warm process, imports excluded. Ratio: seconds of ``benchmarks/yardstick.py`` (the
 reference experiment in its plain form, in a process of its own, imports excluded), run before and
 after, divided by the seconds; absolute seconds drift with the machine, the ratio much less. Writes
-``bench.csv``, ``bench-rows.csv`` and ``bench.png`` beside this file (``quick.*`` with --quick).
+``bench.csv`` and ``bench.png`` beside this file (``quick.*`` with --quick).
 """
 
 import argparse
+import os
 import platform
 import re
 import subprocess
@@ -21,6 +22,8 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # folds run side by side, with one thread each
 
 import joblib
 import matplotlib.pyplot as plt
@@ -32,10 +35,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
-from threadpoolctl import threadpool_limits
 
 from digitlib import DigitClassifier, cross_validate, load_digits
-from digitlib.plots.comparison import place_names
 from digitlib.recipes import RECIPES
 
 HERE = Path(__file__).parent
@@ -77,11 +78,6 @@ def yardstick(table):
 
 def measure(make, seeds, x=X, y=Y, with_writers=True):
     """P1, P2 in percent and seconds of the cross-validation, one of each for every seed."""
-    with threadpool_limits(1):  # folds side by side, as in digitlib.compare
-        return _measure(make, seeds, x, y, with_writers)
-
-
-def _measure(make, seeds, x, y, with_writers):
     cross_validate(make(0), x[:600], y[:600], progress="off")  # warm
     rows = []
     for seed in range(seeds):
@@ -162,36 +158,6 @@ def everything(quick, table):
     return measured
 
 
-def growth(recipe="balanced"):
-    """Seconds against rows: the table once, twice and four times, each copy changed by a little
-    noise.
-    """
-    rows = []
-    rng = np.random.default_rng(0)
-    for copies in (1, 2, 4):
-        noisy = [
-            np.clip(X.astype(int) + rng.integers(-1, 2, X.shape) * (k > 0), 0, 16)
-            for k in range(copies)
-        ]
-        x, y = np.concatenate(noisy).astype(np.uint8), np.tile(Y, copies)
-        _, _, seconds = measure(
-            lambda seed: DigitClassifier(recipe, random_state=seed, device="cpu"),
-            1,
-            x,
-            y,
-            with_writers=False,
-        )
-        rows.append(
-            {
-                "recipe": recipe,
-                "rows": len(x),
-                "seconds": seconds[0],
-                "seconds per 1,000 rows": 1000 * seconds[0] / len(x),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def show(table, header=True):
     columns = ["name", "n", "P1", "P1 min", "P1 max", "P2", "P2 min", "P2 max", "seconds", "ratio"]
     print(
@@ -230,7 +196,10 @@ def picture(table, path, facts):
     figure.suptitle(facts, fontsize=8)
     for ax, column in zip(axes, ("P1", "P2"), strict=True):
         part = table.dropna(subset=[column])
-        place_names(ax, part["name"], part["seconds"], part[column], part[column], part[column])
+        for row in part.to_dict("records"):
+            ax.annotate(
+                row["name"], (row["seconds"], row[column]), (6, 4), textcoords="offset points"
+            )
     figure.savefig(path, dpi=110)
 
 
@@ -256,10 +225,6 @@ def main():
         table = everything(quick, csv)
     table.assign(machine=facts).to_csv(HERE / f"{stem}.csv", index=False, float_format="%.4f")
     picture(table, HERE / f"{stem}.png", facts)
-    if not quick:
-        rows = growth()
-        rows.to_csv(HERE / "bench-rows.csv", index=False, float_format="%.4f")
-        print(rows.to_string(index=False, float_format="%.3f"))
     print(
         f"{time.monotonic() - start:.0f} s; written: benchmarks/{stem}.csv, benchmarks/{stem}.png"
     )

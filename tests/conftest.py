@@ -1,10 +1,9 @@
 """What test files share: a small real report, the command line as a person runs it, a browser.
 
-With pytest-xdist, the tests of a file that share something slow to make stay in one process, and
-the slowest start first; the small report is made by the first process that needs it.
+With pytest-xdist, the tests of a file stay in one process; the small report is made by the first
+process that needs it.
 """
 
-import compileall
 import fcntl
 import os
 import shutil
@@ -14,19 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 from digitlib import cli, load_digits
 from digitlib.reporting import pdf
 
-# Files whose tests share what is slow to make, in the order in which they start. Of `test_own.py`,
-# the tests of one parameter stay together: each parameter is a report of its own.
-# `test_lab.py` finds the competitors measured that `test_pages.py` has waited for.
-SHARING = ("pages", "own", "reading", "verify", "lab", "bad_input", "submission", "crossval")
-SHARING += ("compare", "checks", "runs")
-TOGETHER = tuple(f"test_{name}.py" for name in SHARING)
-# Tests that take long on their own; they start next.
-LONG = ("test_report.py::test_killed", "test_colab.py", "test_classifier.py")
 ROOT = Path(__file__).parents[1]
 BROWSER = next((found for name in pdf.BROWSERS if (found := shutil.which(name))), None)
 needs_browser = pytest.mark.skipif(
@@ -40,32 +30,6 @@ TITLE_PAGE = {
 }
 # 1,797 rows, one epoch: seconds, not half a minute.
 SMALL = ("--source", "sklearn", "--epochs", "1", "--seed", "3")
-
-
-def pytest_configure(config):
-    """Compile the package once: where nothing is kept, each of a hundred processes would."""
-    if not hasattr(config, "workerinput"):
-        compileall.compile_dir(ROOT / "digitlib", quiet=1)
-
-
-def pytest_collection_modifyitems(items):
-    """What takes longest comes first: it would keep one process busy when all others are done."""
-    order = (*TOGETHER, *LONG, "")
-    items.sort(key=lambda item: next(n for n, part in enumerate(order) if part in item.nodeid))
-
-
-def pytest_xdist_make_scheduler(config, log):
-    """Each group of `TOGETHER` runs in one process, in order; all else goes where there is time."""
-
-    class Grouped(LoadScopeScheduling):
-        def _split_scope(self, nodeid):
-            file = nodeid.split("::")[0]
-            if not file.endswith(TOGETHER):
-                return nodeid
-            return file + nodeid.partition("[")[2] if file.endswith("test_own.py") else file
-
-    config.option.loadscopereorder = False  # it would put the group with the most tests first
-    return Grouped(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -201,29 +165,19 @@ def handed_in(small_report, shared_folder):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             words = (small_report.name, TITLE_PAGE, small_report.parent, path.parent)
-            assert submission.make_submission(*words, any_code=True)[0] == path
+            assert submission.make_submission(*words)[0] == path
     return path
 
 
-def judged_lines(path, names, scratch, run_code=False, report=None):
-    """Some lines of the verdict on a hand-in, word and reason of each.
-
-    No report is made of it, that is what takes long; what looks into one is given `report`.
-    """
+def judged_line(path, name, scratch, run_code=False):
+    """One line of the verdict on a hand-in, word and reason; no report is made of it."""
     from digitlib.handin import evidence, judge
 
     (scratch / "files").mkdir(parents=True)
     it = judge.HandIn(scratch, evidence.unpack(path, "", scratch / "files"), run_code)
-    if report is not None:
-        shutil.copytree(report, it.ours, dirs_exist_ok=True)
-    if {*names} & {*judge.RESTS_ON, "checks", "retraining"}:
+    if name in (*judge.RESTS_ON, "retraining"):
         it.check()
-    return [judge._line(name, it) for name in names]
-
-
-def judged_line(path, name, scratch, **options):
-    """One line of the verdict on a hand-in."""
-    return judged_lines(path, [name], scratch, **options)[0]
+    return judge._line(name, it)
 
 
 @pytest.fixture(scope="session")

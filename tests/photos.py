@@ -16,9 +16,10 @@ SHEET = np.asarray(Image.open(Path(__file__).parent / "handwriting.jpg"))
 CELLS = SHEET.reshape(10, 64, 20, 64).swapaxes(1, 2).reshape(20, 10, 64, 64)  # hand, digit
 _crops = {}
 KINDS = (
-    *("felt pen", "pencil", "ballpoint", "squared", "ruled", "form", "table", "rows", "dashes"),
+    *("felt pen", "pencil", "ballpoint", "squared", "ruled", "rows", "dashes"),
     *("dark side", "touching"),
 )
+PLAIN = ("felt pen", "pencil", "ballpoint", "rows", "dashes")
 HEIGHT, WIDTH = 700, 1000  # pixels
 
 
@@ -26,7 +27,7 @@ def photo(kind, seed):
     """Picture, uint8 (rows, columns) dark on light, and its rows of digits, list of str."""
     random = np.random.default_rng([KINDS.index(kind), seed])
     n_rows = random.integers(2, 4) if kind == "rows" else 1
-    sizes = random.integers(3, 4 if kind == "dashes" else 5 if kind == "form" else 6, size=n_rows)
+    sizes = random.integers(3, 4 if kind == "dashes" else 6, size=n_rows)
     rows = ["".join(map(str, random.integers(10, size=size))) for size in sizes]
     tall = random.uniform(90, 130) if n_rows > 1 else random.uniform(120, 190)
     tall = min(tall, 620 / max(map(len, rows)))
@@ -37,17 +38,13 @@ def photo(kind, seed):
         top = (k + 1) * HEIGHT / (n_rows + 1) - tall / 2
         left = 90 + random.uniform(0, 60)
         for place, digit in enumerate(row):
-            before = left
             left = _write(ink, _crop(hand, int(digit)), top, left, tall, random) + gap
             if kind == "dashes" and place < len(row) - 1:
                 y, x = int(top + tall * random.uniform(0.45, 0.55)), int(left)
                 ink[y : y + 8, x : x + int(0.3 * tall)] = 1
                 left += 0.3 * tall + gap
-            if kind == "form":
-                _box(rules, top - 0.2 * tall, before - 0.15 * tall, tall)
-                left = max(left, before + 1.1 * tall)
-        if kind in ("table", "ruled"):
-            _rule(rules, kind, top, tall, left)
+        if kind == "ruled":
+            _rule(rules, top, tall)
     if kind == "squared":
         step = int(tall * random.uniform(0.35, 0.6))
         rules[::step] = rules[1::step] = rules[:, ::step] = rules[:, 1::step] = 1
@@ -72,25 +69,9 @@ def _write(ink, crop, top, left, tall, random):
     return left + width
 
 
-def _box(rules, top, left, tall):
-    y, x, down, right = (int(v) for v in (top, left, top + 1.4 * tall, left + 1.1 * tall))
-    rules[y : y + 3, x:right] = rules[down : down + 3, x : right + 3] = 1
-    rules[y:down, x : x + 3] = rules[y:down, right : right + 3] = 1
-
-
-def _rule(rules, kind, top, tall, right):
-    if kind == "ruled":
-        for y in np.arange(top + 1.05 * tall, HEIGHT, 1.3 * tall).astype(int):
-            rules[y : y + 3] = 1
-        for y in np.arange(top - 0.25 * tall, 0, -1.3 * tall).astype(int):
-            rules[y : y + 3] = 1
-        return
-    y, down = int(top - 0.15 * tall), int(top + 1.2 * tall)
-    end = min(int(right + 20), WIDTH - 20)
-    for line in (y, down):
-        rules[line : line + 4, 40:end] = 1
-    for x in (40, end):
-        rules[y:down, x : x + 4] = 1
+def _rule(rules, top, tall):
+    for y in np.arange(top % (1.3 * tall) - 0.25 * tall, HEIGHT, 1.3 * tall).astype(int):
+        rules[max(0, y) : y + 3] = 1
 
 
 def _photograph(kind, ink, rules, random):
@@ -98,10 +79,8 @@ def _photograph(kind, ink, rules, random):
     if kind == "felt pen":
         ink = ndimage.grey_dilation(ink, 5)
     darkness, rule = random.uniform(0.5, 0.65), random.uniform(0.12, 0.3)
-    if kind in ("ballpoint", "squared", "ruled", "table", "form"):
+    if kind in ("ballpoint", "squared", "ruled"):
         ink = ndimage.grey_erosion(ink, 3)
-    if kind in ("form", "table"):
-        rule = random.uniform(0.35, 0.6)
     if kind == "pencil":
         grain = ndimage.gaussian_filter(random.normal(size=ink.shape), 1.5)
         gone = ndimage.gaussian_filter(random.normal(size=ink.shape), 4)

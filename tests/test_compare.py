@@ -1,7 +1,4 @@
-"""Competitors on the same rows, measured once, and what may be concluded from them."""
-
-import importlib.metadata
-from functools import partial
+"""Competitors on the same rows, and what may be concluded from them."""
 
 import numpy as np
 import pandas as pd
@@ -21,13 +18,6 @@ QUICK = GaussianNB()
 BRIEF = "coursework, changed: epochs 1 (10)"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DIGITLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 # ---- the protocol by writers ---------------------------------------------------------------------
 
 
@@ -43,7 +33,7 @@ def test_writers_are_never_on_both_sides(digits):
     assert result.fold_accuracies.tolist() == [result.accuracy]
 
 
-# ---- measured once -------------------------------------------------------------------------------
+# ---- measured -------------------------------------------------------------------------------
 
 
 def test_the_svc_is_the_one_line_svc(digits):
@@ -55,56 +45,6 @@ def test_the_svc_is_the_one_line_svc(digits):
     assert measured.right(digits.target).mean() == pytest.approx(0.9925, abs=2e-4)
     assert measured.milliseconds > 0
     assert measured.bytes > 10_000
-
-
-@pytest.fixture
-def trainings(monkeypatch, tmp_path):
-    """An empty cache, and a list that grows with each cross-validation."""
-    seen = []
-
-    def counted(*arguments, **options):
-        seen.append(options)
-        return cross_validate(*arguments, **options)
-
-    monkeypatch.setattr(compare, "cross_validate", counted)
-    monkeypatch.setenv("DIGITLIB_CACHE", str(tmp_path / "cache"))
-    return seen
-
-
-def test_measured_once_and_every_fact_counts(digits, trainings, monkeypatch):
-    again = partial(compare.measure, QUICK, digits)
-    different = [
-        again,
-        partial(again, n_splits=3),
-        partial(again, random_state=1),
-        partial(again, "writers"),
-        partial(compare.measure, GaussianNB(var_smoothing=0.1), digits),
-        partial(compare.measure, QUICK, load_digits("sklearn")),
-    ]
-    for number, measure in enumerate(different, 1):
-        first, second = measure(), measure()
-        assert len(trainings) == number
-        assert (second.predicted == first.predicted).all()
-        assert (second.seconds, second.created) == (first.seconds, first.created)
-    monkeypatch.setattr(compare, "version", lambda name: "99")
-    again()
-    assert len(trainings) == 7
-
-
-def test_seed_settings_code_and_torch_decide_what_a_recipe_learns(digits, monkeypatch):
-    def facts(**options):
-        return compare.decisive(DigitClassifier(**{"random_state": 0, **options}), digits)
-
-    plain = facts()
-    assert facts() == plain
-    assert facts(random_state=1) != plain
-    assert facts(epochs=3) != plain
-    with monkeypatch.context() as patch:
-        patch.setattr(compare, "code_hash", lambda: "other code")
-        assert facts() != plain
-    real = importlib.metadata.version
-    monkeypatch.setattr(compare, "version", lambda name: "9" if name == "torch" else real(name))
-    assert facts() != plain
 
 
 # ---- which recipes -------------------------------------------------------------------------------
@@ -119,18 +59,6 @@ def test_recipes_are_chosen_by_budget(digits):
     assert compare.choose_recipes("coursework", 0, digits) == (["coursework"], {})
     with pytest.raises(ParameterError, match="choose one of"):
         compare.choose_recipes("coursework,none-such", 0, digits)
-
-
-def test_rows_folds_and_the_machine_decide_how_long_a_recipe_takes(digits, run):
-    whole = compare.expected_seconds(digits)
-    assert whole == {name: recipe.seconds for name, recipe in RECIPES.items()}
-    part = compare.expected_seconds(load_digits("sklearn"), n_splits=2)
-    assert part["best"] == pytest.approx(whole["best"] * 1797 / 5620 / 3)
-    run.info["seconds"]["cross_validation"] = 2 * RECIPES["coursework"].seconds / 10
-    expected = compare.expected_seconds(digits, 3, run)  # twice as slow, with a tenth of the epochs
-    assert expected["best"] == pytest.approx(2 * RECIPES["best"].seconds)
-    names, left_out = compare.choose_recipes("quick", 10, digits, 3, run)
-    assert "coursework" in {*names, *left_out}, "the run has one epoch, so it is not the recipe"
 
 
 # ---- the comparison ------------------------------------------------------------------------------
@@ -195,7 +123,7 @@ def test_conclusions_follow_the_tests():
 
 def test_data_that_tells_no_writers_apart_and_is_not_the_runs(monkeypatch, run):
     monkeypatch.setattr(compare, "competitors", lambda: {"1-nearest-neighbour": NEIGHBOUR})
-    monkeypatch.setattr(compare, "choose_recipes", lambda *_: (["instant"], {}))
+    monkeypatch.setattr(compare, "choose_recipes", lambda *_: (["kernel"], {}))
     digits = load_digits("sklearn")
     with pytest.raises(ParameterError, match="other data"):
         compare.compare(digits, run)
@@ -204,39 +132,10 @@ def test_data_that_tells_no_writers_apart_and_is_not_the_runs(monkeypatch, run):
     assert comparison.pairs["writers McNemar p, Holm"].isna().all()
 
 
-def test_the_command_prints_the_ranking(monkeypatch, comparison, command):
-    monkeypatch.setattr(compare, "compare", lambda *_: comparison)
-    code, said, _ = command("compare")
-    lines = said.splitlines()
-    assert code == 0
-    assert lines[1].startswith("RBF SVC")
-    assert sum("coursework" in line for line in lines) >= 4
-
-
-# ---- when does it break? -------------------------------------------------------------------------
-
-
-def test_what_breaks_is_measured_on_held_out_rows_by_the_models_of_their_folds(
-    run, digits, monkeypatch
-):
-    table = compare.breaking(digits, run, ["1-nearest-neighbour"], rows=300)
-    nearest = table[table["classifier"] == "1-nearest-neighbour"]
-    unchanged = nearest[nearest["strength"] == 0]["accuracy"]
-    # Whoever had trained on these rows would know every one of them.
-    assert unchanged.nunique() == 1 and 0.9 < unchanged.iloc[0] < 1
-    worst = nearest.groupby("change")["accuracy"].agg(["first", "last"])
-    assert (worst["last"] < worst["first"]).all()
-    assert (table["images"] == 300).all()
-    assert table["classifier"].iloc[0].startswith(BRIEF)
-    monkeypatch.setattr(compare, "cross_validate", None)  # would fail if it were called
-    assert compare.breaking(digits, run, ["1-nearest-neighbour"], rows=300).equals(table)
-
-
 # ---- would more images, or more epochs, help? ----------------------------------------------------
 
 
-def test_more_images_fewer_errors_and_measured_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("DIGITLIB_CACHE", str(tmp_path))
+def test_more_images_fewer_errors():
     digits = load_digits("sklearn")
     result = cross_validate(NEIGHBOUR, digits.data, digits.target, progress="off")
     curve = compare.learning_curve(NEIGHBOUR, digits, result)
@@ -245,8 +144,6 @@ def test_more_images_fewer_errors_and_measured_once(tmp_path, monkeypatch):
     assert means.index.max() == round(1797 * 3 / 4)
     assert means.iloc[-1] == pytest.approx(result.accuracy, abs=1e-3)
     assert (curve.groupby("images")["fold"].nunique() == 4).all()
-    monkeypatch.setattr(compare, "sklearn_learning_curve", None)  # would fail if it were called
-    assert compare.learning_curve(NEIGHBOUR, digits, result).equals(curve)
 
 
 def test_a_budget_leaves_out_the_largest_shares():

@@ -2,8 +2,8 @@
 
 import base64
 import json
-import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from test_pages import faults_that_axe_finds, needs_axe, visit  # noqa: F401, a 
 
 from digitlib import DigitClassifier, cross_validate, load_digits, prepare_image, runs
 from digitlib.data import SHA256
+from digitlib.recipes import RECIPES
 from digitlib.reporting import draw, index
 
 # Strokes in a square of 100: digits as the writers of the data form them.
@@ -49,18 +50,15 @@ def made(folder, recipe, rows=slice(None, None, 4), **settings):
 
 
 @pytest.fixture(scope="module")
-def instant(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("draw") / "instant", "instant", None)
+def compact(tmp_path_factory):
+    """A run of the compact network, which looks at nine shifted views."""
+    return made(tmp_path_factory.mktemp("draw") / "compact", "accurate", None, epochs=4)
 
 
-@pytest.fixture(params=["coursework", "balanced", "instant", "kernel"])
-def run(request, small_report, instant, tmp_path):
-    """A run of each kind of network; that of the compact one looks at nine shifted views."""
-    if request.param == "balanced":
-        return made(tmp_path / "run", "balanced", changes={"epochs": 1, "test_shift": 0.4})
-    if request.param == "kernel":
-        return made(tmp_path / "run", "kernel")
-    return {"coursework": small_report, "instant": instant}[request.param]
+@pytest.fixture(params=["reference", "compact"])
+def run(request, small_report, compact):
+    """A run of each kind of network."""
+    return {"reference": small_report, "compact": compact}[request.param]
 
 
 def picture_of(digit, random, side=280):
@@ -91,13 +89,13 @@ def test_the_page_gives_the_probabilities_of_python(run, visit):  # noqa: F811
 
 
 @needs_browser
-def test_the_page_prepares_drawings_as_python_does(instant, visit):  # noqa: F811
+def test_the_page_prepares_drawings_as_python_does(compact, visit):  # noqa: F811
     random = np.random.default_rng(5)
     # As large as on the page, and smaller, which takes a third of the time.
-    sides = [280] * 40 + [168] * 160
+    sides = [280] * 10 + [168] * 30
     pictures = [picture_of(number % 10, random, side) for number, side in enumerate(sides)]
     expected = np.array([prepare_image(picture) for picture in pictures], int)
-    page = visit(instant / "draw.html")
+    page = visit(compact / "draw.html")
     given = page.evaluate(
         """(all) => all.map((text) => {
           const data = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -129,10 +127,10 @@ def write(page, digit, left=0.0):
 
 @needs_browser
 def test_ten_digits_drawn_with_the_mouse_are_read_and_several_are_a_number(
-    instant,
+    compact,
     visit,  # noqa: F811
 ):
-    page, answer = visit(instant / "draw.html"), "document.querySelector('#answer').innerText"
+    page, answer = visit(compact / "draw.html"), "document.querySelector('#answer').innerText"
     for digit in STROKES:
         write(page, digit, 0.3)
         page.wait_for_function(f"{answer} === '{digit}'", timeout=5000)
@@ -151,9 +149,8 @@ def test_ten_digits_drawn_with_the_mouse_are_read_and_several_are_a_number(
 
 
 @needs_browser
-def test_one_view_answers_while_the_pen_moves_and_all_views_when_it_rests(tmp_path, visit):  # noqa: F811
-    shifted = {"epochs": 1, "test_shift": 0.4}
-    page = visit(made(tmp_path / "run", "balanced", changes=shifted) / "draw.html")
+def test_one_view_answers_while_the_pen_moves_and_all_views_when_it_rests(compact, visit):  # noqa: F811
+    page = visit(compact / "draw.html")
     write(page, 2, 0.3)
     settled = "known.get(read()[0]?.pixels.join())"
     page.wait_for_function(settled)
@@ -165,8 +162,8 @@ def test_one_view_answers_while_the_pen_moves_and_all_views_when_it_rests(tmp_pa
 
 
 @needs_browser
-def test_the_keyboard_draws_too(instant, visit):  # noqa: F811
-    page, answer = visit(instant / "draw.html"), "document.querySelector('#answer').innerText"
+def test_the_keyboard_draws_too(compact, visit):  # noqa: F811
+    page, answer = visit(compact / "draw.html"), "document.querySelector('#answer').innerText"
     page.focus("#field")
     for key in [" ", *["Shift+ArrowDown"] * 6, " ", "ArrowUp", "ArrowUp"]:
         page.keyboard.press(key)
@@ -182,8 +179,8 @@ def test_the_keyboard_draws_too(instant, visit):  # noqa: F811
 
 @needs_browser
 @needs_axe
-def test_the_page_has_no_fault_that_axe_can_find_and_fits_a_phone(instant, visit):  # noqa: F811
-    page = visit(instant / "draw.html")
+def test_the_page_has_no_fault_that_axe_can_find_and_fits_a_phone(compact, visit):  # noqa: F811
+    page = visit(compact / "draw.html")
     write(page, 3)
     for width, scheme in ((360, "light"), (360, "dark"), (1440, "dark"), (3840, "light")):
         page.set_viewport_size({"width": width, "height": 900})
@@ -193,11 +190,11 @@ def test_the_page_has_no_fault_that_axe_can_find_and_fits_a_phone(instant, visit
     assert page.evaluate("getComputedStyle(document.querySelector('#field')).touchAction") == "none"
 
 
-def test_the_same_run_gives_the_same_bytes_and_a_page_of_bounded_size(small_report, instant):
-    for folder, most in ((small_report, 2_500_000), (instant, 1_500_000)):
+def test_the_same_run_gives_the_same_bytes_and_a_page_of_bounded_size(small_report, compact):
+    for folder, most in ((small_report, 2_500_000), (compact, 2_500_000)):
         before = (folder / "draw.html").read_bytes()
         assert len(before) < most
-        if folder == instant:
+        if folder == compact:
             assert draw.write_page(folder).read_bytes() == before
 
 
@@ -213,22 +210,18 @@ def test_networks_that_do_not_fit_are_left_out_and_the_page_says_so(
     assert runs.load(folder).undrawn == "its networks are too large for a page"
 
 
-def test_the_page_tells_how_strangers_are_read_where_it_was_measured(instant, tmp_path):
-    folder = shutil.copytree(instant, tmp_path / "run")
+def test_the_page_tells_how_strangers_are_read_where_it_was_measured(compact):
+    run = runs.load(compact)
 
     def told(code=(), **changes):
-        info = json.loads((instant / "run.json").read_text())
-        info["code"]["changed"] = list(code)
-        info["data"]["sha256"] = SHA256  # as if it were of all rows
-        info["recipe"] |= changes
-        (folder / "run.json").write_text(json.dumps(info))
-        text = draw.write_page(folder).read_text()
-        return re.search(r'<p id="strangers">(.*)</p>', text)[1]
+        info = {**run.info, "recipe": RECIPES["accurate"].as_dict() | changes}
+        info |= {"data": {"sha256": SHA256}, "code": {"changed": list(code)}}
+        return draw._strangers(replace(run, info=info))
 
-    assert "<strong>87 of 100</strong>" in told() and "RECIPE=handwriting" in told()
-    assert "was not measured" in told(ridge=0.02)
-    assert "was not measured" in told(code=["digitlib/training.py"])
-    assert "was not measured" in (instant / "draw.html").read_text(), "fewer rows of the data"
+    assert told() == RECIPES["accurate"].strangers
+    assert told(dropout=0.2) is None
+    assert told(code=["digitlib/training.py"]) is None
+    assert "was not measured" in (compact / "draw.html").read_text(), "fewer rows of the data"
 
 
 def test_the_index_leads_to_the_page_or_says_why_there_is_none(small_report, tmp_path):

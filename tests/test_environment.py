@@ -3,13 +3,11 @@
 import re
 import tomllib
 
-import yaml
 from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import digitlib
-from digitlib.handin.recompute import RELEASES
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # what conda-forge calls them
 CONDA = (ROOT / "environment.yml").read_text()
@@ -42,19 +40,16 @@ def test_lock_has_one_exact_version_each_no_local_suffix_and_the_torch_that_was_
 
 
 def test_conda_file_names_what_users_install_with_the_same_ranges_and_a_reason_each():
-    conda = yaml.safe_load(CONDA)["dependencies"]
-    conda.remove("python" + PROJECT["requires-python"])
-    conda.remove("pip")
+    packages = re.findall(r"^  - (?!conda-forge)(\S+)(.*)", CONDA, re.MULTILINE)
+    assert [name for name, reason in packages if not re.match(r"  # \w+", reason)] == []
     users = parsed(PROJECT["dependencies"], EXTRAS["report"], EXTRAS["picture"])
     expected = [f"{CONDA_NAMES.get(name, name)}{one.specifier}" for name, one in users.items()]
-    assert sorted(conda) == sorted(expected)
-    packages = re.findall(r"^ +- (?!conda-forge)(.*)", CONDA, re.MULTILINE)
-    assert [line for line in packages if not re.search(r"  # \w+", line)] == [], "without a reason"
+    expected += ["python" + PROJECT["requires-python"], "pip"]
+    assert sorted(name for name, _ in packages) == sorted(expected)
 
 
 def test_the_version_is_the_last_release_in_the_changelog_and_to_be_cited():
     sections = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert tuple(reversed(sections)) == RELEASES
-    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert cited["version"] == digitlib.__version__ == RELEASES[-1]
-    assert cited["references"][0]["doi"] == "10.24432/C50P49"
+    cited = (ROOT / "CITATION.cff").read_text()
+    assert f"version: {digitlib.__version__}\n" in cited and sections[0] == digitlib.__version__
+    assert "10.24432/C50P49" in cited

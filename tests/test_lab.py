@@ -1,4 +1,4 @@
-"""Every notebook in JupyterLab: a real server, a real browser, Run All, and no cell fails."""
+"""Notebooks in JupyterLab: a real server, a real browser, Run All, and no cell fails."""
 
 import json
 import os
@@ -11,13 +11,12 @@ import urllib.request
 
 import pytest
 from conftest import ROOT, needs_browser
-from test_draw import STROKES, made
 
 from digitlib.reporting import kernels
 
-NOTEBOOKS = sorted(path.name for path in kernels.notebook_folder().glob("*.ipynb"))
+NOTEBOOKS = ("2_train.ipynb", "3_evaluate.ipynb")  # one that writes, one that reads
 # Real digits and a real training, only less of both.
-SMALL = {"source": '"sklearn"', "epochs": "3", "budget": "2"}
+SMALL = {"source": '"sklearn"', "epochs": "1"}
 pytestmark = needs_browser
 
 
@@ -27,9 +26,7 @@ def copy_with_small_parameters(folder):
         for cell in notebook["cells"]:
             if "parameters" in cell["metadata"].get("tags", []):
                 source = "".join(cell["source"])
-                # Ten drawn digits take a better network than 2_train makes here.
-                better = {"run": '"../instant"'} if name.startswith("5_") else {}
-                for parameter, value in (SMALL | better).items():
+                for parameter, value in SMALL.items():
                     line = re.compile(rf"^{parameter} = .*?(?=  #)", re.MULTILINE)
                     source = line.sub(f"{parameter} = {value}", source)
                 cell["source"] = source
@@ -42,7 +39,6 @@ def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     (folder / "notebooks").mkdir()
     copy_with_small_parameters(folder / "notebooks")
-    made(folder / "instant", "instant", None)
     places = ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_WORKSPACES_DIR", "JUPYTERLAB_SETTINGS_DIR")
     places = (*places, "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
     own = {name: str(folder / name) for name in places}
@@ -144,8 +140,6 @@ def test_run_all_in_jupyterlab(page, name):
     if name.startswith("2_"):
         assert "application/vnd.jupyter.widget-view+json" in done["types"], "no widget"
         the_progress_bar_has_moved(page)
-    if name.startswith("5_"):
-        ten_digits_drawn_with_the_mouse_are_read(page)
 
 
 def the_progress_bar_has_moved(page):
@@ -153,25 +147,3 @@ def the_progress_bar_has_moved(page):
     bar = page.locator(".widget-hprogress .progress-bar")
     bar.wait_for(state="visible", timeout=30_000)
     assert bar.bounding_box()["width"] > 50
-
-
-def ten_digits_drawn_with_the_mouse_are_read(page):
-    page.evaluate(SCROLL, "Pad(")
-    sheet = page.locator(".jp-OutputArea canvas").first
-    sheet.wait_for(state="visible", timeout=30_000)
-    sheet.scroll_into_view_if_needed()
-    box = sheet.bounding_box()
-    shown = page.locator(".jp-OutputArea .widget-image").last
-    for digit, strokes in STROKES.items():
-        for stroke in strokes:
-            (x, y), *rest = [(box["x"] + 20 + 2.4 * x, box["y"] + 20 + 2.4 * y) for x, y in stroke]
-            page.mouse.move(x, y)
-            page.mouse.down()
-            for x, y in rest:
-                page.mouse.move(x, y, steps=4)
-            page.mouse.up()
-        # It is read after each stroke; the last one settles it.
-        page.get_by_text(re.compile(rf"I read: {digit} \(")).wait_for(timeout=30_000)
-        shown.wait_for(state="visible", timeout=30_000)
-        page.get_by_role("button", name="Clean sheet").click()
-        shown.wait_for(state="hidden", timeout=30_000)

@@ -94,7 +94,7 @@ def test_variables_reach_the_command_quotes_are_kept_and_compare_can_be_switched
 
 
 def test_what_needs_a_name_says_so(checkout):
-    for target in ("pdf", "card", "submission"):
+    for target in ("pdf", "submission"):
         done, _ = make(checkout, target)
         assert done.returncode == 2
         assert f"make {target}" in done.stderr and "NAME" in done.stderr

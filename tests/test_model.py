@@ -1,6 +1,5 @@
 """Facts about the reference network, from its publication, and about our own layers."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -64,12 +63,6 @@ def test_initial_weights_fill_the_kaiming_and_xavier_bounds():
         assert 0 < layer.bias.abs().max().item() <= layer.weight[0].numel() ** -0.5
 
 
-def test_same_seed_gives_the_same_weights_and_another_seed_others():
-    first, again, other = (reference(seed).state_dict() for seed in (0, 0, 1))
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not any(torch.equal(first[name], other[name]) for name in first)
-
-
 def test_exchange_of_pooling_and_relu_changes_no_value():
     """The published order, ReLU before pooling and plain flattening, gives the same values."""
     ours, x = reference().eval(), images(64)
@@ -103,10 +96,3 @@ def test_dropout_drops_the_same_for_the_same_seed_only_and_nothing_in_evaluation
     assert torch.equal(dropped, again(x))
     assert not torch.equal(dropped, other(x)) and not torch.equal(dropped, first(x))
     assert torch.equal(first.eval()(x), x) and torch.equal(model.Dropout(0.0)(x), x)
-
-
-def test_gradient_flows_through_kept_activations_only():
-    x = torch.ones(1000, requires_grad=True)
-    out = model.Dropout(0.25, generator())(x)
-    out.sum().backward()
-    np.testing.assert_array_equal(x.grad, out.detach())

@@ -1,6 +1,5 @@
 """Reports as people meet them: in a real browser, judged by axe-core, by day and by night."""
 
-import base64
 import json
 import re
 import shutil
@@ -8,18 +7,12 @@ from itertools import product
 from pathlib import Path
 from urllib.parse import unquote
 
-import matplotlib.pyplot as plt
-import nbformat
-import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from conftest import BROWSER, environment_put_back, needs_browser
-from nbformat import v4
 
-from digitlib import data, load_digits, plots, runs
 from digitlib.errors import DigitlibError
-from digitlib.handin.verdicts import write_page
 from digitlib.reporting import index, kernels, pdf, render
 
 AXE = Path(__file__).with_name("browser") / "node_modules/axe-core/axe.min.js"
@@ -42,7 +35,7 @@ def reports(small_report, tmp_path_factory):
     one = Path(shutil.copytree(small_report, folder / "one"))
     with environment_put_back():
         kernels.prepare_environment(tmp_path_factory.mktemp("s"))
-        notebook, parameters = "4_compare.ipynb", {"run": ".", "recipes": "instant"}
+        notebook, parameters = "4_compare.ipynb", {"run": ".", "recipes": "kernel"}
         kernels.run(kernels.notebook_folder() / notebook, one / notebook, parameters, one)
     for notebook in one.glob("*.ipynb"):
         render.write_page(notebook)
@@ -177,83 +170,6 @@ def test_a_number_of_the_confusion_matrix_shows_its_images_by_mouse_and_keyboard
     assert shown.count() == count
 
 
-@pytest.fixture(scope="module")
-def atlas_page(reports, digits, tmp_path_factory):
-    """A page with the map of the small report's rows, its mistakes marked, and nothing else."""
-    folder = tmp_path_factory.mktemp("atlas")
-    for name in ("run.json", "predictions.csv", "history.csv"):
-        shutil.copyfile(reports / "one" / name, folder / name)
-    run, places = runs.load(folder), data.places_on_map(digits)[-1797:]
-    ax = plots.pointed(
-        plots.neighbour_map(places, run.y, run.predicted), load_digits("sklearn").images
-    )
-    picture, facts = plots.basics.described_png(ax.figure)
-    plt.close(ax.figure)  # kernels that are forked from here would show it
-    picture = {"image/png": base64.b64encode(picture).decode()}
-    output = v4.new_output("display_data", picture, metadata={"image/png": facts})
-    heading = v4.new_markdown_cell("# Mistakes")
-    book = v4.new_notebook(cells=[heading, v4.new_code_cell("atlas", outputs=[output])])
-    nbformat.write(book, folder / "3_evaluate.ipynb")
-    return render.write_page(folder / "3_evaluate.ipynb")
-
-
-@needs_browser
-@needs_axe
-def test_the_map_shows_the_image_that_is_pointed_at_by_mouse_and_keyboard(
-    reports, atlas_page, visit
-):
-    predictions = pd.read_csv(reports / "one/predictions.csv")
-    page = visit(atlas_page, 360)
-    atlas = page.get_by_role("application", name="Map of 1,797 images")
-    shown, heard = atlas.locator("span"), atlas.locator("xpath=../*[@aria-live]")
-
-    def row_told():
-        (words,) = shown.all_inner_texts()
-        found = re.fullmatch(r"(\d)(?: read as (\d))?, row (\d+)", words)
-        one = predictions.loc[int(found[3])]
-        assert [int(found[1]), int(found[2] or found[1])] == [one["label"], one["predicted"]]
-        assert heard.inner_text() == words
-        return int(found[3])
-
-    assert not shown.is_visible()
-    for _ in range(200):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.className") == "map":
-            break
-    page.keyboard.press("ArrowLeft")
-    first = row_told()
-    page.keyboard.press("ArrowLeft")
-    assert shown.is_visible() and row_told() != first
-    ink = "(one) => [...one.getContext('2d').getImageData(0, 0, 8, 8).data]"
-    grey = np.array(atlas.locator("canvas").evaluate(ink)[::4])
-    stored = load_digits("sklearn").data[row_told()]
-    assert np.abs((255 - grey) / 255 * 16 - stored).max() < 2.7  # four greys
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        assert faults_that_axe_finds(page) == []
-    page.keyboard.press("Escape")
-    assert not shown.is_visible()
-    page.get_by_role("button", name="Next mistake").click()
-    wrong = predictions["label"] != predictions["predicted"]
-    assert wrong[row_told()]
-    # Where the ring is, there is that image.
-    chosen, box, ring = row_told(), atlas.bounding_box(), atlas.locator("i").bounding_box()
-    page.keyboard.press("Escape")
-    middle = [ring[a] + ring[size] / 2 - box[a] for a, size in (("x", "width"), ("y", "height"))]
-    atlas.click(position={"x": middle[0], "y": middle[1]})
-    assert shown.is_visible() and row_told() == chosen
-
-
-@needs_browser
-def test_where_only_known_scripts_may_run_the_map_still_works(atlas_page, visit, tmp_path):
-    write_page(tmp_path / "page.html", atlas_page.read_text(encoding="utf-8"))
-    page = visit(tmp_path / "page.html")
-    page.get_by_role("application").hover()
-    page.get_by_role("button", name="Next mistake").click()
-    assert page.get_by_role("application").locator("span").is_visible()
-    assert page.complaints == []
-
-
 @needs_browser
 @needs_axe
 def test_a_figure_opens_large_and_gives_its_numbers_and_its_picture(reports, visit):
@@ -294,33 +210,13 @@ def test_all_code_is_shown_and_folded_by_keyboard(reports, visit):
 
 
 @needs_browser
-def test_the_contents_follow_the_reader(reports, visit):
-    page = visit(reports / "one/1_eda.html")
-    page.evaluate("document.querySelector('h2:last-of-type').scrollIntoView({behavior: 'instant'})")
-    page.wait_for_selector(".contents a[aria-current=location]")
-    assert page.locator(".contents a[aria-current]").count() == 1
-    narrow = visit(reports / "one/1_eda.html", 360)
-    assert narrow.locator(".contents details[open]").count() == 0
-
-
-@needs_browser
-def test_reports_are_sorted_compared_and_opened_with_failed_checks_first(reports, visit):
+def test_reports_are_sorted_and_opened_with_failed_checks_first(reports, visit):
     page = visit(reports / "index.html")
     names = "[...document.querySelectorAll('table tbody')][0].innerText"
     page.get_by_role("button", name="Report", exact=True).click()
     first = page.evaluate(names).split()[0]
     page.get_by_role("button", name="Report", exact=True).click()
     assert {first, page.evaluate(names).split()[0]} == {"one", "two"}
-    (row,) = page.locator("#differences tbody tr").all()
-    name, *seeds = row.locator("th, td").all_text_contents()
-    assert name == "seed" and sorted(seeds) == ["3", "7"]
-    told = page.locator("#told").inner_text()
-    assert re.fullmatch(
-        r"(one has seed 3 instead of 7 \(two)|(two has seed 7 .* 3 \(one)\)\.", told
-    )
-    for select in page.locator(".choose select").all():
-        select.select_option(index=0)
-    assert page.locator("#told").inner_text() == "Nothing that was recorded differs."
     # Failed checks are told before the figures.
     page.get_by_role("link", name="two", exact=True).first.click()
     assert "1 of 2 checks failed: Better than guessing" in page.locator(".alarm").inner_text()

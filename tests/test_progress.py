@@ -2,7 +2,6 @@
 
 import pytest
 
-from digitlib.errors import ParameterError
 from digitlib.progress import Progress, Stopped
 
 RECORD = {"epoch": 1, "loss": 0.5, "held_out_loss": 0.25}
@@ -31,18 +30,6 @@ def test_log_file_has_plain_lines_that_say_all(capfd, monkeypatch):
     assert lines[2] == "fold 1/2: accuracy 98.76 %, 1.2 s"
 
 
-@pytest.mark.parametrize(
-    ("setting", "mode", "n_lines"),
-    [("bar", "log", 2), ("auto", "auto", 2), ("off", "auto", 0), ("log", "off", 0)],
-)
-def test_few_lines_or_none_as_the_mode_or_the_environment_says(
-    setting, mode, n_lines, capfd, monkeypatch
-):
-    monkeypatch.setenv("DIGITLIB_PROGRESS", setting)
-    watch(Progress(2, mode, every=60))
-    assert capfd.readouterr().err.count("\n") == n_lines  # the ends of the folds, and no epoch
-
-
 def test_bar_shows_fold_epoch_loss_and_time_left(capfd):
     watch(Progress(2, "bar"))
     said = capfd.readouterr().err
@@ -50,14 +37,6 @@ def test_bar_shows_fold_epoch_loss_and_time_left(capfd):
     assert "fold 1/2, epoch 1/2, loss 0.5000, held-out loss 0.2500" in said
     assert "left" in said
     assert "100%" in said.split("\r")[-1]
-
-
-@pytest.mark.parametrize(("setting", "mode"), [("log", "loud"), ("loud", "auto")])
-def test_unknown_mode_is_refused(setting, mode, monkeypatch):
-    monkeypatch.setenv("DIGITLIB_PROGRESS", setting)
-    said = r"^progress='loud': takes one of auto, bar, log, off$"
-    with pytest.raises(ParameterError, match=said):
-        Progress(2, mode)
 
 
 def test_training_that_goes_on_after_the_end_is_stopped():

@@ -1,12 +1,7 @@
 """Pictures read by a small run made here, the warnings, and `digitlib predict`."""
 
-import gzip
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import photos
@@ -15,7 +10,6 @@ from PIL import Image
 
 import digitlib
 from digitlib import cross_validate, load_digits, reading, runs
-from digitlib.drawing import Pad
 from digitlib.reading import Reader
 
 HERE = Path(__file__).parent
@@ -35,11 +29,6 @@ def small_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def reader(small_run):
     return Reader(small_run)
-
-
-def idx(array):
-    head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-    return head + array.astype(np.uint8).tobytes()
 
 
 def test_drawings_are_read_and_json_holds_what_the_text_says(small_run, command):
@@ -109,21 +98,6 @@ def test_covering_ink_matters_where_ink_is(reader):
     assert np.abs(drops[inked]).mean() > np.abs(drops[~inked]).mean()
 
 
-def test_a_labelled_set_in_mnist_format_gives_accuracy_and_confusions(small_run, tmp_path, command):
-    images = 255 - cells()[40:80]
-    labels = np.tile(np.arange(10), 4)
-    images[0] = 0  # a blank one counts as an error
-    (tmp_path / "i.gz").write_bytes(gzip.compress(idx(images)))
-    (tmp_path / "l").write_bytes(idx(labels))
-    words = "--images", tmp_path / "i.gz", "--labels", tmp_path / "l", "--run", small_run
-    code, out, _ = command("predict", *words, "--json")
-    answer = json.loads(out)
-    assert (code, answer["total"], answer["blank"]) == (0, 40, 1)
-    assert np.sum(answer["confusion"]) == 39
-    assert answer["correct"] == np.trace(answer["confusion"]) > 28
-    assert command("predict", *words)[1].startswith(f"{answer['correct']} of 40 correct")
-
-
 def test_what_was_left_out_is_told_and_shown(small_run, tmp_path, command):
     page = np.asarray(Image.open(DRAWINGS / "seven.png")).copy()
     page[60:90, -3:] = 40  # the table beside the paper
@@ -135,60 +109,3 @@ def test_what_was_left_out_is_told_and_shown(small_run, tmp_path, command):
     assert (shown == reading.RED).all(axis=2).any() and (shown == reading.BLUE).all(axis=2).any()
     code, _, err = command("predict", *words, DRAWINGS / "line.png")
     assert code == 2 and "--show takes one picture, not 2" in err
-
-
-BAD_COMMANDS = {
-    "no picture": "",
-    "folder": "{folder}",
-    "missing file": "{folder}/nothing.jpg",
-    "words": "{folder}/words.png",
-    "empty file": "{folder}/empty.png",
-    "images without labels": "--images {folder}/words.png",
-    "images are no idx": "--images {folder}/words.png --labels {folder}/words.png",
-    "idx cut off": "--images {folder}/cut.idx --labels {folder}/cut.idx",
-    "idx of unlikely size": "--images {folder}/vast.idx --labels {folder}/vast.idx",
-    "run is no run": "{drawing} --run {folder}",
-    "unknown option": "--verbose",
-}
-
-
-@pytest.mark.parametrize("name", BAD_COMMANDS)
-def test_bad_input_is_told_in_one_line_with_exit_code_2(name, tmp_path, small_run, command):
-    (tmp_path / "words.png").write_text("no picture")
-    (tmp_path / "empty.png").touch()
-    (tmp_path / "cut.idx").write_bytes(idx(np.zeros((9, 28, 28)))[:17])
-    (tmp_path / "vast.idx").write_bytes(bytes([0, 0, 8, 3]) + b"\xff" * 12)
-    words = BAD_COMMANDS[name].format(folder=tmp_path, drawing=DRAWINGS / "seven.png").split()
-    begin = time.monotonic()
-    # The last --run counts.
-    code, out, err = command("predict", "--run", small_run, *words)
-    assert (code, out) == (2, "")
-    assert err.startswith("digitlib: ")
-    assert err.count("\n") == 1
-    assert time.monotonic() - begin < 5
-
-
-@pytest.mark.parametrize(
-    ("picture", "unneeded"),
-    [("/dev/null", "torch sklearn pandas"), (DRAWINGS / "seven.png", "torch")],
-)
-def test_a_picture_is_read_without_torch_and_a_bad_one_is_told_at_once(
-    picture, unneeded, small_run
-):
-    code = f"""if True:
-        import sys
-        from digitlib import cli
-        try:
-            cli.main(["predict", "{picture}", "--run", "{small_run}"])
-        except SystemExit:
-            assert not set("{unneeded}".split()) & set(sys.modules)
-    """
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_in_colab_the_pad_asks_to_be_shown(monkeypatch):
-    asked = []
-    output = SimpleNamespace(enable_custom_widget_manager=lambda: asked.append("shown"))
-    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace(output=output))
-    Pad(None)
-    assert asked == ["shown"]
