@@ -146,15 +146,6 @@ def test_more_images_fewer_errors():
     assert (curve.groupby("images")["fold"].nunique() == 4).all()
 
 
-def test_a_budget_leaves_out_the_largest_shares():
-    digits = load_digits("sklearn")
-    result = cross_validate(QUICK, digits.data, digits.target, progress="off")
-    result.seconds = 100.0
-    curve = compare.learning_curve(QUICK, digits, result, budget=40)
-    assert curve["images"].nunique() == 3  # an eighth and a quarter fit, and the whole is known
-    assert "left out" in compare.more_data(curve[curve["images"] == curve["images"].max()])
-
-
 def test_more_data_is_promised_only_where_errors_fall_steadily():
     def words(fewer, more):
         rows = [(50, k, a) for k, a in enumerate(fewer)] + [(100, k, a) for k, a in enumerate(more)]

@@ -176,10 +176,3 @@ def test_normalisation_evens_weight_and_straightens_as_nist_does():
     upright = normalisation.straighten(leaning)[0]
     assert np.ptp(upright.argmax(axis=1)) <= 1
     assert upright.sum() == leaning.sum()
-
-
-def test_the_datas_own_bitmaps_pass_unchanged():
-    bitmap = np.zeros((1, 32, 32), bool)
-    # 20 columns wide, 304 pixels, left edge upright.
-    bitmap[0, :, 6:14] = bitmap[0, :4, 6:26] = True
-    assert np.array_equal(normalisation.steps(bitmap)["straight"], bitmap)

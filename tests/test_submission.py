@@ -109,11 +109,3 @@ def test_missing_part(reports, part):
 def test_authors_that_are_no_line_of_text(reports, authors):
     with pytest.raises(ParameterError, match="takes one line of 1 to 200 printable characters"):
         submission.make_submission("mine", {**TITLE_PAGE, "authors": authors}, reports)
-
-
-@pytest.mark.parametrize(
-    ("content", "error"), [(b"[" * 100_000, "RecursionError"), (b"\x80\x04", "UnicodeDecodeError")]
-)
-def test_file_that_is_no_notebook(content, error):
-    faults = submission.notebook_faults(content, "x.ipynb")
-    assert faults == [f"x.ipynb: not a readable notebook ({error})"]
