@@ -36,9 +36,10 @@ def accuracy_against_time(table, span=6.0):
         ax.errorbar(seconds, part["accuracy"], yerr=spread, capsize=3, lw=1, ms=7, **look)
     ax.set(xscale="log", xlabel="seconds to train all folds (log scale)", ylabel="accuracy (%)")
     ax.set_xlim(ax.get_xlim()[0], ax.get_xlim()[1] * 4)  # room for the rightmost names
-    beside = {"xytext": (7, 4), "textcoords": "offset points", "fontsize": 9}
-    for name, row in shown.iterrows():
-        ax.annotate(name, (row["seconds"], 100 * row["accuracy"]), **beside)
+    for number, (name, row) in enumerate(shown.iterrows()):
+        # Above and below in turn: those of like accuracy would cover each other.
+        beside = {"xytext": (7, -11 if number % 2 else 4), "textcoords": "offset points"}
+        ax.annotate(name, (row["seconds"], 100 * row["accuracy"]), fontsize=9, **beside)
     left_out = table.index.difference(shown.index, sort=False)
     words = "; ".join(
         f"{name} {100 * row['accuracy']:.2f} % in {row['seconds']:.2g} s"
