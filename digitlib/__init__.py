@@ -11,8 +11,8 @@ _HOMES = {
     "DigitClassifier": "classifier",
     "cross_validate": "crossval",
     "load_model": "runs",
-    "prepare_image": "handwriting",
-    "find_digits": "handwriting",
+    "prepare_image": "handwriting.find",
+    "find_digits": "handwriting.find",
 }
 __all__ = [*_HOMES, "__version__"]
 

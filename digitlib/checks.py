@@ -13,7 +13,7 @@ from scipy.stats import chi2_contingency
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.neighbors import KNeighborsClassifier
 
-from digitlib import crossval, files, metrics, runs
+from digitlib import crossval, files, metrics, own, runs
 from digitlib.classifier import DigitClassifier
 from digitlib.data import SHA256, SOURCES, load_digits
 from digitlib.errors import DataError, NotebookFailed, ParameterError, RunError
@@ -24,26 +24,33 @@ SAME_PROBABILITY = 1e-4
 RISEN = 1.25  # of the held-out loss, from its best epoch to the last one
 UNLIKELY = 0.001  # p of a test
 IMPOSSIBLE = 1e-4  # probability of a label
+NOT_KEPT = "the models could not be kept"
 
 
 @dataclass
 class Result:
     """Outcome of one check; ``detail`` is one sentence with the numbers behind it.
 
-    ``kind``: a check not passed is a ``fault``, for which the report cannot be trusted, or a
-    ``finding`` about a model, in a report that is sound.
+    ``passed``: None if there was nothing to run it on. ``kind``: a check not passed is a ``fault``,
+    for which the report cannot be trusted, or a ``finding`` about a model, in a report that is
+    sound.
     """
 
     code: str
     title: str
-    passed: bool
+    passed: bool | None
     detail: str
     kind: str = "fault"
 
+    @property
+    def state(self) -> str:
+        """In a word or two."""
+        lost = "worth knowing" if self.kind == "finding" else "FAILED"
+        return {True: "passed", None: "not run"}.get(self.passed, lost)
+
     def __str__(self):
-        lost = "worth knowing: not" if self.kind == "finding" else "FAILED:"
-        said = "passed:" if self.passed else lost
-        return f"{self.code} {said} {self.title} ({self.detail})"
+        no = "not " if self.state == "worth knowing" else ""
+        return f"{self.code} {self.state}: {no}{self.title} ({self.detail})"
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,8 @@ class Check:
         except (ValueError, KeyError, IndexError, TypeError, OSError, RuntimeError) as error:
             passed, detail = False, f"could not be completed: {type(error).__name__}: {error}"
             kind = "fault"
-        return Result(self.code, self.title, bool(passed), detail, kind)
+        passed = None if passed is None else bool(passed)
+        return Result(self.code, self.title, passed, detail, kind)
 
 
 CHECKS: dict[str, Check] = {}  # by code
@@ -150,7 +158,7 @@ def write(folder: str | os.PathLike, results: list[Result]) -> None:
     files.write_text(Path(folder) / "checks.json", json.dumps(entries, indent=2) + "\n")
 
 
-def read(folder: str | os.PathLike) -> list[dict]:
+def read(folder: str | os.PathLike) -> list[Result]:
     """Results as ``checks.json`` of a run folder has them; none if there is no such file.
 
     Raises
@@ -162,7 +170,7 @@ def read(folder: str | os.PathLike) -> list[dict]:
     if not path.is_file():
         return []
     try:
-        return [dict(entry) for entry in json.loads(path.read_text("utf-8"))]
+        return [Result(**entry) for entry in json.loads(path.read_text("utf-8"))]
     except (ValueError, TypeError) as error:
         raise RunError(
             f"{path}: damaged ({error}); write it again: digitlib check --all"
@@ -242,6 +250,15 @@ def no_label_suspected(run):
     return False, f"{words} {first.predicted}); {advice}"
 
 
+@check("DL020", "model.py makes the model that was used")
+def source_makes_model(run):
+    """The kept file builds a classifier with the parameters of the one that was trained."""
+    found = run.info["model"].get("differs")
+    if not run.own or "sha256" not in run.info["model"]:
+        return True, "no model.py: the model is one of digitlib's recipes"
+    return not found, found or "both have the same parameters"
+
+
 # ---- what needs the data and a little training ---------------------------------------------------
 
 
@@ -257,7 +274,7 @@ def shuffled_labels(run, digits):
     chance = np.unique(y, return_counts=True)[1].max() / len(y)
     limit = chance + 4 * (chance * (1 - chance) / len(y)) ** 0.5
     classifiers = {
-        run.info["model"]["name"]: _brief(run, 2),
+        own.label(run.info): _brief(run, 2),
         "1-nearest-neighbour": KNeighborsClassifier(1),
     }
     found = {
@@ -298,7 +315,9 @@ def disjoint_rows(run, digits):
 @check("DL003", "the scaler is blind to held-out rows", needs_data=True)
 def blind_scaler(run, digits):
     """The scaler in each fold's weights file is the one that the other folds' rows give."""
-    if run.kind == "estimator":
+    if run.info["model"]["unkept"]:
+        return None, NOT_KEPT
+    if not run.info["model"]["files"][0].endswith(".safetensors"):
         return True, "no scaler of digitlib's: what the classifier holds is fitted by fold (DL002)"
     folds, off = _folds_by_row(run), 0.0
     for number in range(1, run.info["parameters"]["splits"] + 1):
@@ -322,8 +341,8 @@ def published_labels(run, digits):
 @check("DL015", "the kept models give the predictions", needs_data=True)
 def models_give_predictions(run, digits):
     """Each fold's model, on the rows it held out, gives the stored probabilities."""
-    if run.unkept:
-        return True, f"not kept: {run.unkept}"
+    if run.info["model"]["unkept"]:
+        return None, NOT_KEPT
     worst = 0.0
     for number in np.unique(run.folds):
         rows = np.flatnonzero(run.folds == number)
@@ -344,7 +363,7 @@ def better_than_neighbour(run, digits):
     other = _cross_validate(neighbour, digits.data, digits.target, parameters)
     ours, theirs = ((one.predicted == one.y).sum() for one in (run, other))
     # The run's folds trained side by side, these one after another: slower is said too rarely.
-    took, there = run.info["seconds"]["cross_validation"], other.seconds
+    took, there = run.info["seconds"], other.seconds
     than = "slower than " if ours <= theirs and took > there else ""
     detail = f"{100 * ours / len(run.y):.2f} % right in {took:.1f} s, {than}1-nearest-neighbour"
     detail += f" with {100 * theirs / len(run.y):.2f} % in {there:.1f} s"
@@ -363,10 +382,7 @@ def _brief(run, epochs, seed=0):
     classifier = run.classifier(seed)
     if not isinstance(classifier, DigitClassifier):
         return classifier
-    recipe = classifier.settings()
-    if not recipe.learned:
-        return classifier
-    return classifier.set_params(epochs=min(epochs, recipe.epochs))
+    return classifier.set_params(epochs=min(epochs, classifier.settings().epochs))
 
 
 def _folds_by_row(run):
@@ -377,4 +393,4 @@ def _cross_validate(classifier, X, y, parameters):
     """In the folds that these `parameters` of a run make."""
     split = {"n_splits": parameters["splits"], "random_state": parameters["split_seed"]}
     split["folds"] = parameters.get("folds", "kfold")
-    return crossval.cross_validate(classifier, X, y, **split, n_jobs=1, progress="off")
+    return crossval.cross_validate(classifier, X, y, **split, n_jobs=1, progress=False)

@@ -11,7 +11,7 @@ import click
 
 import digitlib
 from digitlib.errors import DigitlibError, NotebookFailed, ParameterError, plain
-from digitlib.recipes import RECIPES
+from digitlib.recipes import KERNEL, RECIPES
 
 # What remains of a command that was interrupted.
 KEPT = {"verify": "; what was judged until now is written"}
@@ -48,7 +48,7 @@ def commands():
 
 @commands.command(help="Run the notebooks and write reports/NAME/.")
 @_option("--name", "NAME", "folder under reports/ (default: the recipe's name)")
-@_option("--recipe", "RECIPE", ", ".join(RECIPES), "coursework")
+@_option("--recipe", "RECIPE", ", ".join([*RECIPES, KERNEL]), "coursework")
 @_option("--seed", "N", "seed of weights, order and dropout", "0")
 @_option("--splits", "N", "folds", "4")
 @_option("--folds", "KIND", "how folds are made: kfold or stratified", "kfold")
@@ -66,7 +66,9 @@ def commands():
 def report(name, compare, set, engine, **parameters):
     """Check the parameters, make the report, say what came out."""
     making = _room("reporting.report")
-    _room("engine").use(engine)
+    if engine:
+        with _room("reporting.cluster").engine(engine):  # that it answers
+            os.environ[_room("reporting.cluster").ENGINE] = engine
     checked = making.check_parameters(changes=set, **parameters)
     usual = (
         Path(parameters["model"].split(":")[0]).stem
@@ -99,7 +101,7 @@ def check(folder, everything, ignore, run_code):
     print(*(lines[code] for code in sorted(lines)), sep="\n")
     if everything and not ignore:
         checks.write(folder, results)
-    return int(not all(result.passed for result in results))
+    return int(any(result.passed is False for result in results))
 
 
 @commands.command(help="Print a finished report as reports/NAME/NAME.pdf.")
@@ -121,13 +123,13 @@ def pdf(name, browser, code):
 @_run_code
 def predict(pictures, show, **options):
     """Print what was read. What cannot be read is told before torch is loaded."""
-    handwriting = _room("handwriting")
+    handwriting = _room("handwriting.find")
     if not pictures:
         raise ParameterError("no picture given; try `digitlib predict photo.jpg`")
     if show is not None and len(pictures) != 1:
         raise ParameterError(f"--show takes one picture, not {len(pictures)}; name one")
     found = [(path, handwriting.find_digits(path)) for path in pictures]
-    _room("reading").predict(found, picture=show, **options)
+    _room("handwriting.read").predict(found, picture=show, **options)
 
 
 @commands.command(help="Write notebooks that carry digitlib with them: Colab, Kaggle, any Jupyter.")

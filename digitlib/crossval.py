@@ -1,8 +1,10 @@
-"""Cross-validation: every image predicted once, by a network that never saw it."""
+"""Cross-validation: every image is read once, by a classifier that never saw it."""
 
 import inspect
+import os
+import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import joblib
@@ -11,32 +13,16 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.utils import check_consistent_length
+from tqdm.auto import tqdm
 
-from digitlib import engine
-from digitlib.data import check_splits
-from digitlib.errors import DataError, ParameterError
-from digitlib.progress import Progress
+from digitlib.errors import ParameterError
 
 FOLDS = {"kfold": KFold, "stratified": StratifiedKFold}
+BATCH = "DIGITLIB_BATCH"  # a variable of the environment that is set where nobody watches
 
 
-@dataclass
-class Fold:
-    """What one fold leaves behind.
-
-    ``number`` (from 1), ``test`` (row indices), ``probabilities`` (len(test), n_classes), the
-    fitted ``estimator``, ``history`` (list of dict) and ``seconds`` (fit and prediction).
-    """
-
-    number: int
-    test: np.ndarray
-    probabilities: np.ndarray
-    estimator: Any
-    history: list = field(default_factory=list)
-    seconds: float = 0.0
-
-
-@dataclass
+@dataclass(repr=False)
 class CrossValidation:
     """Out-of-fold result of :func:`cross_validate`.
 
@@ -47,34 +33,37 @@ class CrossValidation:
     classes : ndarray of shape (n_classes,)
     probabilities : ndarray of shape (n, n_classes), float64
         In row order; row i comes from the fold in which i was held out.
-    folds : ndarray of shape (n,), int64
+    folds : ndarray of shape (n,), int
         The fold, from 1, in which each row was held out.
+    rows : ndarray of shape (n,), int
+        Which rows of the data these are: all, if the folds hold out all.
     history : DataFrame
         ``fold``, ``epoch``, ``learning_rate``, ``loss``, ``held_out_loss``, ``held_out_accuracy``;
         empty if the classifier keeps none.
-    seconds : float
-        Wall time of the whole call.
-    fold_seconds : list of float
-        Fit and prediction, fold by fold.
     estimators : list
         The fitted classifier of each fold.
-    rows : ndarray of shape (n,), int64
-        Which rows of the data these are: all of them with ``protocol="folds"``, the test writers'
-        with ``protocol="writers"``.
-    engine : str
-        The cluster that ran the folds, in words; empty for this machine.
+    seconds : float
+        Wall time of the whole call.
+    split : dict
+        How the folds were made: ``splits``, ``split_seed``, ``scaling``, ``folds``.
     """
 
     y: np.ndarray
     classes: np.ndarray
     probabilities: np.ndarray
     folds: np.ndarray
-    history: pd.DataFrame
-    seconds: float
-    fold_seconds: list
-    estimators: list
     rows: np.ndarray
-    engine: str = ""
+    history: pd.DataFrame
+    estimators: list
+    seconds: float
+    split: dict
+
+    def __repr__(self):
+        right, kind = (self.predicted == self.y).sum(), type(self.estimators[0]).__name__
+        return (
+            f"{right:,} of {len(self.y):,} correct, {100 * self.accuracy:.2f} %\n"
+            f"{len(self.estimators)} fitted {kind}: see .estimators, .probabilities, .history"
+        )
 
     @property
     def predicted(self) -> np.ndarray:
@@ -86,12 +75,6 @@ class CrossValidation:
         """Share of rows predicted correctly, 0..1."""
         return float((self.predicted == self.y).mean())
 
-    @property
-    def fold_accuracies(self) -> np.ndarray:
-        """Accuracy of each fold, shape (n_splits,)."""
-        correct = self.predicted == self.y
-        return np.array([correct[self.folds == k].mean() for k in range(1, self.folds.max() + 1)])
-
 
 def cross_validate(
     classifier: Any,
@@ -100,22 +83,17 @@ def cross_validate(
     *,
     n_splits: int = 4,
     random_state: int = 30,
-    n_jobs: int | None = None,
+    folds: Any = "kfold",
     scaling: str = "train",
-    progress: Any = "auto",
-    protocol: str = "folds",
-    writers: ArrayLike | None = None,
-    folds: str = "kfold",
-    cv: Any = None,
+    n_jobs: int = -1,
+    progress: bool = True,
 ) -> CrossValidation:
-    """Predict every row by a classifier that never saw it: K folds, or writers kept apart.
+    """Predict every row by a classifier that never saw it, in K folds.
 
     Parameters
     ----------
     classifier : estimator with predict_proba
-        Cloned for every fold; never fitted itself. If its ``fit`` takes ``eval_set`` and
-        ``on_epoch`` as that of :class:`digitlib.DigitClassifier` does, held-out curves and progress
-        come with the result.
+        Cloned for every fold; never fitted itself.
     X : array of shape (n, n_features)
     y : array of shape (n,)
     n_splits : int, default=4
@@ -123,168 +101,111 @@ def cross_validate(
     random_state : int, default=30
         Decides which row is in which fold, and nothing else. The published split is 4 folds with
         30.
-    n_jobs : int or None, default=None
-        Folds at once. None: what a surrounding :func:`joblib.parallel_config` says, else as many as
-        there are cores, or as the engine can take, see :mod:`digitlib.engine`. The result has the
-        same bits whatever it is, and whatever joblib backend runs it.
+    folds : {"kfold", "stratified"} or splitter, default="kfold"
+        ``"stratified"``: each fold has the same share of every class. A splitter of scikit-learn's
+        that holds out no row twice takes the place of `n_splits` and `random_state`.
     scaling : {"train", "all"}, default="train"
         ``"train"``: a fold's scaler sees that fold's training rows. ``"all"``: the published leaky
         variant, in which it has seen all of `X`; for comparison only.
-    progress : {"auto", "bar", "log", "off"}, default="auto"
-        See :class:`digitlib.progress.Progress`.
-    protocol : {"folds", "writers"}, default="folds"
-        ``"folds"``: K folds, in which a writer's images are on both sides. ``"writers"``: one fold,
-        trained on the rows whose entry in `writers` is "train" and tested on those with "test", as
-        the data's authors divided them; `n_splits` and `random_state` are not used.
-    folds : {"kfold", "stratified"}, default="kfold"
-        ``"stratified"``: each fold has the same share of every class.
-    cv : splitter or None
-        Any of scikit-learn's that holds out each row once, in place of `n_splits` and
-        `random_state`.
-    writers : array of shape (n,) of str or None
-        As in :func:`digitlib.load_digits`; for ``protocol="writers"`` only.
+    n_jobs : int, default=-1
+        Folds at once; -1: as many as there are cores. The result has the same bits whatever it is,
+        and whatever backend a surrounding :func:`joblib.parallel_config` names.
+    progress : bool, default=True
+        A bar for a person who watches, a line per fold in a log.
 
     Returns
     -------
     CrossValidation
-        Of all rows in order, or of the test writers' rows in order.
+        Of the rows that were held out, in order.
 
     Raises
     ------
-    ParameterError, DataError
-        The folds cannot be made, the classifier gives no probabilities, or `scaling` has no effect
-        on it.
+    ParameterError
+        The classifier gives no probabilities, or `scaling` has no effect on it.
+    ValueError
+        From scikit-learn: the folds cannot be made.
 
     Examples
     --------
     >>> import digitlib
     >>> X, y = digitlib.load_digits(return_X_y=True)
-    >>> classifier = digitlib.DigitClassifier("kernel", random_state=0)
-    >>> result = digitlib.cross_validate(classifier, X, y, progress="off")
-    >>> result.probabilities.shape, result.accuracy > 0.985
-    ((5620, 10), True)
+    >>> classifier = digitlib.DigitClassifier(random_state=0, epochs=1)
+    >>> result = digitlib.cross_validate(classifier, X[:800], y[:800], progress=False)
+    >>> result.probabilities.shape, result.accuracy > 0.5
+    ((800, 10), True)
     """
     X, y = np.asarray(X), np.asarray(y)
     _check(classifier, X, y, scaling)
-    splits = _splits(X, y, n_splits, random_state, protocol, writers, folds, cv)
-    start, bar = time.perf_counter(), Progress(len(splits), progress)
-    with engine.running(None if n_jobs is None else "") as place:
-        if n_jobs is None:
-            configured = joblib.parallel.get_active_backend()[1]
-            n_jobs = configured or min(joblib.cpu_count(), len(splits))
-        backend = joblib.parallel.get_active_backend(prefer="threads")[0]
-        # Another process cannot move this bar.
-        watched = bar if getattr(backend, "supports_sharedmem", False) else None
-        try:
-            finished = joblib.Parallel(n_jobs=n_jobs, prefer="threads")(
-                joblib.delayed(_fold)(classifier, X, y, number, *rows, scaling, watched)
-                for number, rows in enumerate(splits, 1)
-            )
-        finally:
-            bar.close()
-    return _assemble(finished, y, time.perf_counter() - start, place)
+    splits, start = _splits(X, y, n_splits, random_state, folds), time.perf_counter()
+    run = joblib.Parallel(n_jobs, prefer="threads", return_as="generator_unordered")
+    work = (joblib.delayed(_fold)(k, classifier, X, y, scaling, *s) for k, s in enumerate(splits))
+    parts = sorted(_shown(run(work), splits, y, progress), key=lambda part: part[0])
+    classes, numbers, records = np.unique(y), np.zeros(len(y), dtype=np.int64), []
+    probabilities = np.zeros((len(y), len(classes)))
+    for number, fitted, given, _ in parts:
+        test = splits[number][1]
+        # A class without training rows has no column: its probability is 0.
+        probabilities[np.ix_(test, np.searchsorted(classes, fitted.classes_))] = given
+        numbers[test] = number + 1
+        records += [{"fold": number + 1, **each} for each in getattr(fitted, "history_", [])]
+    if any(getattr(fitted, "in_turn_", False) for _, fitted, *_ in parts):
+        print("the network draws random numbers itself: its folds ran in turn", file=sys.stderr)
+    rows, estimators = np.flatnonzero(numbers), [fitted for _, fitted, *_ in parts]
+    split = {"splits": len(splits), "split_seed": random_state, "scaling": scaling}
+    split["folds"] = folds if isinstance(folds, str) else type(folds).__name__
+    held_out, history = (y[rows], classes, probabilities[rows]), pd.DataFrame(records)
+    seconds = time.perf_counter() - start
+    return CrossValidation(*held_out, numbers[rows], rows, history, estimators, seconds, split)
+
+
+def _fold(number, classifier, X, y, scaling, train, test):
+    """Train on `train`, predict `test`: only the fitted classifier leaves the training rows."""
+    fitted, start, more = clone(classifier), time.perf_counter(), {}
+    # A class without training rows has no probability, so no loss.
+    if _takes(fitted, "held_out") and np.isin(y[test], y[train]).all():
+        more["held_out"] = X[test], y[test]  # measured after each epoch, never learned from
+    if scaling == "all":
+        more["scale_on"] = X
+    fitted.fit(X[train], y[train], **more)
+    return number, fitted, fitted.predict_proba(X[test]), time.perf_counter() - start
+
+
+def _takes(classifier, name):
+    return name in inspect.signature(classifier.fit).parameters
+
+
+def _shown(parts, splits, y, progress):
+    """Pass `parts` on as they come: under a bar if somebody watches, else with a line for each."""
+    shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
+    watched = sys.stderr.isatty() or (hasattr(shell, "kernel") and BATCH not in os.environ)
+    for part in tqdm(parts, total=len(splits), unit="fold", disable=not (progress and watched)):
+        number, fitted, given, seconds = part
+        if progress and not watched:
+            right = fitted.classes_[given.argmax(axis=1)] == y[splits[number][1]]
+            said = f"accuracy {100 * right.mean():.2f} %, {seconds:.1f} s"
+            print(f"fold {number + 1}/{len(splits)}: {said}", file=sys.stderr, flush=True)
+        yield part
 
 
 def _check(classifier, X, y, scaling):
     name = type(classifier).__name__
-    if X.shape[:1] != y.shape:
-        raise ParameterError(
-            f"X of shape {X.shape} and y of shape {y.shape} do not fit; give one row and one label"
-            " per image"
-        )
+    check_consistent_length(X, y)
     if not hasattr(classifier, "predict_proba"):
-        raise ParameterError(
-            f"{name} has no predict_proba; give a classifier that has, or wrap it in"
-            " CalibratedClassifierCV"
-        )
+        remedy = f"take one that has, or CalibratedClassifierCV({name}())"
+        raise ParameterError(f"{name} has no predict_proba; {remedy}")
     if scaling not in ("train", "all"):
-        raise ParameterError(f"scaling={scaling!r}: takes 'train' or 'all'")
-    if scaling == "all" and "scale_on" not in inspect.signature(classifier.fit).parameters:
+        raise ParameterError(f"scaling={scaling!r}: takes train or all")
+    if scaling == "all" and not _takes(classifier, "scale_on"):
         raise ParameterError(f"scaling='all' has no effect on {name}; leave it at 'train'")
 
 
-def _splits(X, y, n_splits, random_state, protocol, writers, folds, cv):
+def _splits(X, y, n_splits, random_state, folds):
     """List of (training rows, test rows), one pair a fold."""
-    if folds not in FOLDS:
-        raise ParameterError(f"folds={folds!r}: takes {' or '.join(FOLDS)}")
-    if protocol == "writers":
-        return [_writers_apart(writers)]
-    if protocol != "folds":
-        raise ParameterError(f"protocol={protocol!r}: takes 'folds' or 'writers'")
-    if writers is not None:
-        raise ParameterError(
-            "writers has no effect with protocol='folds'; leave it out, or use protocol='writers'"
-        )
-    if cv is None:
-        check_splits(y, n_splits)
-        cv = FOLDS[folds](n_splits, shuffle=True, random_state=random_state)
-    splits = list(cv.split(X, y))
-    times = np.bincount(np.concatenate([test for _, test in splits]), minlength=len(y))
-    if (times != 1).any():
-        raise ParameterError(
-            f"cv={cv!r}: holds out row {(times != 1).argmax()} {times[times != 1][0]} times; takes"
-            " a splitter that holds out each row once"
-        )
+    if isinstance(folds, str):
+        if folds not in FOLDS:
+            raise ParameterError(f"folds={folds!r}: takes {' or '.join(FOLDS)}")
+        folds = FOLDS[folds](n_splits, shuffle=True, random_state=random_state)
+    splits = list(folds.split(X, y))
+    if np.bincount(np.concatenate([test for _, test in splits])).max() > 1:
+        raise ParameterError(f"folds={folds!r}: takes a splitter that holds out no row twice")
     return splits
-
-
-def _writers_apart(writers):
-    train, test = (np.flatnonzero(np.asarray(writers) == part) for part in ("train", "test"))
-    if not len(train) or not len(test):
-        raise DataError(
-            f"protocol='writers' needs rows of training and of test writers, here {len(train)} and"
-            f" {len(test)}; use source bundled or uci"
-        )
-    return train, test
-
-
-def _fold(classifier, X, y, number, train, test, scaling, bar):
-    """Train on `train`, predict `test`; only the fitted estimator leaves the training rows."""
-    start, estimator, extras = time.perf_counter(), clone(classifier), {}
-    accepted = inspect.signature(estimator.fit).parameters
-    if "on_epoch" in accepted:  # other libraries have an eval_set too, of another form
-        extras["on_epoch"] = bar and (
-            lambda record: bar.epoch(number, record, estimator.recipe_.epochs)
-        )
-        # A class without training rows has no probability, so no loss.
-        if "eval_set" in accepted and np.isin(y[test], y[train]).all():
-            extras["eval_set"] = (X[test], y[test])
-    if scaling == "all":
-        extras["scale_on"] = X
-    estimator.fit(X[train], y[train], **extras)
-    probabilities = np.asarray(estimator.predict_proba(X[test]), dtype=float)
-    seconds, history = time.perf_counter() - start, getattr(estimator, "history_", [])
-    fold = Fold(number, test, probabilities, estimator, history, seconds)
-    _report(bar, fold, y)
-    return fold
-
-
-def _report(bar, fold, y):
-    if bar is not None:
-        correct = fold.estimator.classes_[fold.probabilities.argmax(axis=1)] == y[fold.test]
-        bar.fold(fold.number, correct.mean(), fold.seconds)
-
-
-def _assemble(folds, y, seconds, place):
-    """The folds' results, in the order of the rows."""
-    classes, rows = np.unique(y), np.sort(np.concatenate([fold.test for fold in folds]))
-    # A fold whose training rows lack a class has no column for it: that probability is 0.
-    probabilities = np.zeros((len(y), len(classes)))
-    numbers = np.zeros(len(y), dtype=np.int64)
-    for fold in folds:
-        columns = np.searchsorted(classes, fold.estimator.classes_)
-        probabilities[np.ix_(fold.test, columns)] = fold.probabilities
-        numbers[fold.test] = fold.number
-    records = [{"fold": fold.number, **record} for fold in folds for record in fold.history]
-    return CrossValidation(
-        y=y[rows],
-        classes=classes,
-        probabilities=probabilities[rows],
-        folds=numbers[rows],
-        history=pd.DataFrame(records),
-        seconds=seconds,
-        fold_seconds=[fold.seconds for fold in folds],
-        estimators=[fold.estimator for fold in folds],
-        rows=rows,
-        engine=place,
-    )

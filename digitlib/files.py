@@ -43,10 +43,10 @@ def check_file(path, error, remedy, most=None):
     Path
     """
     try:
-        found = os.stat(path)
+        found = os.stat(os.fspath(path))
     except FileNotFoundError:
         what = "no such file"
-    except (OSError, ValueError) as problem:  # such as a loop of links, a name of 5,000 characters
+    except (OSError, ValueError, TypeError) as problem:  # a loop of links, no path at all
         what = (getattr(problem, "strerror", None) or str(problem)).lower()
     else:
         what = "is a folder" if stat.S_ISDIR(found.st_mode) else "is no plain file"

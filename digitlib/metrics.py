@@ -1,16 +1,19 @@
-"""Scores, their uncertainty and paired tests: arrays in, small tables out.
+"""Scores and their uncertainty: arrays in, small tables out.
 
 Wherever a function takes ``y_true`` (n,), ``probabilities`` (n, n_classes, rows summing to 1) and
 ``classes`` (n_classes,), the columns of the probabilities are in the order of the classes, and row
 i was predicted by a model that has not seen it.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
-from scipy.stats import t as student
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from torchmetrics.functional import classification as torchmetrics
 
 Array = np.ndarray
 CONFIDENCE = 0.95  # of every interval
@@ -24,7 +27,7 @@ def percent(share: float, digits: int = 2) -> str:
 
 
 def confusion_counts(y_true: ArrayLike, y_predicted: ArrayLike) -> pd.DataFrame:
-    """Confusion matrix, by torchmetrics.
+    """Confusion matrix, by scikit-learn.
 
     Parameters
     ----------
@@ -37,29 +40,9 @@ def confusion_counts(y_true: ArrayLike, y_predicted: ArrayLike) -> pd.DataFrame:
         True class in rows, predicted class in columns.
     """
     classes = np.union1d(y_true, y_predicted)
-    true, predicted = (np.searchsorted(classes, y) for y in (y_true, y_predicted))
-    n = max(2, len(classes))
-    counts = _torchmetrics("multiclass_confusion_matrix", predicted, true, num_classes=n)
-    return pd.DataFrame(
-        counts.numpy()[: len(classes), : len(classes)],
-        index=pd.Index(classes, name="true"),
-        columns=pd.Index(classes, name="predicted"),
-    )
-
-
-def _torchmetrics(name, predicted, true, **options):
-    """A metric of torchmetrics; `true` (n,) counts classes from 0."""
-    # Not at the top: whoever reads or draws a run needs no torch, which takes a second to load.
-    import torch
-    from torchmetrics.functional import classification
-
-    metric = getattr(classification, name)
-    return metric(torch.from_numpy(predicted), torch.from_numpy(true), **options)
-
-
-def confusion_percent(counts: pd.DataFrame) -> pd.DataFrame:
-    """Of each digit's images in :func:`confusion_counts`, the percentage read as each digit."""
-    return 100 * counts / counts.sum(axis=1).to_numpy()[:, None].clip(min=1)
+    counts = confusion_matrix(y_true, y_predicted, labels=classes)
+    rows, columns = (pd.Index(classes, name=name) for name in ("true", "predicted"))
+    return pd.DataFrame(counts, rows, columns)
 
 
 def per_class(y_true: ArrayLike, y_predicted: ArrayLike) -> pd.DataFrame:
@@ -70,17 +53,15 @@ def per_class(y_true: ArrayLike, y_predicted: ArrayLike) -> pd.DataFrame:
     """
     classes = np.union1d(y_true, y_predicted)
     values = precision_recall_fscore_support(y_true, y_predicted, labels=classes, zero_division=0)
-    table = pd.DataFrame(
-        dict(zip(("precision", "recall", "F1", "support"), values, strict=True)),
-        index=pd.Index(classes, name="digit"),
-    )
+    names = ("precision", "recall", "F1", "support")
+    table = pd.DataFrame(dict(zip(names, values, strict=True)), pd.Index(classes, name="digit"))
     right = (table["recall"] * table["support"]).round()
-    table[["recall low", "recall high"]] = _intervals(right, table["support"])
+    table[["recall low", "recall high"]] = intervals(right, table["support"])
     return table
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """95 % interval (low, high) of a share, by scipy.
+    """95 % interval (low, high) of a share, by scipy; of a share of nothing, all that is possible.
 
     It says how far the share may lie from what many more images *of the same kind* would give. It
     does not contain the luck of a training run, nor that the models of two folds share training
@@ -91,8 +72,15 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     E. B. Wilson (1927). Probable inference, the law of succession, and statistical inference. JASA
     22. https://doi.org/10.2307/2276774
     """
+    if not total:
+        return 0.0, 1.0
     interval = binomtest(int(correct), int(total)).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def intervals(correct: Iterable, total: Iterable) -> list[tuple[float, float]]:
+    """:func:`wilson_interval` of each pair."""
+    return [wilson_interval(*pair) for pair in zip(correct, total, strict=True)]
 
 
 def per_fold(y_true: Array, probabilities: Array, folds: Array, classes: Array) -> pd.DataFrame:
@@ -102,21 +90,15 @@ def per_fold(y_true: Array, probabilities: Array, folds: Array, classes: Array) 
     ``loss``, the mean log-loss.
     """
     right = classes[probabilities.argmax(axis=1)] == y_true
-    losses = row_losses(y_true, probabilities, classes)["log-loss"]
-    parts = {str(k): folds == k for k in np.unique(folds)} | {"all": np.full(len(folds), True)}
-    counts = [(int(right[rows].sum()), int(rows.sum())) for rows in parts.values()]
-    index = pd.Index(parts, name="fold")
-    table = pd.DataFrame(counts, columns=["correct", "total"], index=index)
+    loss = row_losses(y_true, probabilities, classes)["log-loss"]
+    rows = pd.DataFrame({"fold": folds, "right": right, "loss": loss}).sort_values("fold")
+    rows = pd.concat([rows.astype({"fold": str}), rows.assign(fold="all")])
+    table = rows.groupby("fold", sort=False).agg(
+        correct=("right", "sum"), total=("right", "size"), loss=("loss", "mean")
+    )
     table["accuracy"] = table["correct"] / table["total"]
-    table[["low", "high"]] = _intervals(table["correct"], table["total"])
-    table["loss"] = [losses[rows].mean() for rows in parts.values()]
-    return table
-
-
-def _intervals(correct, total):
-    """Wilson intervals; of a share of nothing, all that is possible."""
-    pairs = zip(correct, total, strict=True)
-    return [wilson_interval(c, n) if n else (0.0, 1.0) for c, n in pairs]
+    table[["low", "high"]] = intervals(table["correct"], table["total"])
+    return table[["correct", "total", "accuracy", "low", "high", "loss"]]
 
 
 def row_losses(y_true: Array, probabilities: Array, classes: Array) -> pd.DataFrame:
@@ -124,21 +106,11 @@ def row_losses(y_true: Array, probabilities: Array, classes: Array) -> pd.DataFr
 
     ``log-loss``, ``Brier score`` (0..2, summed over classes), ``top-2 accuracy`` (0 or 1).
     """
-    columns = np.searchsorted(classes, y_true)
-    own = probabilities[np.arange(len(columns)), columns]
-    guesses = _ranking(probabilities)[:, :2]
-    return pd.DataFrame(
-        {
-            "log-loss": -np.log(own.clip(np.finfo(float).eps)),
-            "Brier score": ((probabilities - np.eye(len(classes))[columns]) ** 2).sum(axis=1),
-            "top-2 accuracy": (guesses == columns[:, None]).any(axis=1).astype(float),
-        }
-    )
-
-
-def _ranking(probabilities):
-    """Columns of each row, the most probable first."""
-    return np.argsort(-probabilities, axis=1, kind="stable")
+    truth = y_true[:, None] == classes
+    own, second = probabilities[truth], np.sort(probabilities, axis=1)[:, -2]
+    loss = {"log-loss": -np.log(own.clip(np.finfo(float).eps))}
+    loss["Brier score"] = ((probabilities - truth) ** 2).sum(axis=1)
+    return pd.DataFrame(loss | {"top-2 accuracy": (own >= second).astype(float)})
 
 
 def scores(y_true: Array, probabilities: Array, classes: Array, n_bins: int = 15) -> pd.DataFrame:
@@ -149,41 +121,31 @@ def scores(y_true: Array, probabilities: Array, classes: Array, n_bins: int = 15
     alone makes it positive: its ``low`` and ``high`` are where 95 % of perfectly calibrated
     classifiers with these confidences would be.
     """
-    rows = row_losses(y_true, probabilities, classes)
-    half = 1.959964 * rows.std() / len(rows) ** 0.5
-    table = pd.DataFrame(
-        {"value": rows.mean(), "low": rows.mean() - half, "high": rows.mean() + half}
-    )
-    table.loc["top-2 accuracy", ["low", "high"]] = wilson_interval(
-        rows["top-2 accuracy"].sum(), len(rows)
-    )
-    confidence = probabilities.max(axis=1)
-    table.loc["calibration error"] = [
-        calibration_error(y_true, probabilities, classes, n_bins),
-        *_calibrated_by_chance(confidence, n_bins),
-    ]
+    rows, confidence = row_losses(y_true, probabilities, classes), probabilities.max(axis=1)
+    mean, half = rows.mean(), 1.959964 * rows.sem()
+    table = pd.DataFrame({"value": mean, "low": mean - half, "high": mean + half})
+    second = rows["top-2 accuracy"]
+    table.loc["top-2 accuracy", ["low", "high"]] = wilson_interval(second.sum(), len(second))
+    error = calibration_error(y_true, probabilities, classes, n_bins)
+    table.loc["calibration error"] = [error, *_calibrated_by_chance(confidence, n_bins)]
     table["what"] = [
         "minus the log of the probability given to the true digit; punishes sure mistakes",
         "squared distance between the probabilities and the truth, 0 to 2",
         "the true digit is the first or the second guess",
-        f"mean distance between confidence and accuracy over {n_bins} bins;"
-        " low and high: what perfect calibration would show",
+        f"distance of confidence and accuracy in {n_bins} bins; low, high: if that were chance",
     ]
     return table
 
 
-def calibration_error(
-    y_true: Array, probabilities: Array, classes: Array, n_bins: int = 15
-) -> float:
+def calibration_error(y_true: Array, probabilities: Array, classes: Array, n_bins=15) -> float:
     """Expected calibration error, 0..1, by torchmetrics.
 
     Notes
     -----
     C. Guo et al. (2017). On calibration of modern neural networks. https://arxiv.org/abs/1706.04599
     """
-    options = {"num_classes": len(classes), "n_bins": n_bins}
-    true = np.searchsorted(classes, y_true)
-    return float(_torchmetrics("multiclass_calibration_error", probabilities, true, **options))
+    given = torch.as_tensor(probabilities), torch.as_tensor(np.searchsorted(classes, y_true))
+    return float(torchmetrics.multiclass_calibration_error(*given, len(classes), n_bins))
 
 
 def _calibrated_by_chance(confidence, n_bins, draws=400):
@@ -194,39 +156,17 @@ def _calibrated_by_chance(confidence, n_bins, draws=400):
     J. Bröcker and L. A. Smith (2007). Increasing the reliability of reliability diagrams.
     https://doi.org/10.1175/WAF993.1
     """
-    bins = np.eye(n_bins)[_bin(confidence, n_bins)]
+    bins = np.eye(n_bins)[np.minimum((confidence * n_bins).astype(int), n_bins - 1)]
     right = np.random.default_rng(0).random((draws, len(confidence))) < confidence
     errors = np.abs((right - confidence) @ bins).sum(axis=1) / len(confidence)
     return np.quantile(errors, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
 
 
-def _bin(confidence, n_bins):
-    return np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-
-
-def calibration_table(
-    y_true: Array, probabilities: Array, classes: Array, n_bins: int = 10
-) -> pd.DataFrame:
-    """Rows grouped by the probability of their prediction.
-
-    ``confidence``, ``accuracy`` (means), ``low``, ``high``, ``images`` of each bin.
-    """
-    confidence, right = probabilities.max(axis=1), classes[probabilities.argmax(axis=1)] == y_true
-    rows = pd.DataFrame({"confidence": confidence, "right": right})
-    table = rows.groupby(_bin(confidence, n_bins)).agg(
-        confidence=("confidence", "mean"), correct=("right", "sum"), images=("right", "size")
-    )
-    table[["low", "high"]] = _intervals(table["correct"], table["images"])
-    table["accuracy"] = table["correct"] / table["images"]
-    return table[["confidence", "accuracy", "low", "high", "images"]]
-
-
 def confused_pairs(y_true: ArrayLike, y_predicted: ArrayLike) -> pd.DataFrame:
     """Errors by kind, the most frequent first: ``true``, ``predicted``, ``count``."""
-    pairs = pd.DataFrame({"true": np.asarray(y_true), "predicted": np.asarray(y_predicted)})
-    pairs = pairs[pairs["true"] != pairs["predicted"]].value_counts(sort=False).reset_index()
-    order = {"by": ["count", "true", "predicted"], "ascending": [False, True, True]}
-    return pairs.sort_values(**order, ignore_index=True)
+    pairs = confusion_counts(y_true, y_predicted).stack().rename("count").reset_index()
+    pairs = pairs[(pairs["true"] != pairs["predicted"]) & (pairs["count"] > 0)]
+    return pairs.sort_values("count", ascending=False, kind="stable", ignore_index=True)
 
 
 def judged_rows(y_true: Array, probabilities: Array, classes: Array) -> pd.DataFrame:
@@ -236,19 +176,13 @@ def judged_rows(y_true: Array, probabilities: Array, classes: Array) -> pd.DataF
     ``margin`` (distance between the two probabilities), ``p_label`` (probability of the label),
     ``right``.
     """
-    columns, order = np.searchsorted(classes, y_true), _ranking(probabilities)
-    ranked = np.take_along_axis(probabilities, order, axis=1)
-    return pd.DataFrame(
-        {
-            "label": y_true,
-            "predicted": classes[order[:, 0]],
-            "probability": ranked[:, 0],
-            "second": classes[order[:, 1]],
-            "margin": ranked[:, 0] - ranked[:, 1],
-            "p_label": probabilities[np.arange(len(columns)), columns],
-            "right": order[:, 0] == columns,
-        }
-    )
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    first, second = np.take_along_axis(probabilities, order[:, :2], axis=1).T
+    guesses = {"predicted": classes[order[:, 0]], "probability": first}
+    guesses |= {"second": classes[order[:, 1]], "margin": first - second}
+    table = pd.DataFrame({"label": y_true} | guesses)
+    table["p_label"] = probabilities[y_true[:, None] == classes]
+    return table.assign(right=table["label"] == table["predicted"])
 
 
 def label_suspects(y_true: Array, probabilities: Array, classes: Array) -> pd.DataFrame:
@@ -264,17 +198,12 @@ def label_suspects(y_true: Array, probabilities: Array, classes: Array) -> pd.Da
     dataset labels. JAIR 70. https://doi.org/10.1613/jair.1.12125. Ranked by self-confidence, as
     there.
     """
-    columns = np.searchsorted(classes, y_true)
-    own = pd.Series(probabilities[np.arange(len(columns)), columns])
-    thresholds = own.groupby(columns).mean().reindex(range(len(classes)), fill_value=np.inf)
+    rows = judged_rows(y_true, probabilities, classes)
+    thresholds = rows.groupby("label")["p_label"].mean().reindex(classes, fill_value=np.inf)
     reached = np.where(probabilities >= thresholds.to_numpy(), probabilities, 0.0)
-    suggestion = reached.argmax(axis=1)
-    suspect = (reached.max(axis=1) > 0) & (suggestion != columns)
-    return (
-        judged_rows(y_true, probabilities, classes)
-        .assign(suggestion=classes[suggestion])[suspect]
-        .sort_values("p_label", kind="stable")
-    )
+    rows["suggestion"] = classes[reached.argmax(axis=1)]
+    suspect = (reached.max(axis=1) > 0) & (rows["suggestion"] != rows["label"])
+    return rows[suspect].sort_values("p_label", kind="stable")
 
 
 # ---- when to trust an answer ---------------------------------------------------------------------
@@ -307,7 +236,7 @@ def answered(y_true, probabilities, classes, shares=ANSWERED):
     right = rows["right"].cumsum().to_numpy()[count - 1]
     table = pd.DataFrame({"share": shares, "answered": count, "left": len(rows) - count})
     table["errors"], table["accuracy"] = count - right, right / count
-    table[["low", "high"]] = _intervals(right, count)
+    table[["low", "high"]] = intervals(right, count)
     return table.assign(**{"least sure": rows["probability"].to_numpy()[count - 1]})
 
 
@@ -329,10 +258,10 @@ def conformal(y_true, probabilities, classes, groups, promise=PROMISE):
     Returns
     -------
     DataFrame
-        Index: groups. ``images``, ``held`` (sets with the true digit), ``coverage`` (their share),
-        ``low``, ``high`` (its Wilson interval), ``mean size``, ``empty``, ``one``, ``several``
-        (images whose set is so large), ``threshold`` (of the probability; 0 if the other groups
-        have too few rows for the promise).
+        Index: groups. ``images``, ``held`` (sets with the true digit), ``empty``, ``one``,
+        ``several`` (images whose set is so large), ``coverage`` (share of sets that hold), ``low``,
+        ``high`` (its Wilson interval), ``mean size``, ``threshold`` (of the probability; 0 if the
+        other groups have too few rows for the promise).
 
     Notes
     -----
@@ -340,92 +269,15 @@ def conformal(y_true, probabilities, classes, groups, promise=PROMISE):
     Algorithmic learning in a random world. Springer. A. N. Angelopoulos and S. Bates (2023).
     Conformal prediction: a gentle introduction. https://doi.org/10.1561/2200000101, section 1.
     """
-    own = probabilities[np.arange(len(y_true)), np.searchsorted(classes, y_true)]
-    lines = {}
+    own, lines = probabilities[y_true[:, None] == classes], {}
     for group in np.unique(groups):
         test = groups == group
         calibration = -np.sort(-own[~test])
         place = int(np.ceil((len(calibration) + 1) * promise))
         threshold = calibration[place - 1] if place <= len(calibration) else 0.0
         sizes, held = (probabilities[test] >= threshold).sum(axis=1), own[test] >= threshold
-        counts = np.bincount(sizes.clip(max=2), minlength=3)
+        counts = [len(held), held.sum(), *np.bincount(sizes.clip(max=2), minlength=3)]
         coverage = held.mean(), *wilson_interval(held.sum(), len(held))
-        lines[group] = [len(held), held.sum(), *coverage, sizes.mean(), *counts, threshold]
-    columns = ["images", "held", "coverage", "low", "high", "mean size"]
-    columns += ["empty", "one", "several", "threshold"]
-    table = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
-    counted = ["images", "held", "empty", "one", "several"]
-    return table.astype(dict.fromkeys(counted, int))
-
-
-# ---- two classifiers on the same rows ------------------------------------------------------------
-
-
-def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> tuple[int, int, float]:
-    """McNemar's exact test: do two classifiers err equally often on the same rows?
-
-    Parameters
-    ----------
-    right_a, right_b : array of shape (n,), bool
-        Whether each row was predicted correctly.
-
-    Returns
-    -------
-    tuple
-        Rows that only a got right, rows that only b got right, two-sided p.
-
-    Notes
-    -----
-    Q. McNemar (1947), https://doi.org/10.1007/BF02295996; the exact form is a binomial test of the
-    rows on which they differ. Its p holds for these fitted models, not for the training procedures:
-    it knows nothing of what another seed would have given.
-    """
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    return only_a, only_b, p
-
-
-def corrected_resampled_t(differences: ArrayLike, test_per_train: float) -> tuple[float, float]:
-    """Corrected resampled t-test: do two classifiers differ over the same folds?
-
-    Its variance is enlarged because the folds share training rows.
-
-    Parameters
-    ----------
-    differences : array of shape (k,)
-        Accuracy of one minus accuracy of the other, fold by fold; k at least 2.
-    test_per_train : float
-        Test rows per training row: 1 / (k - 1) for k folds.
-
-    Returns
-    -------
-    tuple of float
-        t and p, from Student's t with k - 1 degrees of freedom. No difference at all gives t 0, p
-        1.
-
-    Notes
-    -----
-    C. Nadeau and Y. Bengio (2003). Inference for the generalization error. Machine Learning 52.
-    https://doi.org/10.1023/A:1024068626366
-    """
-    differences = np.asarray(differences, dtype=float)
-    if not differences.any():
-        return 0.0, 1.0
-    k = len(differences)
-    with np.errstate(divide="ignore"):
-        t = differences.mean() / np.sqrt((1 / k + test_per_train) * differences.var(ddof=1))
-    return float(t), float(2 * student.sf(abs(t), k - 1))
-
-
-def holm(p_values: ArrayLike) -> np.ndarray:
-    """P-values adjusted for the number of comparisons, in the order given.
-
-    Notes
-    -----
-    S. Holm (1979). A simple sequentially rejective multiple test procedure.
-    https://www.jstor.org/stable/4615733
-    """
-    p_values = np.asarray(p_values, dtype=float)
-    order = p_values.argsort()
-    adjusted = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1)).clip(max=1)
-    return adjusted[order.argsort()]
+        lines[group] = [*map(int, counts), *coverage, sizes.mean(), threshold]
+    columns = ["images", "held", "empty", "one", "several", "coverage", "low", "high"]
+    return pd.DataFrame.from_dict(lines, "index", columns=[*columns, "mean size", "threshold"])

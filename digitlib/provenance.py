@@ -1,11 +1,9 @@
 """Provenance: which code, libraries and machine made a run, and what was changed in the code."""
 
-import ast
 import base64
 import hashlib
 import os
 import platform
-import re
 import subprocess
 from datetime import UTC, datetime
 from functools import cache
@@ -13,19 +11,21 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import digitlib
-from digitlib.errors import ParameterError
-from digitlib.files import check_file
 
 PACKAGE = Path(digitlib.__file__).parent
 LIBRARIES = (
     *("torch", "torchmetrics", "numpy", "pandas", "scikit-learn", "scipy"),
     *("matplotlib", "seaborn", "papermill", "nbconvert"),
 )
-FUNCTION = "model"  # that a file of the user's is expected to have
 
 
-def provenance():
+def provenance(engine=""):
     """Versions, machine, commit and code of this process, as a dictionary for JSON.
+
+    Parameters
+    ----------
+    engine : str
+        The cluster that did the work, in words; empty for this machine.
 
     Returns
     -------
@@ -45,6 +45,7 @@ def provenance():
             "system": platform.system(),
             "processor": platform.machine(),
             "cores": os.cpu_count(),
+            "engine": engine,
         },
         "commit": _commit(),
         "code": {"sha256": code_hash(), "changed": changed_files()},
@@ -140,47 +141,3 @@ def _commit():
 def _git(*words):
     command = ["git", "-C", PACKAGE.parent, *words]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-# ---- a file of the user's ------------------------------------------------------------------------
-
-
-def split_spec(spec):
-    """Path and function of ``"my_model.py"`` or ``"my_model.py:name"``.
-
-    Raises
-    ------
-    ParameterError
-        It is no such text, there is no such file, or the file has no such function.
-    """
-    found = re.fullmatch(r"(.+\.py)(?::(\w+))?", str(spec))
-    if not found:
-        raise ParameterError(f"model={str(spec)!r}: takes my_model.py or my_model.py:function")
-    path, name = Path(found[1]), found[2] or FUNCTION
-    check_file(path, ParameterError, "model takes the path of a Python file", 1_000_000)
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
-        raise ParameterError(f"{path}{line}: not Python ({error}); mend it") from None
-    if name not in defined_in(tree):
-        raise ParameterError(
-            f"{path}: has no function {name}; it takes seed and returns a classifier, or name"
-            f" another: {path}:function"
-        )
-    return path, name
-
-
-def defined_in(tree):
-    """Names that the statements of a module define, each with its statement."""
-    found = {}
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found[node.name] = node
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            found |= {(part.asname or part.name).split(".")[0]: node for part in node.names}
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            parts = [part for target in targets for part in ast.walk(target)]
-            found |= {part.id: node for part in parts if isinstance(part, ast.Name)}
-    return found

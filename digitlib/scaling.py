@@ -3,10 +3,6 @@
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from digitlib.errors import ParameterError
-
-KINDS = ("standard", "range")
-
 
 class PixelScaler:
     """Affine scaling of pixels, fitted on training rows.
@@ -29,14 +25,12 @@ class PixelScaler:
 
     def fit(self, X):
         """Take the statistics of `X`, shape (n, n_pixels), any numeric dtype; return self."""
-        if self.kind not in KINDS:
-            raise ParameterError(f"scaling={self.kind!r}: takes {' or '.join(map(repr, KINDS))}")
-        if self.kind == "standard":
+        if self.kind == "range":
+            self.mean_ = np.zeros(X.shape[1])
+            self.scale_ = self.mean_ + (float(np.abs(X).max()) or 1.0)
+        else:
             scaler = StandardScaler().fit(X)
             self.mean_, self.scale_ = scaler.mean_, scaler.scale_
-        else:
-            largest = float(np.abs(X).max()) or 1.0
-            self.mean_, self.scale_ = np.zeros(X.shape[1]), np.full(X.shape[1], largest)
         return self
 
     def transform(self, X):

@@ -43,7 +43,7 @@ def shared_folder(tmp_path_factory):
 def cache(shared_folder):
     """What was measured once is measured for all tests; nothing lands in the user's own cache."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DIGITLIB_CACHE", str(shared_folder / "cache"))
+        patch.setenv("XDG_CACHE_HOME", str(shared_folder / "cache"))
         yield
 
 

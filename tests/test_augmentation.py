@@ -7,8 +7,10 @@ import pytest
 import torch
 from sklearn.svm import SVC
 
-from digitlib import augmentation, load_digits
-from digitlib.augmentation import FORMS, augment, draw, enlarge, examples, rewrite, shifted
+from digitlib import load_digits
+from digitlib.augmentation import augment, shifted
+from digitlib.handwriting import hands
+from digitlib.handwriting.hands import FORMS, draw, enlarge, examples, rewrite
 from digitlib.recipes import RECIPES
 
 X, Y = load_digits(return_X_y=True)
@@ -90,10 +92,10 @@ def test_drawn_digits_are_read_by_who_knows_only_the_data(reader, monkeypatch):
     one, again, other = (draw(1, seed)[0] for seed in (0, 0, 1))
     assert np.array_equal(one, again) and not np.array_equal(one, other)
     # Forms that the data have, upright as there.
-    forms = zip(USUAL, augmentation.FORMS.items(), strict=True)
-    monkeypatch.setattr(augmentation, "FORMS", {d: found[:n] for n, (d, found) in forms})
-    monkeypatch.setattr(augmentation, "DRAWN_SLANT", (-0.35, 0.35))
-    monkeypatch.setattr(augmentation, "PROPORTION", 0)
+    forms = zip(USUAL, hands.FORMS.items(), strict=True)
+    monkeypatch.setattr(hands, "FORMS", {d: found[:n] for n, (d, found) in forms})
+    monkeypatch.setattr(hands, "DRAWN_SLANT", (-0.35, 0.35))
+    monkeypatch.setattr(hands, "PROPORTION", 0)
     drawn, digits = draw(10, seed=0)
     assert reader.score(drawn / 16, digits) > 0.8
 

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import KFold
 
-from digitlib import DigitClassifier, checks, crossval, runs
+from digitlib import DigitClassifier, checks, crossval, own, runs
+from digitlib.compare.kernel import FilterKernel
 from digitlib.errors import RunError
 
 NEED_DATA = {f"DL{number:03}" for number in (1, 2, 3, 7, 11, 15)}
@@ -20,11 +21,10 @@ NEED_DATA = {f"DL{number:03}" for number in (1, 2, 3, 7, 11, 15)}
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory, digits):
     """A run folder with nothing wrong: one epoch, two folds, all 5,620 rows."""
-    classifier = DigitClassifier(random_state=0, epochs=1)
-    result = crossval.cross_validate(
-        classifier, digits.data, digits.target, n_splits=2, progress="off"
-    )
-    return runs.save(result, digits, tmp_path_factory.mktemp("runs") / "sound", seed=0)
+    classifier = DigitClassifier(random_state=3, epochs=1)
+    split = {"n_splits": 2, "progress": False}
+    result = crossval.cross_validate(classifier, digits.data, digits.target, **split)
+    return runs.save(result, digits, tmp_path_factory.mktemp("runs") / "sound", seed=3)
 
 
 @pytest.fixture
@@ -61,9 +61,8 @@ def test_the_command_checks_the_folder_and_a_check_is_ignored_when_asked(spoilt,
 
 
 def test_a_run_without_epochs_passes(digits, tmp_path):
-    result = crossval.cross_validate(
-        DigitClassifier("kernel", random_state=0), digits.data, digits.target, progress="off"
-    )
+    X, y = digits.data, digits.target
+    result = crossval.cross_validate(FilterKernel(0), X, y, progress=False)
     found = verdicts(runs.save(result, digits, tmp_path / "run", seed=0), everything=True)
     # No fault; it is sure enough to doubt a label.
     assert {code for code, result in found.items() if not result.passed} <= {"DL019"}
@@ -84,7 +83,7 @@ def change_held_out(folder):
 
 
 def misread(fold, rows):
-    """Some rows of a fold are read as another digit, surely; the scores in run.json fit."""
+    """Some rows of a fold are read as another digit, surely."""
 
     def spoil(folder):
         table = pd.read_csv(folder / "predictions.csv")
@@ -93,8 +92,6 @@ def misread(fold, rows):
         for digit in range(10):
             table.loc[at, f"p{digit}"] = (table.loc[at, "predicted"] == digit).astype(float)
         table.to_csv(folder / "predictions.csv", index=False)
-        correct = int((table["label"] == table["predicted"]).sum())
-        change_info(folder, "scores", correct=correct, accuracy=correct / len(table))
 
     return spoil
 
@@ -111,6 +108,9 @@ SPOILT = {
     "DL017 held-out loss rises": change_held_out,
     "DL018 one fold much worse": misread(fold=2, rows=200),
     "DL019 sure of another digit": misread(fold=1, rows=1),
+    "DL020 another model.py": lambda folder: change_info(
+        folder, "model", kind="estimator", name="A", sha256="0" * 64, differs="n is 1 there"
+    ),
 }
 
 
@@ -122,11 +122,11 @@ def test_a_spoilt_folder_fails_the_check_that_is_there_for_it(fault, spoilt):
 
 
 def test_dl008_an_own_file_is_known_while_it_is_the_same(spoilt, digits, tmp_path):
-    own = np.column_stack([digits.data, digits.target])
-    np.savetxt(tmp_path / "own.csv", own, fmt="%d", delimiter=",")
+    table = np.column_stack([digits.data, digits.target])
+    np.savetxt(tmp_path / "own.csv", table, fmt="%d", delimiter=",")
     change_info(spoilt, "data", source=str(tmp_path / "own.csv"))
     assert verdicts(spoilt)["DL008"].passed
-    np.savetxt(tmp_path / "own.csv", own[1:], fmt="%d", delimiter=",")
+    np.savetxt(tmp_path / "own.csv", table[1:], fmt="%d", delimiter=",")
     assert not verdicts(spoilt)["DL008"].passed
 
 
@@ -157,10 +157,9 @@ def test_dl002_a_run_in_other_folds_than_it_says(spoilt, digits):
 
 
 def test_dl003_a_scaler_that_has_seen_all_rows(spoilt, digits):
-    leaky = DigitClassifier(random_state=0, epochs=1).fit(
-        digits.data[:300], digits.target[:300], scale_on=digits.data
-    )
-    leaky.save(spoilt / "fold-2.safetensors")
+    rows = digits.data[:300], digits.target[:300]
+    leaky = DigitClassifier(random_state=0, epochs=1).fit(*rows, scale_on=digits.data)
+    own.keep(leaky, spoilt / "fold-2")
     passed, detail = checks.blind_scaler(runs.load(spoilt), digits)
     assert not passed
     assert "has seen held-out rows" in detail
@@ -172,7 +171,7 @@ def test_dl007_worse_than_a_neighbour(sound, digits):
     assert passed and "slower" not in detail and "try" not in detail
     often_wrong = np.where(np.arange(len(run.y)) < 600, (run.y + 1) % 10, run.y)
     for seconds, told in ((1000.0, True), (0.0, False)):
-        info = run.info | {"seconds": {"cross_validation": seconds}}
+        info = run.info | {"seconds": seconds}
         worse = replace(run, predicted=often_wrong, info=info)
         passed, detail = checks.better_than_neighbour(worse, digits)
         assert not passed
@@ -195,14 +194,22 @@ def test_dl011_other_labels_and_dl015_other_predictions(sound, digits):
 def test_a_check_that_breaks_has_not_passed(spoilt):
     (spoilt / "fold-1.safetensors").write_bytes(b"")
     result = verdicts(spoilt, everything=True)["DL003"]
-    assert not result.passed
+    assert result.passed is False
     assert "could not be completed" in result.detail
+
+
+def test_checks_of_models_that_could_not_be_kept_are_not_run_and_not_passed(spoilt, command):
+    change_info(spoilt, "model", kind="estimator", name="A", files=[], unkept="<lambda> & co")
+    (spoilt / "model.py").write_text("from digitlib.own import *\nmodel = FilterKernel\n")
+    found = verdicts(spoilt, everything=True, run_code=True)
+    assert [code for code, result in found.items() if result.passed is None] == ["DL003", "DL015"]
+    assert str(found["DL015"]).startswith("DL015 not run: the kept models give the predictions (")
 
 
 # ---- in a report ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["[", "3", "[3]"])
+@pytest.mark.parametrize("text", ["[", "3", "[3]", '[{"a": 1}]'])
 def test_damaged_results_are_told_with_the_remedy(tmp_path, text):
     (tmp_path / "checks.json").write_text(text)
     with pytest.raises(RunError, match=r"checks\.json: damaged .*; write it again: digitlib check"):

@@ -47,7 +47,10 @@ BAD = [
     (["pdf"], r"missing option '--name'.*"),
     (["submission", "--name", "a", "--course", "C"], r"missing option '--authors'.*"),
     (["verify"], r"missing argument 'PATH...'.*"),
-    (["report", "--splits", "900"], r"class \d has \d+ row\(s\), fewer than the 900 folds.*"),
+    (
+        ["report", "--splits", "900"],
+        r"splits=900: takes an integer from 2 to \d+, the rows of class \d",
+    ),
     (["report", "--name", ""], r"name='': takes one plain folder name.*"),
 ]
 
@@ -89,7 +92,7 @@ def test_what_is_not_of_reports_works_where_there_is_no_unix(tmp_path):
         "for name in UNIX_CALLS: delattr(os, name)\n"
         "import digitlib, digitlib.cli, digitlib.handin.verify, digitlib.handin.judge\n"
         "X, y = digitlib.load_digits(return_X_y=True)\n"
-        "print(digitlib.DigitClassifier('kernel').fit(X[:500], y[:500]).score(X, y) > 0.8)"
+        "print(digitlib.DigitClassifier(epochs=2).fit(X[:900], y[:900]).score(X, y) > 0.8)"
     )
     modules, calls = ("fcntl", "resource", "pwd", "grp", "termios"), ("fork", "setsid", "killpg")
     code = code.replace("UNIX_MODULES", repr(modules)).replace("UNIX_CALLS", repr(calls))

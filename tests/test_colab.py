@@ -118,7 +118,7 @@ def test_complete_notebook_runs_where_nothing_is_installed(
     info = json.loads((tmp_path / "reports" / "lab" / "run.json").read_text())
     X, y = load_digits("sklearn", return_X_y=True)
     classifier = DigitClassifier(random_state=5, epochs=1)
-    here = cross_validate(classifier, X, y, n_splits=2, progress="off")
+    here = cross_validate(classifier, X, y, n_splits=2, progress=False)
     assert info["scores"]["accuracy"] == here.accuracy
     assert info["commit"] is None
 

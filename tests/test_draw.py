@@ -14,7 +14,7 @@ from test_pages import faults_that_axe_finds, needs_axe, visit  # noqa: F401, a 
 from digitlib import DigitClassifier, cross_validate, load_digits, prepare_image, runs
 from digitlib.data import SHA256
 from digitlib.recipes import RECIPES
-from digitlib.reporting import draw, index
+from digitlib.reporting import draw, index, render
 
 # Strokes in a square of 100: digits as the writers of the data form them.
 STROKES = {
@@ -44,7 +44,7 @@ def made(folder, recipe, rows=slice(None, None, 4), **settings):
         kept = {name: digits[name][rows] for name in ("data", "target", "images")}
         digits.update(kept)
     classifier = DigitClassifier(recipe, random_state=0, **settings)
-    result = cross_validate(classifier, digits.data, digits.target, n_splits=2, progress="off")
+    result = cross_validate(classifier, digits.data, digits.target, n_splits=2, progress=False)
     runs.save(result, digits, folder, seed=0)
     return draw.write_page(folder).parent
 
@@ -52,7 +52,7 @@ def made(folder, recipe, rows=slice(None, None, 4), **settings):
 @pytest.fixture(scope="module")
 def compact(tmp_path_factory):
     """A run of the compact network, which looks at nine shifted views."""
-    return made(tmp_path_factory.mktemp("draw") / "compact", "accurate", None, epochs=4)
+    return made(tmp_path_factory.mktemp("draw") / "compact", "accurate", None, epochs=6)
 
 
 @pytest.fixture(params=["reference", "compact"])
@@ -203,11 +203,11 @@ def test_networks_that_do_not_fit_are_left_out_and_the_page_says_so(
 ):
     folder = shutil.copytree(small_report, tmp_path / "run")
     one = 8 / 3 * (folder / "fold-1.safetensors").stat().st_size / 4
-    monkeypatch.setattr(runs, "MOST_DRAWN", one)
+    monkeypatch.setattr(draw, "MOST_DRAWN", one)
     text = draw.write_page(folder).read_text()
     assert "The run has 4 networks; 1 of them fit into this page" in text
-    monkeypatch.setattr(runs, "MOST_DRAWN", one / 2)
-    assert runs.load(folder).undrawn == "its networks are too large for a page"
+    monkeypatch.setattr(render, "MOST_DRAWN", one / 2)
+    assert render.undrawn(runs.load(folder)) == "its networks are too large for a page"
 
 
 def test_the_page_tells_how_strangers_are_read_where_it_was_measured(compact):

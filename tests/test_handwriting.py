@@ -8,8 +8,9 @@ import photos
 import pytest
 from PIL import Image
 
-from digitlib import find_digits, load_digits, normalisation, prepare_image
+from digitlib import find_digits, load_digits, prepare_image
 from digitlib.errors import ImageError
+from digitlib.handwriting import normalise
 
 HERE = Path(__file__).parent
 DRAWINGS = HERE.parent / "digitlib" / "drawings"
@@ -165,14 +166,14 @@ def test_normalisation_evens_weight_and_straightens_as_nist_does():
     thin, thick = np.zeros((2, 40, 40), bool)
     thin[5:35, [10, 25]] = thin[[5, 34], 10:26] = True
     thick[5:35, 5:33] = True
-    steps = normalisation.steps(np.stack([thin, thick]))
+    steps = normalise.steps(np.stack([thin, thick]))
     before, after = steps["box"].sum(axis=(1, 2)), steps["weight"].sum(axis=(1, 2))
-    assert before[0] < normalisation.THIN < after[0]
+    assert before[0] < normalise.THIN < after[0]
     assert before[1] == 32 * 20
     assert after[1] == 28 * 16  # more than VERY_THICK: two pixels off every side
     leaning = np.zeros((1, 32, 32), bool)
     for row in range(32):
         leaning[0, row, 20 - row // 4 : 24 - row // 4] = True
-    upright = normalisation.straighten(leaning)[0]
+    upright = normalise.straighten(leaning)[0]
     assert np.ptp(upright.argmax(axis=1)) <= 1
     assert upright.sum() == leaning.sum()

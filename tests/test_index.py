@@ -54,6 +54,6 @@ def test_errors_whose_images_are_gone_are_still_told_of(folder, source):
 
 def test_a_damaged_folder_is_said_to_be(folder):
     (folder / "history.csv").unlink()
-    said = r"mine.history.csv: no such file; make the run again$"
+    said = r"mine.history.csv: no such file; a complete run has it: make one with "
     with pytest.raises(RunError, match=said):
         page(folder)

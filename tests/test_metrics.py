@@ -1,6 +1,7 @@
 """Scores and tests agree with other libraries, or with what is known by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import softmax
 from scipy.stats import t as student
@@ -11,6 +12,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from digitlib import metrics
+from digitlib.compare import paired
 
 CLASSES = np.arange(10)
 
@@ -51,11 +53,10 @@ def test_scores_agree_with_scikit_learn(judged):
 
 
 def test_calibration_error_is_the_weighted_distance_of_the_bins(judged):
-    table = metrics.calibration_table(*judged, CLASSES, n_bins=15)
-    by_hand = (table["images"] * (table["confidence"] - table["accuracy"]).abs()).sum() / 700
-    assert metrics.calibration_error(*judged, CLASSES, n_bins=15) == pytest.approx(
-        by_hand, abs=1e-6
-    )
+    rows = metrics.judged_rows(*judged, CLASSES)
+    bins = rows.groupby(pd.cut(rows["probability"], np.linspace(0, 1, 16)), observed=True)
+    by_hand = (bins["probability"].sum() - bins["right"].sum()).abs().sum() / 700
+    assert metrics.calibration_error(*judged, CLASSES) == pytest.approx(by_hand, abs=1e-6)
 
 
 def test_calibrated_is_told_from_overconfident():
@@ -77,9 +78,11 @@ def test_classes_never_predicted_or_never_seen():
     assert (table["recall low"] <= table["recall"]).all()
 
 
-def test_percentages_of_a_row_sum_to_100():
-    percent = metrics.confusion_percent(metrics.confusion_counts([0, 0, 0, 1], [0, 1, 1, 1]))
-    assert percent.to_numpy().tolist() == [pytest.approx([100 / 3, 200 / 3]), [0, 100]]
+def test_confusions_are_counted_by_true_and_predicted_digit():
+    counts = metrics.confusion_counts([0, 0, 0, 1], [0, 1, 1, 1])
+    assert counts.to_numpy().tolist() == [[1, 2], [0, 1]]
+    pairs = metrics.confused_pairs([3, 3, 8, 8, 1], [8, 3, 3, 3, 7])
+    assert pairs.to_numpy().tolist() == [[8, 3, 2], [1, 7, 1], [3, 8, 1]]
 
 
 def test_swapped_labels_are_suspect(judged):
@@ -151,7 +154,7 @@ def test_mcnemar_agrees_with_statsmodels(both, only_a, only_b, neither):
     counts = [both, only_a, only_b, neither]
     a, b = np.repeat([[True, True, False, False], [True, False, True, False]], counts, axis=1)
     expected = sm_mcnemar(np.reshape(counts, (2, 2)), exact=True).pvalue
-    assert metrics.mcnemar(a, b) == (only_a, only_b, pytest.approx(expected))
+    assert paired.mcnemar(a, b) == (only_a, only_b, pytest.approx(expected))
 
 
 @pytest.mark.parametrize("overlap", [0, 1 / 9])
@@ -159,14 +162,14 @@ def test_corrected_t_is_the_plain_one_with_variance_for_the_overlap(overlap):
     # Variance enlarged from 1/k to 1/k + test rows per training row (Nadeau and Bengio 2003,
     # section 5).
     d = np.array([0.01, 0.02, -0.01, 0.03, 0.02, 0.00, 0.01, 0.02, 0.01, 0.00])
-    t, p = metrics.corrected_resampled_t(d, overlap)
+    t, p = paired.corrected_resampled_t(d, overlap)
     plain = ttest_1samp(d, 0)
     assert t == pytest.approx(plain.statistic * np.sqrt(0.1 / (0.1 + overlap)))
     assert p == pytest.approx(2 * student.sf(t, 9))
     assert (p > plain.pvalue) == (overlap > 0)
-    assert metrics.corrected_resampled_t([0, 0, 0], overlap) == (0, 1), "no difference at all"
+    assert paired.corrected_resampled_t([0, 0, 0], overlap) == (0, 1), "no difference at all"
 
 
 def test_holm_agrees_with_statsmodels():
     p = [0.01, 0.04, 0.03, 0.005, 0.9]
-    assert metrics.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    assert paired.holm(p) == pytest.approx(multipletests(p, method="holm")[1])

@@ -13,6 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 import skops.io
+import torch
 from numpy.f2py.crackfortran import myeval
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
@@ -42,7 +43,8 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from digitlib import DigitClassifier, cli, cross_validate, load_digits, own, runs
-from digitlib.compare import HardVotes
+from digitlib.compare.competitors import HardVotes
+from digitlib.compare.kernel import FilterKernel
 from digitlib.errors import ParameterError, RunError
 from digitlib.reporting import index, kernels
 
@@ -100,90 +102,44 @@ def file(tmp_path_factory):
     return write
 
 
-def flat(side, n_classes):
-    return nn.Sequential(nn.Flatten(), nn.Linear(side * side, n_classes))
-
-
 # ---- settings ------------------------------------------------------------------------------------
 
 
-def test_settings_of_a_recipe_are_changed_and_named(run_of):
-    info = runs.load(run_of("settings")[0]).info
-    assert info["model"]["kind"] == "recipe"
-    assert runs.changed(info) == {"layers": ("8p 8p", "16 32p 64 64p"), "epochs": (1, 9)}
-    assert runs.label({**info, "code": {}}) == WORDS["settings"]
-    assert runs.summary(info) != info["recipe"]["summary"]
+def test_what_was_run_is_named():
+    facts = own.facts(SETTINGS)
+    assert facts["model"]["kind"] == "recipe"
+    assert own.changed(facts) == {"epochs": (1, 9), "layers": ("8p 8p", "16 32p 64 64p")}
+    assert own.label(facts) == "accurate, changed: epochs 1 (9), layers 8p 8p (16 32p 64 64p)"
+    assert own.summary(facts) != facts["recipe"]["summary"]
+    assert own.label(own.facts(FilterKernel(3))) == "kernel"
+    other = own.facts(make_pipeline(StandardScaler(), FilterKernel(gamma=1)))
+    assert own.label(other) == "own classifier StandardScaler + FilterKernel"
 
 
-def test_changes_that_cannot_be_get_one_line():
-    for changes, says in (
-        ({"dropuot": 0.3}, "setting 'dropuot' is unknown; those that can be changed are: network"),
-        ({"network": "own"}, "network='own' needs a function"),
-    ):
-        with pytest.raises(ParameterError, match=says):
-            DigitClassifier("coursework", changes=changes).settings()
+def test_parameters_of_a_network_count_those_that_are_in_no_layer_of_their_own():
+    class Token(nn.Module):
+        def __init__(self, side, n_classes):
+            super().__init__()
+            self.token, self.last = nn.Parameter(torch.zeros(7)), nn.Linear(side**2, n_classes)
 
+        def forward(self, x):
+            return self.last(x.flatten(1)) + self.token[0]
 
-# ---- networks ------------------------------------------------------------------------------------
-
-
-def test_an_own_network_has_the_same_bits_however_many_folds_run_at_once(digits, file):
-    classifier = own.from_file(file(NETWORK), 3)
-    one, two, four = (
-        cross_validate(classifier, digits.data, digits.target, n_jobs=n, progress="off")
-        for n in (1, 2, 4)
-    )
-    assert np.array_equal(one.probabilities, two.probabilities)
-    assert np.array_equal(one.probabilities, four.probabilities)
-    assert one.accuracy > 0.2, "far above chance, after one epoch"
-    other = cross_validate(own.from_file(file(NETWORK), 4), digits.data, digits.target)
-    assert not np.array_equal(one.probabilities, other.probabilities)
-
-
-@pytest.mark.parametrize(
-    ("build", "says"),
-    [
-        (
-            lambda side, n: nn.Sequential(nn.Flatten(), nn.Linear(9, n)),
-            r"layer 1 \(Linear\).*2, 64",
-        ),
-        (lambda side, n: flat(side, 7), r"gave \(2, 7\) for 2 images; takes \(2, 10\)"),
-        (lambda side, n: nn.Flatten(), "no parameters that can be learned"),
-        (lambda side, n: "net", "gave str, not a torch.nn.Module"),
-    ],
-    ids=["wrong_layer", "wrong_output", "nothing_to_learn", "no_module"],
-)
-def test_a_network_that_cannot_work_gets_one_line(digits, build, says):
-    with pytest.raises(ParameterError, match=says) as caught:
-        DigitClassifier("coursework", 0, network=build).fit(digits.data[:99], digits.target[:99])
-    assert "\n" not in str(caught.value)
+    table = own.layers(DigitClassifier(network=Token))
+    assert table["parameters"].sum() == 7 + 650
 
 
 def test_a_parameter_that_the_network_does_not_use_is_left_alone(digits):
-    class Spare(nn.Module):
+    class Spare(nn.Sequential):
         def __init__(self, side, n_classes):
-            super().__init__()
-            self.used, self.spare = flat(side, n_classes), nn.Linear(3, 3)
+            super().__init__(nn.Flatten(), nn.Linear(side**2, n_classes))
+            self.spare = nn.ParameterList([nn.Parameter(torch.ones(3))])
 
         def forward(self, x):
-            return self.used(x)
+            return self[1](self[0](x))
 
     classifier = DigitClassifier("coursework", 0, network=Spare, epochs=1)
     assert len(classifier.fit(digits.data[:200], digits.target[:200]).history_) == 1
-
-
-def test_a_loss_that_is_no_number_any_more_is_told(digits):
-    class Exploding(nn.Module):
-        def __init__(self, side, n_classes):
-            super().__init__()
-            self.flat = flat(side, n_classes)
-
-        def forward(self, x):
-            return self.flat(x) * (float("nan") if self.training else 1)
-
-    classifier = DigitClassifier("coursework", 0, network=Exploding)
-    with pytest.raises(ParameterError, match=r"the loss became nan in epoch 1.*learning_rate"):
-        classifier.fit(digits.data[:99], digits.target[:99])
 
 
 # ---- any classifier ------------------------------------------------------------------------------
@@ -195,14 +151,11 @@ def run_of(digits, file, tmp_path_factory):
 
     @cache
     def made(kind):
-        source, classifier = None, SETTINGS
-        if kind != "settings":
-            spec = file(NETWORK if kind == "network" else CLASSIFIER)
-            source, classifier = own.source_of(spec), own.from_file(spec, 0)
-        how = {"n_splits": 2, "folds": "stratified", "progress": "off"}
-        result = cross_validate(classifier, digits.data, digits.target, **how)
-        folder, facts = tmp_path_factory.mktemp(kind), {"folds": "stratified", "source": source}
-        return runs.save(result, digits, folder / "run", seed=0, **facts), result
+        spec = file(NETWORK if kind == "network" else CLASSIFIER)
+        classifier, how = own.from_file(spec, 0), {"n_splits": 2, "folds": "stratified"}
+        result = cross_validate(classifier, digits.data, digits.target, **how, progress=False)
+        folder, source = tmp_path_factory.mktemp(kind) / "run", own.source_of(spec)
+        return runs.save(result, digits, folder, seed=0, source=source), result
 
     return made
 
@@ -213,14 +166,14 @@ def test_kept_models_give_the_same_predictions_when_read_back(digits, run_of, ki
     info = json.loads((folder / "run.json").read_text())
     assert (folder / "model.py").read_text() == (NETWORK if kind == "network" else CLASSIFIER)
     assert info["model"]["kind"] == ("network" if kind == "network" else "estimator")
-    again = runs.load_model(folder, run_code=True).estimators[0].predict_proba(digits.data[:50])
+    again = runs.load(folder, run_code=True).fitted(1).predict_proba(digits.data[:50])
     assert np.array_equal(again, result.estimators[0].predict_proba(digits.data[:50]))
 
 
 def test_code_beside_a_run_is_not_executed_unasked(run_of, tmp_path):
     folder = shutil.copytree(run_of("network")[0], tmp_path / "run")
     (folder / "model.py").write_text("raise SystemExit('it ran')")
-    with pytest.raises(RunError, match=r"would run that code; if you trust it, .*--run-code"):
+    with pytest.raises(RunError, match=r"own code, model\.py; if you trust it, .*--run-code"):
         runs.load_model(folder)
 
 
@@ -270,25 +223,47 @@ def test_a_fitted_classifier_of_each_honest_kind_loads_unasked(digits, tmp_path)
     X, y = digits.data[:100], digits.target[:100]
     for number, kind in enumerate(kinds, 1):
         fitted = kind.fit(X, y)
-        assert own.keep(fitted, tmp_path / f"fold-{number}") is None, kind
-        again = own.load_fold(tmp_path, number, 0, "estimator")
+        name, reason = own.keep(fitted, tmp_path / f"fold-{number}")
+        assert reason is None, kind
+        again = own.load_fold(tmp_path / name, runs.Run(*[None] * 8))
         assert np.array_equal(again.predict_proba(X), fitted.predict_proba(X)), kind
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("def model(seed)\n    pass", "line 1: not Python"),
-        ("def other(seed):\n    return 1", "has no function model"),
-        ("def model(seed):\n    return 1 / 0", "line 2: ZeroDivisionError: division by zero"),
-        ("def model(seed):\n    return 1", r"model\(seed\) returned int, not a classifier"),
-        ("import no_such_module\ndef model(seed): pass", "line 1: ModuleNotFoundError"),
-    ],
-)
-def test_a_file_that_gives_no_classifier_gets_one_line(file, text, says):
-    with pytest.raises(ParameterError, match=says) as caught:
-        own.from_file(file(text), 0)
-    assert "\n" not in str(caught.value)
+NET = "from torch import nn\nfrom digitlib import DigitClassifier\nNet = nn.Linear(64, 10)\n"
+WRONG = {
+    "def model(seed)\n    pass": "line 1: not Python",
+    "def other(seed):\n    return 1": "has no function model",
+    "def model(seed):\n    return 1 / 0": "line 2: ZeroDivisionError: division by zero",
+    "def model(seed):\n    return 1": r"model\(seed\) returned int; it takes a classifier",
+    "def model(seed):\n    1": r"model\(seed\) returned nothing: is a return missing\?",
+    "import no_such_module\ndef model(seed): pass": "line 1: ModuleNotFoundError",
+    f"{NET}def model(seed):\n    return Net": r'returned a network; return DigitClassifier\("cou',
+    f"{NET}def model(seed):\n    return DigitClassifier(network=Net)": r"not Linear\(\.\.\.\)",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_file_that_gives_no_classifier_gets_one_line_with_file_and_line(file, text):
+    spec = file(text)
+    with pytest.raises(ParameterError, match=WRONG[text]) as caught:
+        own.from_file(spec, 0)
+    assert str(caught.value).startswith(spec) and "\n" not in str(caught.value)
+
+
+class Unkept(KNeighborsClassifier):
+    """Of a test, and with a part that has no name."""
+
+    def fit(self, X, y):
+        self.part = lambda: 0
+        return super().fit(X, y)
+
+
+def test_a_model_that_cannot_be_kept_is_a_run_that_says_so(digits, tmp_path):
+    result = cross_validate(Unkept(1), digits.data, digits.target, n_splits=2, progress=False)
+    run = runs.load(runs.save(result, digits, tmp_path / "run", seed=0))
+    assert run.info["model"]["files"] == [] and "<lambda>" in run.info["model"]["unkept"]
+    with pytest.raises(RunError, match="its models could not be kept"):
+        run.ensemble()
 
 
 # ---- reports, made by the command on the page of a run, handed in and judged --------------------
@@ -311,10 +286,7 @@ def report(run_of, tmp_path_factory):
     return run, again
 
 
-WORDS = {
-    "network": "own network Residual, trained as coursework, changed: epochs 1 (10)",
-    "settings": "accurate, changed: layers 8p 8p (16 32p 64 64p), epochs 1 (9)",
-}
+WORDS = "own network Residual, trained as coursework, changed: epochs 1 (10)"
 
 
 def test_the_command_on_the_page_makes_the_same_predictions_and_pages_that_say_of_what(report):
@@ -323,25 +295,40 @@ def test_the_command_on_the_page_makes_the_same_predictions_and_pages_that_say_o
     assert (again / name).read_bytes() == (run / name).read_bytes()
     pages = sorted(again.glob("*.html"))
     assert len(pages) == 5  # to draw takes a network of ours
-    assert all(WORDS["network"] in one.read_text() for one in [*pages, again.parent / "index.html"])
+    assert all(WORDS in one.read_text() for one in [*pages, again.parent / "index.html"])
 
 
 # ---- in a notebook -------------------------------------------------------------------------------
 
 
-def test_a_model_written_in_the_notebook_is_kept_as_a_file_that_makes_it(digits, tmp_path):
-    """2_train with the line replaced and a class in a cell before it, run by a real kernel."""
+def run_notebook(folder, *cells):
+    """2_train with these cells in place of the one tagged "model", run by a real kernel."""
     book = nbformat.read(kernels.notebook_folder() / "2_train.ipynb", 4)
     at = next(i for i, c in enumerate(book.cells) if "model" in c.metadata.get("tags", ()))
-    definitions, line = NETWORK.split("def model(seed):")
-    book.cells[at].source = line.strip().replace("return", "classifier =")
-    book.cells.insert(at, nbformat.v4.new_code_cell(definitions.strip()))
-    nbformat.write(book, tmp_path / "2_train.ipynb")
-    kernels.prepare_environment(tmp_path)
+    book.cells[at : at + 1] = [nbformat.v4.new_code_cell(cell.strip()) for cell in cells]
+    nbformat.write(book, folder / "2_train.ipynb")
+    kernels.prepare_environment(folder)
     values = {"source": "sklearn", "splits": 2, "seed": 5, "run": "run"}
-    kernels.run(tmp_path / "2_train.ipynb", tmp_path / "done.ipynb", values, tmp_path)
-    run = runs.load(tmp_path / "run", run_code=True)
-    assert (run.kind, run.info["model"]["name"]) == ("network", "Residual")
+    kernels.run(folder / "2_train.ipynb", folder / "done.ipynb", values, folder)
+    return runs.load(folder / "run", run_code=True)
+
+
+def test_a_model_written_in_the_notebook_is_kept_as_a_file_that_makes_it(digits, tmp_path):
+    definitions, line = NETWORK.split("def model(seed):")
+    last = "classifier.set_params(epochs=2)  # belongs to the cell"
+    run = run_notebook(tmp_path, definitions, line.replace("    return", "classifier =") + last)
+    assert (run.info["model"]["kind"], run.info["model"]["name"]) == ("network", "Residual")
+    assert run.info["model"]["differs"] is None and run.info["recipe"]["epochs"] == 2
     classifier = own.from_file(str(tmp_path / "run" / "model.py"), 5)
-    again = cross_validate(classifier, digits.data, digits.target, n_splits=2, progress="off")
+    again = cross_validate(classifier, digits.data, digits.target, n_splits=2, progress=False)
     assert np.allclose(again.probabilities, run.probabilities, atol=1e-8)
+
+
+def test_a_model_that_a_later_cell_changes_is_found_to_differ(tmp_path):
+    made = (
+        "from sklearn.neighbors import KNeighborsClassifier\nclassifier = KNeighborsClassifier(1)"
+    )
+    run = run_notebook(tmp_path, made, "classifier.set_params(n_neighbors=9)")
+    assert run.info["model"]["differs"] == "n_neighbors is 1 there, 9 was used"
+    page = (tmp_path / "done.ipynb").read_text()
+    assert "does not make the model that was used" in page

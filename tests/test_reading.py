@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 import digitlib
-from digitlib import cross_validate, load_digits, reading, runs
-from digitlib.reading import Reader
+from digitlib import cross_validate, load_digits, runs
+from digitlib.compare.kernel import FilterKernel
+from digitlib.handwriting import read as reading
+from digitlib.handwriting.read import Reader
 
 HERE = Path(__file__).parent
 DRAWINGS = Path(digitlib.__file__).parent / "drawings"
@@ -21,8 +23,7 @@ def small_run(tmp_path_factory):
     """The recipe `kernel` on two folds: it is made in a second and reads drawings that are easy."""
     folder = tmp_path_factory.mktemp("reports") / "small"
     digits = load_digits()
-    classifier = digitlib.DigitClassifier("kernel", random_state=0)
-    result = cross_validate(classifier, digits.data, digits.target, n_splits=2, progress="off")
+    result = cross_validate(FilterKernel(0), digits.data, digits.target, n_splits=2, progress=False)
     return runs.save(result, digits, folder, seed=0)
 
 

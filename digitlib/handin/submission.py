@@ -58,7 +58,7 @@ def make_submission(name, title_page, reports="reports", out="dist"):
     from digitlib import runs
 
     run = runs.load(folder)
-    _need(folder, run.model_files)
+    _need(folder, run.info["model"]["files"])
     notes = []
     if run.info.get("code", {}).get("changed"):
         notes.append(

@@ -277,9 +277,9 @@ def loss_curves(history):
     return described(ax, alt, table)
 
 
-def fold_accuracies(accuracies):
-    """Dot for the accuracy (0..1) of each fold, and their mean."""
-    values = 100 * np.asarray(accuracies)
+def fold_accuracies(right, folds):
+    """Dot for the accuracy of each fold, and their mean; `right` (n,) bool, `folds` (n,)."""
+    values = 100 * pd.Series(right).groupby(folds).mean().to_numpy()
     folds = np.arange(1, len(values) + 1).astype(str)
     table = pd.DataFrame({"fold": folds, "accuracy (%)": values})
     ax = canvas(1.2 + 0.28 * len(values))

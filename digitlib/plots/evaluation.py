@@ -27,7 +27,9 @@ def confusion(y_true, y_predicted, title="", ax=None, percent=False, most=None):
         give the numbers of errors alone.
     """
     counts = metrics.confusion_counts(y_true, y_predicted)
-    table, form = (metrics.confusion_percent(counts), "{:.1f}") if percent else (counts, "{:d}")
+    table, form = counts, "{:d}"
+    if percent:
+        table, form = 100 * counts.div(counts.sum(axis=1).clip(lower=1), axis=0), "{:.1f}"
     right = np.eye(len(table), dtype=bool)
     errors = np.ma.masked_array(table.to_numpy(dtype=float), right)
     alone = ax is None
@@ -119,7 +121,12 @@ def recall_by_class(y_true, y_predicted):
 
 def reliability(y_true, probabilities, classes, n_bins=10):
     """Accuracy with its 95 % interval against confidence, above the images in each bin."""
-    table = metrics.calibration_table(y_true, probabilities, classes, n_bins)
+    rows = metrics.judged_rows(y_true, probabilities, classes)
+    bins = (rows["probability"] * n_bins).astype(int).clip(upper=n_bins - 1)
+    means = {"confidence": ("probability", "mean"), "accuracy": ("right", "mean")}
+    table = rows.groupby(bins.to_numpy()).agg(**means, images=("right", "size"))
+    right = (table["accuracy"] * table["images"]).round()
+    table[["low", "high"]] = metrics.intervals(right, table["images"])
     error = metrics.calibration_error(y_true, probabilities, classes)
     axes = canvas(5.4, 2, 1, height_ratios=[5, 2], sharex=True)
     right, label = table["accuracy"], "images of a bin, 95 % interval"

@@ -46,7 +46,7 @@ def _seen(ax, reading):
 def verdict(reading):
     """What the network sees, beside the probability of every digit.
 
-    `reading` : a :class:`digitlib.reading.Reading`.
+    `reading` : a :class:`digitlib.handwriting.read.Reading`.
     """
     axes = canvas(2.6, columns=2, width_ratios=[1, 2.2])
     _seen(axes[0], reading)

@@ -1,14 +1,16 @@
 """Figures made of text and small images: readable on a phone, and a click shows a part of them."""
 
+import base64
 import html
+import io
 
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
+from PIL import Image
 
 from digitlib import metrics
 from digitlib.plots.evaluation import confusion_words
-from digitlib.thumbnails import png
 
 __all__ = ["confusion_table", "image_grid"]
 
@@ -18,6 +20,17 @@ def _listed(text, alt, data):
     page = HTML(text)
     page.figure, page.alt, page.numbers = page, alt, data  # as Axes know their figure
     return page
+
+
+def png(image):
+    """Base64 text of a grey PNG of `image` (rows, columns), 0..16, ink dark; a page enlarges it.
+
+    Not compressed: that saves nothing here, and the bytes are the same whatever zlib is installed.
+    """
+    buffer = io.BytesIO()
+    grey = 255 - image.clip(0, 16).astype(float) * 255 // 16
+    Image.fromarray(grey.astype("uint8")).save(buffer, "png", compress_level=0)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def image_grid(images, labels, caption, columns=None, pairs=None, name=None):

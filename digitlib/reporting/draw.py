@@ -8,11 +8,10 @@ import base64
 import numpy as np
 from torch import nn
 
-from digitlib import runs
+from digitlib import own, runs
 from digitlib.data import SHA256, load_again
-from digitlib.model import Similarity
 from digitlib.recipes import RECIPES, from_dict
-from digitlib.reporting.render import facts, fill, links
+from digitlib.reporting.render import MOST_DRAWN, facts, fill, links, undrawn
 
 MOST_IMAGES = 6000  # of the data, among which the page looks for similar ones
 SCALER = ("mean", "scale")
@@ -32,10 +31,10 @@ def write_page(folder, stems=None):
     Returns
     -------
     Path or None
-        None if the run's ``undrawn`` says why there is no page.
+        None if :func:`digitlib.reporting.render.undrawn` says why there is no page.
     """
     run = runs.load(folder)
-    if run.undrawn is not None:
+    if undrawn(run) is not None:
         return None
     stems = [path.stem for path in folder.glob("*.ipynb")] if stems is None else stems
     networks = _networks(run)
@@ -50,7 +49,7 @@ def write_page(folder, stems=None):
         folder / "draw.html",
         "draw.html.j2",
         links=links(stems, run),
-        label=runs.label(run.info),
+        label=own.label(run.info),
         facts=facts(run.info),
         strangers=_strangers(run),
         best=RECIPES["handwriting"].strangers,
@@ -66,7 +65,7 @@ def _strangers(run):
     It was measured for recipes as they are, trained on all rows of the data.
     """
     recipe = from_dict(run.info["recipe"])
-    as_known = run.kind == "recipe" and not run.info.get("code", {}).get("changed")
+    as_known = not run.own and not run.info.get("code", {}).get("changed")
     if as_known and RECIPES.get(recipe.name) == recipe and run.info["data"]["sha256"] == SHA256:
         return RECIPES[recipe.name].strangers
     return None
@@ -74,7 +73,7 @@ def _strangers(run):
 
 def _networks(run):
     """The networks of the folds, as many as fit into a page."""
-    found, left = [], runs.MOST_DRAWN
+    found, left = [], MOST_DRAWN
     for fold in range(1, run.info["parameters"]["splits"] + 1):
         classifier = run.fitted(fold)
         stages = _stages(classifier.network_)
@@ -82,9 +81,6 @@ def _networks(run):
         if left < 0:
             break
         scaler = {name: getattr(classifier.scaler_, f"{name}_") for name in SCALER}
-        for stage in stages:
-            if "images" in stage:
-                stage["images"] = _letters(stage["images"] * scaler["scale"] + scaler["mean"])
         found.append({name: _numbers(values) for name, values in scaler.items()})
         found[-1]["stages"] = stages
     return found
@@ -94,17 +90,12 @@ def _stages(network, side=8):
     """A network of :mod:`digitlib.model`, each convolution with what follows it as one stage.
 
     A stage convolves, pools the largest values, multiplies and adds a number for each channel,
-    activates and pools the means. A linear layer is a convolution as large as its image. A kernel
-    is a stage that keeps images, 64 pixels each.
+    and activates. A linear layer is a convolution as large as its image.
     """
     stages, stage = [], {}
     for layer in network:
-        if isinstance(layer, Similarity):
-            stage, side = {"images": layer.images.flatten(1).numpy()}, 1
-            stages.append({**stage, "gamma": layer.gamma.item()})
-        elif isinstance(layer, nn.Conv2d | nn.Linear):
-            # What a kernel's readout adds and takes away is a hundred times what is left of it.
-            stage = _convolution(layer, side, 4 if stages and "images" in stages[-1] else 2)
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            stage = _convolution(layer, side)
             stages.append(stage)
             side += 2 * stage["pad"] - stage["size"] + 1
         elif isinstance(layer, nn.BatchNorm2d):  # after a convolution without a bias
@@ -113,30 +104,25 @@ def _stages(network, side=8):
                 layer.bias.detach().numpy() - layer.running_mean.numpy() * scale
             )
             stage["scale"] = _numbers(stage["scale"] * scale)
-        elif isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
-            stage["most" if isinstance(layer, nn.MaxPool2d) else "mean"] = layer.kernel_size
+        elif isinstance(layer, nn.MaxPool2d):
+            stage["most"] = layer.kernel_size
             side //= layer.kernel_size
         elif type(layer) in ACTIVATIONS:
             stage["activation"] = ACTIVATIONS[type(layer)]
     return stages
 
 
-def _convolution(layer, side, bytes_each):
-    """A stage whose weights are integers, to be multiplied by the scale of their channel.
-
-    Those of two bytes are exact to 1 / 65,534 of the channel's largest: 16-bit floats were not
-    exact enough for readouts fitted in closed form.
-    """
+def _convolution(layer, side):
+    """A stage whose weights are 16-bit integers, to be multiplied by the scale of their channel."""
     weights, bias = layer.weight.detach().numpy(), layer.bias
     outputs, size, pad = len(weights), side, 0
     if isinstance(layer, nn.Conv2d):
         size, pad = layer.kernel_size[0], layer.padding[0]
-        weights = weights.transpose(0, 2, 3, 1)  # rows, columns, inputs, as model.Flatten has them
+    # Rows, columns, inputs: of the first linear layer, too, which is given channels, rows, columns.
+    weights = weights.reshape(outputs, -1, size, size).transpose(0, 2, 3, 1)
     weights = weights.reshape(outputs, -1).astype(float)
-    scale = np.abs(weights).max(axis=1).clip(1e-30) / (2 ** (8 * bytes_each - 1) - 1)
-    whole = (
-        np.rint(weights / scale[:, None]).astype(f"<i{bytes_each}").T
-    )  # for each input all outputs
+    scale = np.abs(weights).max(axis=1).clip(1e-30) / (2**15 - 1)
+    whole = np.rint(weights / scale[:, None]).astype("<i2").T  # for each input all outputs
     return {
         "inputs": weights.shape[1] // size**2,
         "outputs": outputs,
@@ -145,7 +131,7 @@ def _convolution(layer, side, bytes_each):
         "most": 1,
         "mean": 1,
         "activation": "none",
-        "bytes": bytes_each,
+        "bytes": 2,
         "weights": base64.b64encode(whole.tobytes()).decode(),
         "scale": _numbers(scale),
         "shift": _numbers(np.zeros(outputs) if bias is None else bias.detach().numpy()),

@@ -22,7 +22,7 @@ from jupyter_client.provisioning import LocalProvisioner
 AVAILABLE = sys.platform == "linux"
 # What a kernel of a batch run finds in its environment, beside what prepare_environment sets.
 ENVIRONMENT = {
-    "DIGITLIB_PROGRESS": "log",
+    "DIGITLIB_BATCH": "1",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     "OMP_NUM_THREADS": "1",  # folds run side by side: more would stand in each other's way
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",

@@ -8,11 +8,11 @@ import shlex
 
 import numpy as np
 
-from digitlib import checks, metrics, runs
+from digitlib import checks, metrics, own, runs
 from digitlib.data import load_again
 from digitlib.errors import DigitlibError, RunError
-from digitlib.reporting.render import PAGES, fill, links
-from digitlib.thumbnails import png
+from digitlib.plots.listed import png
+from digitlib.reporting.render import PAGES, fill, links, undrawn
 
 OPTIONS = ("seed", "splits", "folds", "scaling")  # parameters of a run and of `report`
 N_THUMBNAILS = 18
@@ -62,9 +62,9 @@ def write_index(folder, name):
         ) from error
     kinds = ("*.ipynb", "[0-9]_*.html")
     stems = sorted({path.stem for kind in kinds for path in folder.glob(kind)})
-    facts |= {"label": runs.label(run.info), "summary": runs.summary(run.info).replace("`", "")}
+    facts |= {"label": own.label(run.info), "summary": own.summary(run.info).replace("`", "")}
     facts |= {"links": links(stems, run), "what": WHAT, "titles": PAGES, "stems": stems}
-    facts |= {"undrawn": run.undrawn}
+    facts |= {"undrawn": undrawn(run)}
     return fill(folder / "index.html", "index.html.j2", name=name, info=run.info, **facts)
 
 
@@ -73,37 +73,32 @@ def write_overview(reports):
     rows = []
     for path in sorted(reports.glob("[!.]*/run.json")):
         try:
-            info = runs.load(path.parent).info
-            scores = info["scores"]
-            low, high = metrics.wilson_interval(scores["correct"], scores["total"])
+            run = runs.load(path.parent)
         except (ValueError, KeyError, TypeError):
             continue  # not one of ours, or damaged: the others are still worth a list
-        facts = {"name": path.parent.name, "label": runs.label(info)}
-        rows.append({**facts, "info": info, "low": low, "high": high})
+        right, total = int((run.y == run.predicted).sum()), len(run.y)
+        facts = {"name": path.parent.name, "label": own.label(run.info), "info": run.info}
+        facts |= {"correct": right, "total": total, "accuracy": right / total}
+        low, high = metrics.wilson_interval(right, total)
+        rows.append({**facts, "low": low, "high": high})
     rows.sort(key=lambda row: row["info"]["created"], reverse=True)
     return fill(reports / "index.html", "overview.html.j2", runs=rows)
 
 
 def lines(folder):
     """What came out, line by line: recipe, correct, total, accuracy; then the checks."""
-    info = runs.load(folder).info
-    scores = info["scores"]
-    right = (
-        f"{scores['correct']:,} of {scores['total']:,} correct, {100 * scores['accuracy']:.2f} %"
-    )
-    return [f"{runs.label(info)}: {right}", checks_summary(folder)]
+    run = runs.load(folder)
+    right, total = (run.y == run.predicted).sum(), len(run.y)
+    said = f"{right:,} of {total:,} correct, {metrics.percent(right / total)}"
+    return [f"{own.label(run.info)}: {said}", checks_summary(folder)]
 
 
 def checks_summary(folder):
     """One line: how many checks passed, and which did not."""
     results = checks.read(folder)
-    failed = [
-        f"; {'worth knowing: not' if r['kind'] == 'finding' else 'NOT passed:'}"
-        f" {r['code']} {r['title']} ({r['detail']})"
-        for r in results
-        if not r["passed"]
-    ]
-    return f"checks: {len(results) - len(failed)} of {len(results)} passed{''.join(failed)}"
+    passed = sum(result.passed is True for result in results)
+    others = [f"; {result}" for result in results if not result.passed]
+    return f"checks: {passed} of {len(results)} passed{''.join(others)}"
 
 
 def _scores(run):
@@ -204,11 +199,11 @@ def _command(info, name, folder):
     """The command that makes this report again, given the same version and machine."""
     known, model = {key: info["parameters"].get(key) for key in OPTIONS}, info["model"]
     options = [("name", name)]
-    if model["source"]:
-        options.append(("model", f"{folder.parent.name}/{name}/{model['source']}"))
+    if "sha256" in model:
+        options.append(("model", f"{folder.parent.name}/{name}/model.py"))
     else:
         options.append(("recipe", info["recipe"]["name"]))
-        changed = runs.changed(info).items()
+        changed = own.changed(info).items()
         options += [("set", f"{key}={value}") for key, (value, _) in changed]
     options += [(key, value) for key, value in known.items() if value is not None]
     options.append(("source", info["data"]["source"]))

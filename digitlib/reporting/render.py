@@ -19,7 +19,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers.python import PythonLexer
 
-from digitlib import files, runs
+from digitlib import files, own, runs
 
 PAGES = {
     "index": "Overview",
@@ -30,6 +30,8 @@ PAGES = {
     "5_predict": "Prediction",
     "draw": "Draw",
 }
+# Characters of weights on the page to draw on, 8 / 3 a weight: enough for four reference networks.
+MOST_DRAWN = 1_650_000
 TEMPLATES = Path(__file__).with_name("template")
 GALLERY = '<figure class="gallery"'  # that digitlib.plots.image_grid begins with
 HEADING = re.compile(r'<h([1-6])(?: id="([^"]*)")?>(.*?)</h\1>', re.DOTALL)
@@ -59,7 +61,7 @@ class _Page:
     def __init__(self, notebook, stems, run):
         self.stem, self.title, self.toc = notebook.stem, PAGES.get(notebook.stem, notebook.stem), []
         self.links = links(stems, run)
-        self.report, self.facts = runs.label(run.info), facts(run.info)
+        self.report, self.facts = own.label(run.info), facts(run.info)
         self._heading, self._level, self._ids = self.title, 1, set()
         self._figures = count(1)
 
@@ -221,9 +223,22 @@ def _python_code(source):
     return highlight(source, PythonLexer(stripnl=True), HtmlFormatter(nowrap=True)).rstrip("\n")
 
 
+def undrawn(run):
+    """Why a run has no page to draw on, ``draw.html``; None if there is one."""
+    if run.own:
+        return "its model is code of your own, which runs in Python alone"
+    if not all(name.endswith(".safetensors") for name in run.info["model"]["files"]):
+        return "its model is no network, and the page reads with networks alone"
+    weights = run.path / "fold-1.safetensors"
+    if not weights.is_file():
+        return "the weights of its networks are not there"
+    large = weights.stat().st_size / 4 * 8 / 3 > MOST_DRAWN  # 4 bytes a weight
+    return "its networks are too large for a page" if large else None
+
+
 def links(stems, run):
     """Pairs of stem and title for the bar: the overview, then each page in order."""
-    stems = ["index", *sorted(stems), *["draw"] * (run.undrawn is None)]
+    stems = ["index", *sorted(stems), *["draw"] * (undrawn(run) is None)]
     return [(stem, PAGES.get(stem, stem)) for stem in stems]
 
 
@@ -238,7 +253,7 @@ def fill(path, template, **facts):
 def facts(info):
     """Pairs for a page's header, from ``run.json``."""
     return [
-        ("Model", runs.label(info)),
+        ("Model", own.label(info)),
         ("Seed", info["parameters"]["seed"]),
         ("Data, SHA-256", info["data"]["sha256"][:12]),
         ("Made", info["created"].replace("T", " ").replace("+00:00", " UTC")),

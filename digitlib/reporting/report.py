@@ -12,14 +12,15 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
+
 from digitlib import files
-from digitlib.data import SOURCES, check_splits, load_digits
+from digitlib.crossval import FOLDS
+from digitlib.data import SOURCES, load_digits
 from digitlib.errors import NotebookFailed, ParameterError
 from digitlib.files import check_folder
-from digitlib.provenance import split_spec
-from digitlib.recipes import get_recipe, parse
+from digitlib.recipes import KERNEL, CompactRecipe, get_recipe, refuse_unknown, takes
 
-FOLDS = ("kfold", "stratified")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
 
@@ -57,37 +58,68 @@ def check_parameters(
     ParameterError, DataError
         With the name, the value, what is allowed.
     """
-    settings, changes = get_recipe(recipe), parse(changes)
+    changes = parse_settings(changes)
+    if epochs is not None:
+        changes["epochs"] = _integer("epochs", epochs, 1, 100_000)
+    if recipe == KERNEL and changes:
+        raise ParameterError("recipe kernel has no settings that can be changed; leave them out")
+    if recipe != KERNEL:
+        get_recipe(recipe).changed(**changes)
     if model is not None:
-        given = {"recipe": recipe != "coursework", "epochs": epochs is not None, "set": changes}
+        given = {"epochs": epochs is not None, "recipe": recipe != "coursework", "set": changes}
         for name in filter(given.get, given):
             raise ParameterError(f"{name} has no effect beside model={model!r}; leave it out")
-        split_spec(model)
+        from digitlib import own  # torch, which no other parameter waits for
+
+        own.from_file(model, _integer("seed", seed, 0, 2**32 - 1))
     parameters = {
         "recipe": recipe,
         "seed": _integer("seed", seed, 0, 2**32 - 1),
         "splits": _integer("splits", splits, 2, 1000),
-        "epochs": 0 if epochs is None else _integer("epochs", epochs, 1, 100_000),
+        "epochs": 0 if epochs is None else changes.pop("epochs"),
         "source": source if source in SOURCES else os.path.abspath(source),
         "scaling": scaling,
         "folds": folds,
         "changes": changes,
         "model": "" if model is None else os.path.abspath(model),
     }
-    if parameters["epochs"]:
-        changes = {**changes, "epochs": parameters["epochs"]}
-    if settings.changed(**changes).network == "own":
-        raise ParameterError(
-            "network='own' is for a network of your own; give it in a file: --model"
-        )
-    if folds not in FOLDS:
-        raise ParameterError(f"folds={folds!r}: takes {' or '.join(FOLDS)}")
     if scaling not in ("train", "all"):
         raise ParameterError(f"scaling={scaling!r}: takes train or all")
     # A live fetch fails here, before a kernel starts, and is cached for the notebooks.
     _, y = load_digits(source, return_X_y=True)
-    check_splits(y, parameters["splits"])
+    check_splits(y, parameters["splits"], folds)
     return parameters
+
+
+def check_splits(y, n_splits, folds):
+    """Raise unless `n_splits` folds of that kind can be made of the labels `y`."""
+    if folds not in FOLDS:
+        raise ParameterError(f"folds={folds!r}: takes {' or '.join(FOLDS)}")
+    classes, counts = np.unique(y, return_counts=True)
+    if n_splits > counts.min():
+        rarest = f"{counts.min()}, the rows of class {classes[counts.argmin()]}"
+        raise ParameterError(f"splits={n_splits}: takes an integer from 2 to {rarest}")
+
+
+def parse_settings(texts):
+    """Settings from texts such as ``"dropout=0.3"``; a text may hold several, with ; between.
+
+    Raises
+    ------
+    ParameterError
+        A text is no setting, or the setting is unknown or does not take the value.
+    """
+    settings, known = {}, CompactRecipe.settings()
+    for text in filter(str.strip, ";".join(texts).split(";")):
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise ParameterError(f"set={text.strip()!r}: takes setting=value, such as dropout=0.3")
+        refuse_unknown(name, known, "a recipe")
+        try:
+            settings[name] = known[name].type(value)
+        except ValueError:
+            raise ParameterError(f"{name}={value!r}: takes {takes(known[name])}") from None
+    return settings
 
 
 def _integer(name, value, least, most):

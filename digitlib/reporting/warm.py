@@ -2,7 +2,8 @@
 
 import ipykernel.kernelapp
 
-from digitlib import checks, compare, own, plots
+from digitlib import checks, own, plots
+from digitlib.compare import competitors
 from digitlib.reporting import forks
 
-__all__ = ["checks", "compare", "forks", "ipykernel", "own", "plots"]
+__all__ = ["checks", "competitors", "forks", "ipykernel", "own", "plots"]

@@ -12,9 +12,9 @@ from scipy import ndimage
 from skimage.measure import regionprops
 from sklearn.neighbors import NearestNeighbors
 
-from digitlib import metrics, runs
+from digitlib import metrics, own, runs
 from digitlib.data import load_again
-from digitlib.handwriting import Digit, find_digits, label
+from digitlib.handwriting.find import Digit, find_digits, label
 
 PREFERRED = "handwriting"  # the recipe for digits of one's own, wherever no run is named
 RED, ORANGE, BLUE = (200, 30, 30), (230, 120, 0), (20, 80, 200)
@@ -125,7 +125,7 @@ class Reader:
     def __init__(self, run=None, run_code=False):
         run = runs.newest_run(prefer=PREFERRED) if run is None else run
         found = runs.load(run, run_code=run_code)
-        self.run, self.label = found.path, runs.label(found.info)
+        self.run, self.label = found.path, own.label(found.info)
         self.model = found.ensemble()
         self.source = found.info["data"]["source"]
         self.digits = load_again(found.info["data"])

@@ -2,7 +2,7 @@
 
 Pictures of many kinds become one grey array, or one line that says why not; ink is parted from
 paper and grouped into digits. The way from a digit's ink to its 64 counts is
-:mod:`digitlib.normalisation`.
+:mod:`digitlib.handwriting.normalise`.
 
 References
 ----------
@@ -25,9 +25,9 @@ from skimage.filters import apply_hysteresis_threshold, threshold_otsu
 from skimage.measure import regionprops
 from skimage.transform import resize
 
-from digitlib import normalisation
 from digitlib.errors import ImageError
 from digitlib.files import check_file
+from digitlib.handwriting import normalise
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # of the format that many phones write
@@ -62,7 +62,7 @@ class Digit:
         Top, left, bottom, right in ``steps["ink"]``.
     steps : dict of str to ndarray
         Pictures of the way, in order: ``grey``, ``paper``, ``ink`` (of the whole picture), ``crop``
-        (this digit's ink) and those of :func:`digitlib.normalisation.steps`.
+        (this digit's ink) and those of :func:`digitlib.handwriting.normalise.steps`.
     left_out : ndarray of shape (rows, columns), bool
         Ink of the whole picture that was given to no digit: dashes, specks, the edge.
     """
@@ -152,7 +152,7 @@ def _normalise(mask, whole, left_out):
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     box = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
     crop = mask[box[0] : box[2], box[1] : box[3]]
-    steps = {name: step[0] for name, step in normalisation.steps(crop[None]).items()}
+    steps = {name: step[0] for name, step in normalise.steps(crop[None]).items()}
     return Digit(steps["counts"].ravel(), box, {**whole, "crop": crop, **steps}, left_out)
 
 

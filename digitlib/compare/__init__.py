@@ -1,0 +1,1 @@
+"""Other classifiers on the same rows: who they are, the kernel machine, what may be concluded."""
