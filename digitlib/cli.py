@@ -65,10 +65,10 @@ def commands():
 )
 def report(name, compare, set, engine, **parameters):
     """Check the parameters, make the report, say what came out."""
-    making = _room("reporting.report")
+    making = _room("report.make")
     if engine:
-        with _room("reporting.cluster").engine(engine):  # that it answers
-            os.environ[_room("reporting.cluster").ENGINE] = engine
+        with _room("report.cluster").engine(engine):  # that it answers
+            os.environ[_room("report.cluster").ENGINE] = engine
     checked = making.check_parameters(changes=set, **parameters)
     usual = (
         Path(parameters["model"].split(":")[0]).stem
@@ -110,7 +110,7 @@ def check(folder, everything, ignore, run_code):
 @click.option("--code", is_flag=True, help="print the code too")
 def pdf(name, browser, code):
     """Print where the PDF is."""
-    print(_room("reporting.pdf").make_pdf(name, browser=browser, code=code))
+    print(_room("report.pdf").make_pdf(name, browser=browser, code=code))
 
 
 @commands.command(

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from digitlib import cli, load_digits
-from digitlib.reporting import pdf
+from digitlib.report import pdf
 
 ROOT = Path(__file__).parents[1]
 BROWSER = next((found for name in pdf.BROWSERS if (found := shutil.which(name))), None)

@@ -24,7 +24,7 @@ import digitlib
 from digitlib import DigitClassifier, cross_validate, runs
 from digitlib.compare.kernel import FilterKernel
 from digitlib.errors import DigitlibError
-from digitlib.reporting import cluster
+from digitlib.report import cluster
 
 SPLIT = KFold(4, shuffle=True, random_state=30)  # the published one
 CLASSIFIER = DigitClassifier(epochs=2, random_state=0)

@@ -168,7 +168,7 @@ def test_right_file_gives_its_rows(name, tmp_path):
 
 
 HEADER_OF_NOTHING = [*(f"a{chr(97 + i % 26)}{i // 26}{i}x" for i in range(64)), "class"]
-PACKED, GREY = gzip.compress(GOOD.encode()), np.c_[ROWS[:, :64] * 15, ROWS[:, 64]]
+PACKED, GREY = gzip.compress(GOOD.encode(), mtime=0), np.c_[ROWS[:, :64] * 15, ROWS[:, 64]]
 # Content -> what the message says after the path.
 WRONG = {
     "text": (with_cell(3, 7, "abc"), "row 3, column 7: 'abc' is no pixel"),

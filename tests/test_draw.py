@@ -14,7 +14,8 @@ from test_pages import faults_that_axe_finds, needs_axe, visit  # noqa: F401, a 
 from digitlib import DigitClassifier, cross_validate, load_digits, prepare_image, runs
 from digitlib.data import SHA256
 from digitlib.recipes import RECIPES
-from digitlib.reporting import draw, index, render
+from digitlib.report import draw, index
+from digitlib.report import page as render
 
 # Strokes in a square of 100: digits as the writers of the data form them.
 STROKES = {

@@ -10,7 +10,7 @@ import pytest
 
 from digitlib import cli
 from digitlib.errors import RunError
-from digitlib.reporting import index
+from digitlib.report import index
 
 
 @pytest.fixture

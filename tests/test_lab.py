@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 from conftest import ROOT, needs_browser
 
-from digitlib.reporting import kernels
+from digitlib.report import kernels
 
 NOTEBOOKS = ("2_train.ipynb", "3_evaluate.ipynb")  # one that writes, one that reads
 # Real digits and a real training, only less of both.

@@ -46,7 +46,7 @@ from digitlib import DigitClassifier, cli, cross_validate, load_digits, own, run
 from digitlib.compare.competitors import HardVotes
 from digitlib.compare.kernel import FilterKernel
 from digitlib.errors import ParameterError, RunError
-from digitlib.reporting import index, kernels
+from digitlib.report import index, kernels
 
 CLASSIFIER = """
 from sklearn.linear_model import LogisticRegression

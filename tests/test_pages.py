@@ -13,7 +13,8 @@ from bs4 import BeautifulSoup
 from conftest import BROWSER, environment_put_back, needs_browser
 
 from digitlib.errors import DigitlibError
-from digitlib.reporting import index, kernels, pdf, render
+from digitlib.report import index, kernels, pdf
+from digitlib.report import page as render
 
 AXE = Path(__file__).with_name("browser") / "node_modules/axe-core/axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

@@ -11,7 +11,7 @@ import pytest
 from digitlib.compare.kernel import FilterKernel
 from digitlib.errors import ParameterError
 from digitlib.recipes import KERNEL, RECIPES, CompactRecipe, explain, from_dict, get_recipe
-from digitlib.reporting.report import parse_settings
+from digitlib.report.make import parse_settings
 
 NAMES = ["coursework", "accurate", "best", "handwriting"]
 SETTINGS = CompactRecipe.settings()

@@ -19,7 +19,8 @@ from conftest import ROOT, SMALL
 
 from digitlib import checks, files
 from digitlib.errors import NotebookFailed, ParameterError
-from digitlib.reporting import kernels, report
+from digitlib.report import kernels
+from digitlib.report import make as report
 
 FILES = {"index.html", "draw.html", "run.json", "predictions.csv", "history.csv", "checks.json"}
 STEMS = ("1_eda", "2_train", "3_evaluate", "5_predict")

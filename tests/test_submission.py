@@ -9,7 +9,7 @@ from conftest import TITLE_PAGE
 
 from digitlib.errors import ParameterError, RunError
 from digitlib.handin import submission
-from digitlib.reporting import pdf
+from digitlib.report import pdf
 
 
 @pytest.fixture

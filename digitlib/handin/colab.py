@@ -19,7 +19,7 @@ from digitlib.errors import ParameterError
 from digitlib.files import check_folder
 from digitlib.handin import render
 from digitlib.provenance import PACKAGE
-from digitlib.reporting import kernels
+from digitlib.report import kernels
 
 COMPLETE = "digits_complete"
 STORY = ("1_eda", "2_train", "3_evaluate")  # the notebooks that make up the complete one

@@ -30,7 +30,8 @@ from digitlib.handin.evidence import MANIFEST, TITLE_PAGE, Unsafe, unpack
 from digitlib.handin.verdicts import write_page
 from digitlib.provenance import LIBRARIES
 from digitlib.recipes import RECIPES, CompactRecipe
-from digitlib.reporting import draw, index, kernels, render
+from digitlib.report import draw, index, kernels
+from digitlib.report import page as render
 
 OWN = {"network": "the student's own network", "estimator": "the student's own classifier"}
 # Line of the verdict -> the checks that it rests on.

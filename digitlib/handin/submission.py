@@ -14,8 +14,8 @@ from digitlib.errors import DigitlibError, ParameterError, RunError
 from digitlib.files import check_folder, replacing
 from digitlib.handin import colab, render
 from digitlib.handin.evidence import MANIFEST, TITLE_PAGE
-from digitlib.reporting import pdf
-from digitlib.reporting.report import check_name
+from digitlib.report import pdf
+from digitlib.report.make import check_name
 
 # Every report has these, and the weights of each fold; others of its folder come along.
 STORY = [f"{stem}{suffix}" for stem in colab.STORY for suffix in (".html", ".ipynb")]

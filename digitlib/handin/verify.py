@@ -172,7 +172,7 @@ def _in_processes(tasks, jobs, options, timeout):
     for number, (slot, _) in enumerate(tasks):
         if slot.fault:
             yield number, *_unreadable(slot, slot.fault)
-    multiprocessing.set_forkserver_preload(["digitlib.reporting.warm", "digitlib.handin.judge"])
+    multiprocessing.set_forkserver_preload(["digitlib.report.warm", "digitlib.handin.judge"])
     start = multiprocessing.get_context("forkserver").Process
     waiting = [(number, *task) for number, task in enumerate(tasks) if not task[0].fault]
     running = {}

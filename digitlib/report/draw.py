@@ -11,7 +11,7 @@ from torch import nn
 from digitlib import own, runs
 from digitlib.data import SHA256, load_again
 from digitlib.recipes import RECIPES, from_dict
-from digitlib.reporting.render import MOST_DRAWN, facts, fill, links, undrawn
+from digitlib.report.page import MOST_DRAWN, facts, fill, links, undrawn
 
 MOST_IMAGES = 6000  # of the data, among which the page looks for similar ones
 SCALER = ("mean", "scale")
@@ -26,12 +26,12 @@ def write_page(folder, stems=None):
     folder : Path
         While the run is trained, the page waits.
     stems : iterable of str or None
-        As for :func:`digitlib.reporting.render.write_page`.
+        As for :func:`digitlib.report.page.write_page`.
 
     Returns
     -------
     Path or None
-        None if :func:`digitlib.reporting.render.undrawn` says why there is no page.
+        None if :func:`digitlib.report.page.undrawn` says why there is no page.
     """
     run = runs.load(folder)
     if undrawn(run) is not None:

@@ -4,6 +4,6 @@ import ipykernel.kernelapp
 
 from digitlib import checks, own, plots
 from digitlib.compare import competitors
-from digitlib.reporting import forks
+from digitlib.report import forks
 
 __all__ = ["checks", "competitors", "forks", "ipykernel", "own", "plots"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from digitlib import files
 from digitlib.errors import DigitlibError, ParameterError, RunError
-from digitlib.reporting.report import check_name
+from digitlib.report.make import check_name
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MAC_BROWSERS = (

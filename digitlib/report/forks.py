@@ -60,7 +60,7 @@ def prepare_environment(scratch, fork="forkserver"):
     os.environ.update(ENVIRONMENT | folders | {"PYTHONPATH": path})
     Forked.method = fork
     if AVAILABLE and fork == "forkserver":
-        multiprocessing.set_forkserver_preload(["digitlib.reporting.warm"])
+        multiprocessing.set_forkserver_preload(["digitlib.report.warm"])
         multiprocessing.forkserver.ensure_running()
 
 

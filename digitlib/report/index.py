@@ -12,7 +12,7 @@ from digitlib import checks, metrics, own, runs
 from digitlib.data import load_again
 from digitlib.errors import DigitlibError, RunError
 from digitlib.plots.listed import png
-from digitlib.reporting.render import PAGES, fill, links, undrawn
+from digitlib.report.page import PAGES, fill, links, undrawn
 
 OPTIONS = ("seed", "splits", "folds", "scaling")  # parameters of a run and of `report`
 N_THUMBNAILS = 18

@@ -188,10 +188,10 @@ def make_report(name, parameters, reports="reports", compare=False, say=str):
             _run_notebooks(staging, parameters, compare, kernels, processes)
         except NotebookFailed as error:
             raise NotebookFailed(f"{error} (kept: {_keep_failed(staging, target)})") from error
-        processes.run("reporting.index:write_index", staging, name)
+        processes.run("report.index:write_index", staging, name)
         _publish(staging, target)
-        processes.run("reporting.index:write_overview", target.parent)
-        for line in processes.run("reporting.index:lines", target):
+        processes.run("report.index:write_overview", target.parent)
+        for line in processes.run("report.index:lines", target):
             say(line)
     return target
 
@@ -200,11 +200,11 @@ def make_report(name, parameters, reports="reports", compare=False, say=str):
 def _processes():
     """What kernels and all else of a report run in: copies of one process that has imported it."""
     # A wrong parameter need not wait for jupyter_client; papermill comes while the other starts.
-    from digitlib.reporting import forks
+    from digitlib.report import forks
 
     with tempfile.TemporaryDirectory(dir=files.scratch(), ignore_cleanup_errors=True) as scratch:
         forks.prepare_environment(scratch)
-        from digitlib.reporting import kernels
+        from digitlib.report import kernels
 
         with kernels.Processes(2) as processes:
             try:
@@ -250,13 +250,11 @@ def _run_notebooks(staging, parameters, compare, kernels, processes):
                         # run are no report. The user's own model has just been run by the user:
                         # its code may run once more.
                         pages.append(processes.submit("checks:check_and_write", staging))
-                        pages.append(
-                            processes.submit("reporting.draw:write_page", staging, [*plan])
-                        )
+                        pages.append(processes.submit("report.draw:write_page", staging, [*plan]))
                 if (staging / "run.json").exists():  # a page says of which run it is
                     for stem in ready:
                         book = staging / f"{stem}.ipynb"
-                        pages.append(processes.submit("reporting.render:write_page", book, [*plan]))
+                        pages.append(processes.submit("report.page:write_page", book, [*plan]))
                     ready.clear()
             for page in pages:
                 page.result()

@@ -16,8 +16,8 @@ from papermill.exceptions import PapermillExecutionError
 
 from digitlib.errors import NotebookFailed
 from digitlib.provenance import notebook_folder
-from digitlib.reporting import forks
-from digitlib.reporting.forks import Processes, prepare_environment
+from digitlib.report import forks
+from digitlib.report.forks import Processes, prepare_environment
 
 __all__ = ["Processes", "kill_all", "notebook_folder", "prepare_environment", "run"]
 
