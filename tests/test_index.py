@@ -49,7 +49,7 @@ def test_errors_whose_images_are_gone_are_still_told_of(folder, source):
     change_info(folder, "data", source=source)
     text = page(folder)
     assert f"cannot be shown: {source} is no longer the file that this run read" in text
-    assert 'class="thumbs"' not in text
+    assert 'id="errors"' in text and 'class="gallery"' not in text
 
 
 def test_a_damaged_folder_is_said_to_be(folder):

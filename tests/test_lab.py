@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 from conftest import ROOT, needs_browser
 
-from digitlib.report import kernels
+from digitlib.provenance import notebook_folder
 
 NOTEBOOKS = ("2_train.ipynb", "3_evaluate.ipynb")  # one that writes, one that reads
 # Real digits and a real training, only less of both.
@@ -22,7 +22,7 @@ pytestmark = needs_browser
 
 def copy_with_small_parameters(folder):
     for name in NOTEBOOKS:
-        notebook = json.loads((kernels.notebook_folder() / name).read_text(encoding="utf-8"))
+        notebook = json.loads((notebook_folder() / name).read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
             if "parameters" in cell["metadata"].get("tags", []):
                 source = "".join(cell["source"])
@@ -96,13 +96,14 @@ OUTPUTS = """() => {
   const code = cells.filter((cell) => cell.type === "code" && cell.sharedModel.source.trim());
   const outputs = code.flatMap((cell) => cell.outputs.toJSON());
   const errors = outputs.filter((output) => output.output_type === "error");
-  const pictures = outputs.filter((output) => output.data?.["image/png"]);
+  const shown = outputs.map((output) => [output.data?.["text/html"] ?? []].flat().join(""));
   const open = (cell) => cell.executionCount === null || cell.executionState === "running";
   return {
     failed: errors.map((error) => `${error.ename}: ${error.evalue}`),
     waiting: code.filter(open).length,
     types: outputs.flatMap((output) => Object.keys(output.data ?? {})),
-    alts: pictures.map((picture) => picture.metadata["image/png"]?.alt ?? ""),
+    figures: shown.filter((text) => text.startsWith("<figure")),
+    warnings: outputs.filter((output) => output.name === "stderr").map((output) => output.text),
   };
 }"""
 DONE = f"() => {{ const now = ({OUTPUTS})(); return now.failed.length || now.waiting === 0; }}"
@@ -136,7 +137,9 @@ def test_run_all_in_jupyterlab(page, name):
     done = page.evaluate(OUTPUTS)
     assert done["failed"] == []
     assert done["waiting"] == 0
-    assert all(len(alt) > 30 for alt in done["alts"])
+    assert len(done["figures"]) > 3
+    assert all("<figcaption>" in figure for figure in done["figures"])
+    assert [text for text in done["warnings"] if "arning" in str(text)] == []
     if name.startswith("2_"):
         assert "application/vnd.jupyter.widget-view+json" in done["types"], "no widget"
         the_progress_bar_has_moved(page)

@@ -46,7 +46,8 @@ from digitlib import DigitClassifier, cli, cross_validate, load_digits, own, run
 from digitlib.compare.competitors import HardVotes
 from digitlib.compare.kernel import FilterKernel
 from digitlib.errors import ParameterError, RunError
-from digitlib.report import index, kernels
+from digitlib.provenance import notebook_folder
+from digitlib.report import forks, index, kernels
 
 CLASSIFIER = """
 from sklearn.linear_model import LogisticRegression
@@ -303,11 +304,11 @@ def test_the_command_on_the_page_makes_the_same_predictions_and_pages_that_say_o
 
 def run_notebook(folder, *cells):
     """2_train with these cells in place of the one tagged "model", run by a real kernel."""
-    book = nbformat.read(kernels.notebook_folder() / "2_train.ipynb", 4)
+    book = nbformat.read(notebook_folder() / "2_train.ipynb", 4)
     at = next(i for i, c in enumerate(book.cells) if "model" in c.metadata.get("tags", ()))
     book.cells[at : at + 1] = [nbformat.v4.new_code_cell(cell.strip()) for cell in cells]
     nbformat.write(book, folder / "2_train.ipynb")
-    kernels.prepare_environment(folder)
+    forks.prepare_environment(folder)
     values = {"source": "sklearn", "splits": 2, "seed": 5, "run": "run"}
     kernels.run(folder / "2_train.ipynb", folder / "done.ipynb", values, folder)
     return runs.load(folder / "run", run_code=True)

@@ -13,7 +13,8 @@ from bs4 import BeautifulSoup
 from conftest import BROWSER, environment_put_back, needs_browser
 
 from digitlib.errors import DigitlibError
-from digitlib.report import index, kernels, pdf
+from digitlib.provenance import notebook_folder
+from digitlib.report import forks, index, kernels, pdf
 from digitlib.report import page as render
 
 AXE = Path(__file__).with_name("browser") / "node_modules/axe-core/axe.min.js"
@@ -35,9 +36,9 @@ def reports(small_report, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
     one = Path(shutil.copytree(small_report, folder / "one"))
     with environment_put_back():
-        kernels.prepare_environment(tmp_path_factory.mktemp("s"))
+        forks.prepare_environment(tmp_path_factory.mktemp("s"))
         notebook, parameters = "4_compare.ipynb", {"run": ".", "recipes": "kernel"}
-        kernels.run(kernels.notebook_folder() / notebook, one / notebook, parameters, one)
+        kernels.run(notebook_folder() / notebook, one / notebook, parameters, one)
     for notebook in one.glob("*.ipynb"):
         render.write_page(notebook)
     index.write_index(one, "one")
@@ -222,6 +223,7 @@ def test_reports_are_sorted_and_opened_with_failed_checks_first(reports, visit):
     page.get_by_role("link", name="two", exact=True).first.click()
     assert "1 of 2 checks failed: Better than guessing" in page.locator(".alarm").inner_text()
     assert "9.9 % & less" in page.locator("#checks + ul").inner_text()
+    assert page.locator("details.more summary").inner_text() == "1 of 2 checks passed"
 
 
 def test_pages_say_what_figures_show_and_stay_light(reports):
@@ -265,8 +267,7 @@ def test_print_as_pdf(reports):
 
 
 def test_without_a_browser_one_line_says_what_to_install(reports, monkeypatch):
-    monkeypatch.setattr(pdf, "MAC_BROWSERS", ())
-    monkeypatch.setenv("PATH", str(kernels.notebook_folder()))
+    monkeypatch.setenv("PATH", str(notebook_folder()))
     for name, browser, said in (
         ("one", None, "^no browser found .* install Chromium .* --browser PATH$"),
         ("one", "netscape", "browser='netscape': no such program"),

@@ -1,6 +1,7 @@
 import base64
 import io
 import re
+import warnings
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -116,29 +117,62 @@ def test_an_image_grid_holds_every_image_its_words_and_what_links_lead_to(judged
     assert sorted(led) == sorted(figure["data-pair"] for figure in page.select("figure figure"))
 
 
-def test_few_numbers_of_a_figure_are_offered_as_a_file_and_many_are_not(judged):
-    images, y, p = judged
-    figure = plots.recall_by_class(y, p.argmax(1)).figure
-    read = pd.read_csv(io.StringIO(figure.csv), index_col="digit")
-    assert np.allclose(read, figure.numbers, atol=1e-6)
-    assert plots.projection(images.reshape(-1, 64), y).figure.csv == ""
+class Shell(InteractiveShell):
+    def enable_gui(self, gui=None):
+        """There is no event loop to join."""
 
 
-def test_notebook_figures_are_sharp_small_and_described(judged):
+def test_a_figure_is_shown_as_html_with_its_words_and_its_few_numbers(judged):
     """In a real shell, whose own formatters for figures would otherwise draw each a second time."""
-
-    class Shell(InteractiveShell):
-        def enable_gui(self, gui=None):
-            """There is no event loop to join."""
-
+    images, y, p = judged
     shell = Shell.instance()
     try:
         plots.notebook_style()
-        ax = plots.recall_by_class(judged[1], judged[2].argmax(1))
-        data, metadata = shell.display_formatter.format(ax.figure)
+        ax = plots.recall_by_class(y, p.argmax(1))
+        data, _ = shell.display_formatter.format(ax.figure)
     finally:
         Shell.clear_instance()
-    picture = Image.open(io.BytesIO(data["image/png"]))
+    assert set(data) == {"text/html", "text/plain"}
+    page = BeautifulSoup(data["text/html"], "html.parser")
+    assert page.figcaption.get_text() == data["text/plain"] == plots.alt_text(ax)
+    picture = Image.open(io.BytesIO(base64.b64decode(page.img["src"].partition(",")[2])))
     assert picture.mode == "P", "few colours, so few bytes"
-    assert picture.width == 2 * metadata["image/png"]["width"] == 200 * plots.WIDTH
-    assert data["text/plain"] == metadata["image/png"]["alt"] == plots.alt_text(ax)
+    assert picture.width == 2 * int(page.img["width"]) == 200 * plots.WIDTH
+    numbers = base64.b64decode(page.a["href"].partition(",")[2]).decode()
+    read = pd.read_csv(io.StringIO(numbers), index_col="digit")
+    assert np.allclose(read, plots.numbers(ax), atol=1e-6)
+    many = plots.projection(images.reshape(-1, 64), y)
+    assert "csv" not in plots.as_html(many.figure)
+
+
+def test_warnings_of_libraries_are_one_line_with_their_count(capsys):
+    shell = Shell.instance()
+    try:
+        with warnings.catch_warnings():
+            plots.notebook_style()
+            shell.run_cell(
+                "import warnings\nfor n in range(45): warnings.warn(f'old {n}', FutureWarning)"
+            )
+            shell.run_cell("1")
+    finally:
+        Shell.clear_instance()
+    assert capsys.readouterr().err == "45 warnings; the first: FutureWarning: old 0\n"
+
+
+def test_a_table_says_what_its_headers_are_of_and_names_its_cells():
+    frame = pd.DataFrame(
+        {"name": ["a<b", "c"], "share": [0.5, np.nan], "n": [1, 20]}, pd.Index([7, 8], name="row")
+    )
+    shown = plots.table(frame, "Its words.", {"share": "{:.1%}"})
+    page = BeautifulSoup(shown.data, "html.parser")
+    assert [cell.get_text() for cell in page.select("tbody tr:first-child > *")] == [
+        *("7", "a<b", "50.0%", "1")
+    ]
+    assert [cell.get_text() for cell in page.select("tbody tr:last-child > *")][2] == ""
+    assert [head["scope"] for head in page.select("th")] == ["col"] * 4 + ["row"] * 2
+    assert [head.get_text() for head in page.select("thead .num")] == ["share", "n"]
+    assert page.caption.get_text() == page.div["aria-label"] == "Its words."
+    assert "data-head" not in shown.data
+    wide = pd.DataFrame(np.zeros((2, 8)), columns=list("abcdefgh"))
+    cells = BeautifulSoup(plots.table(wide, "Wide.").data, "html.parser").select("td")
+    assert [cell["data-head"] for cell in cells] == list("bcdefgh") * 2

@@ -19,7 +19,7 @@ from conftest import ROOT, SMALL
 
 from digitlib import checks, files
 from digitlib.errors import NotebookFailed, ParameterError
-from digitlib.report import kernels
+from digitlib.report import forks, kernels
 from digitlib.report import make as report
 
 FILES = {"index.html", "draw.html", "run.json", "predictions.csv", "history.csv", "checks.json"}
@@ -116,7 +116,7 @@ def test_a_failed_notebook_is_told_and_kept(stem, tmp_path, monkeypatch):
     notebook = nbformat.read(folder / f"{stem}.ipynb", 4)
     notebook.cells.insert(4, nbformat.v4.new_code_cell("colour = 1 / 0"))
     nbformat.write(notebook, folder / f"{stem}.ipynb")
-    monkeypatch.setattr(kernels, "notebook_folder", lambda: folder)
+    monkeypatch.setattr(report, "notebook_folder", lambda: folder)
     (reports / "mine").mkdir(parents=True)
     (reports / "mine" / "index.html").write_text("the report before")
     said = rf"^{stem}\.ipynb, cell \[\d+\]: ZeroDivisionError: division by zero \(kept: .*failed\)$"
@@ -128,19 +128,28 @@ def test_a_failed_notebook_is_told_and_kept(stem, tmp_path, monkeypatch):
     assert no_kernels_in(reports)
 
 
-def test_dead_kernel_is_said_to_be_dead(tmp_path, temporary):
-    dies = nbformat.v4.new_code_cell("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    notebook = nbformat.v4.new_notebook(
-        cells=[dies], metadata={"language_info": {"name": "python"}}
-    )
-    nbformat.write(notebook, tmp_path / "1_eda.ipynb")
-    kernels.prepare_environment(temporary)
-    with pytest.raises(NotebookFailed, match=r"^1_eda\.ipynb: its kernel died"):
-        kernels.run(tmp_path / "1_eda.ipynb", tmp_path / "out.ipynb", {}, tmp_path)
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", ": its kernel died at cell [2]"),
+        ("import sys; sys.exit()", ", cell [2]: it ended the notebook"),
+        ("raise SystemExit('enough')", ", cell [2]: SystemExit: enough"),
+    ],
+)
+def test_a_notebook_that_ends_early_is_no_report(ends, said, tmp_path):
+    cells = [nbformat.v4.new_code_cell(text) for text in ("1", ends, "2")]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
+    place = tmp_path / "a {brace} in the path"
+    place.mkdir()
+    nbformat.write(notebook, place / "1_eda.ipynb")
+    forks.prepare_environment(place)
+    with pytest.raises(NotebookFailed) as failed:
+        kernels.run(place / "1_eda.ipynb", place / "out.ipynb", {}, place)
+    assert str(failed.value).startswith(f"1_eda.ipynb{said}")
 
 
 def test_checks_that_cannot_be_run_are_no_report(tmp_path):
-    with pytest.raises(NotebookFailed, match=r"the checks could not be run: .*no run\.json"):
+    with pytest.raises(NotebookFailed, match=r"the checks could not be run: .*run\.json: no such"):
         checks.check_and_write(tmp_path)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import seaborn as sns
 
-from digitlib.plots.basics import PALETTE, canvas, described
+from digitlib.plots.shown import PALETTE, canvas, described
 
 __all__ = ["accuracy_against_time", "learning_curve", "protocols"]
 

@@ -6,9 +6,10 @@ import pandas as pd
 import seaborn as sns
 
 from digitlib import metrics
-from digitlib.plots.basics import PALETTE, alt_text, canvas, described, numbers
+from digitlib.plots.shown import PALETTE, alt_text, boxed, canvas, described, numbers
 
-__all__ = ["confusion", "fold_confusions", "recall_by_class", "reliability", "selective"]
+__all__ = ["confusion", "confusion_table", "fold_confusions", "recall_by_class", "reliability"]
+__all__ += ["selective"]
 
 
 def confusion(y_true, y_predicted, title="", ax=None, percent=False, most=None):
@@ -114,6 +115,49 @@ def recall_by_class(y_true, y_predicted):
         f" {worst}, {values[worst]:.1f} %. The most: of digit {best}, {values[best]:.1f} %."
     )
     return described(ax, alt, table)
+
+
+def confusion_table(y_true, y_predicted, gallery=None):
+    """The confusion matrix as a table, the more frequent an error the stronger its colour.
+
+    Parameters
+    ----------
+    y_true, y_predicted : array of shape (n,)
+    gallery : str or None
+        The name of an :func:`image_grid` on the same page, with ``pairs``: each number of errors
+        leads to their images.
+
+    Returns
+    -------
+    IPython.display.HTML
+    """
+    counts = metrics.confusion_counts(y_true, y_predicted)
+    most = max(1, np.where(np.eye(len(counts), dtype=bool), 0, counts).max())
+    head = "".join(f'<th scope="col">{label}</th>' for label in counts)
+    lines = []
+    for true, row in counts.iterrows():
+        cells = "".join(_cell(true, *cell, most, gallery) for cell in row.items())
+        lines.append(f'<tr><th scope="row">{true}</th>{cells}</tr>')
+    words = confusion_words(counts)
+    how = f"{words} Rows: the digit as written; columns: as read."
+    if gallery:
+        how += " Choose a number of errors to see their images."
+    text = f'<table class="matrix"><caption>{how}</caption><thead><tr><td></td>{head}</tr></thead>'
+    return described(boxed(f"{text}<tbody>{''.join(lines)}</tbody></table>", words), words, counts)
+
+
+def _cell(true, read, count, most, gallery):
+    if true == read or not count:
+        return f'<td class="{"right" if true == read else "none"}">{count or "·"}</td>'
+    # The colours after the commas are for notebooks, which have no style sheet of ours.
+    step = 1 + sum(4 * count > part * most for part in (1, 2, 3))
+    ink = "var(--on-e4, #fff)" if step == 4 else "var(--ink, #1c2530)"
+    paper = f"var(--e{step}, {('#fdf0d2', '#fbd494', '#f3a966', '#8c1d18')[step - 1]})"
+    if gallery:
+        words = f"{count}: images of {true} read as {read}"
+        link = f'href="#{gallery}" data-pair="{true}-{read}" aria-label="{words}"'
+        count = f'<a {link} style="color: {ink}">{count}</a>'
+    return f'<td style="background: {paper}; color: {ink}">{count}</td>'
 
 
 # ---- calibration ---------------------------------------------------------------------------------

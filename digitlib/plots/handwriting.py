@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from digitlib.plots.basics import INK, PALETTE, bare, canvas, described
+from digitlib.plots.shown import INK, PALETTE, bare, canvas, described
 
 __all__ = ["importance", "preparation", "verdict"]
 

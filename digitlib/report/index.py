@@ -6,16 +6,17 @@ time.
 
 import shlex
 
+import matplotlib.pyplot as plt
 import numpy as np
 
-from digitlib import checks, metrics, own, runs
+from digitlib import checks, metrics, own, plots, runs
 from digitlib.data import load_again
-from digitlib.errors import DigitlibError, RunError
-from digitlib.plots.listed import png
-from digitlib.report.page import PAGES, fill, links, undrawn
+from digitlib.errors import RunError
+from digitlib.metrics import percent
+from digitlib.report import page
 
 OPTIONS = ("seed", "splits", "folds", "scaling")  # parameters of a run and of `report`
-N_THUMBNAILS = 18
+MOST_ERRORS = 18  # that are shown
 WHAT = {
     "1_eda": "what the data is and what to watch for",
     "2_train": "recipe, network, folds and loss curves",
@@ -31,8 +32,8 @@ def write_index(folder, name):
     Parameters
     ----------
     folder : Path
-        With ``run.json``, ``predictions.csv``, ``history.csv``; ``checks.json`` (list of ``code``,
-        ``title``, ``passed``, ``detail``) is shown if it is there.
+        With ``run.json``, ``predictions.csv``, ``history.csv``; what ``checks.json`` says is shown
+        if it is there.
     name : str
         Of the report.
 
@@ -45,27 +46,92 @@ def write_index(folder, name):
     RunError
         A file is missing or damaged.
     """
+    plots.notebook_style()
     run = runs.load(folder)
+    kinds = ("*.ipynb", "[0-9]_*.html")
+    stems = sorted({path.stem for kind in kinds for path in folder.glob(kind)})
     try:
-        facts = {
-            "checks": checks.read(folder),
-            "scores": _scores(run),
-            "curves": _curves(run.history),
-            "samples": _samples(run),
-            "command": _command(run.info, name, folder),
-        }
-    except DigitlibError:
-        raise
+        facts = _figures(run) | {"checks": checks.read(folder), "numbers": _numbers(run)}
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        if isinstance(error, RunError):
+            raise
         raise RunError(
             f"{folder}: damaged run folder ({type(error).__name__}: {error}); make the run again"
         ) from error
-    kinds = ("*.ipynb", "[0-9]_*.html")
-    stems = sorted({path.stem for kind in kinds for path in folder.glob(kind)})
-    facts |= {"label": own.label(run.info), "summary": own.summary(run.info).replace("`", "")}
-    facts |= {"links": links(stems, run), "what": WHAT, "titles": PAGES, "stems": stems}
-    facts |= {"undrawn": undrawn(run)}
-    return fill(folder / "index.html", "index.html.j2", name=name, info=run.info, **facts)
+    facts |= {"links": page.links(stems, run), "facts": page.facts(run.info), "stems": stems}
+    facts |= {"what": WHAT, "titles": page.PAGES, "undrawn": page.undrawn(run)}
+    facts |= {"label": own.label(run.info), "summary": own.summary(run.info)}
+    facts |= {"command": _command(run.info, name, folder), "info": run.info, "name": name}
+    return page.fill(folder / "index.html", "index.html.j2", **facts)
+
+
+def _numbers(run):
+    """Figures of the first screen: what, the number, what it means."""
+    classes, wrong = np.unique(run.y), int((run.y != run.predicted).sum())
+    table = metrics.per_fold(run.y, run.probabilities, run.folds, classes)
+    total, folds = table.loc["all"], 100 * table["accuracy"].drop("all")
+    each = metrics.per_class(run.y, run.predicted)
+    hardest = each.loc[each["recall"].idxmin()]
+    second = metrics.row_losses(run.y, run.probabilities, classes)["top-2 accuracy"].mean()
+    low, high = (percent(hardest[f"recall {end}"], 1) for end in ("low", "high"))
+    interval = f"{percent(total['low'])} to {percent(total['high'])}"
+    spread = f"{folds.min():.2f} to {folds.max():.2f}"
+    one_in = f"one in {round(len(run.y) / wrong):,} images" if wrong else "none"
+    return {
+        "Accuracy": (percent(total["accuracy"]), f"{interval}, Wilson, 95\N{NO-BREAK SPACE}%"),
+        "Errors": (f"{wrong:,}", one_in),
+        f"Over {len(folds)} folds": (
+            f"{folds.mean():.2f} ± {folds.std():.2f}",
+            f"per cent, mean and standard deviation; {spread}",
+        ),
+        "Among the first two": (percent(second), "right answer first or second"),
+        "Log-loss": (f"{total['loss']:.4f}", "0 is sure and right every time"),
+        "Hardest digit": (
+            str(hardest.name),
+            f"{percent(hardest['recall'], 1)} found, {low} to {high}",
+        ),
+    }
+
+
+def _figures(run):
+    """What is shown of the run, as HTML; empty where there is nothing to show."""
+    pairs = metrics.confused_pairs(run.y, run.predicted)
+    each = metrics.per_class(run.y, run.predicted).drop(columns=["precision", "F1"])
+    each.insert(0, "correct", (each["recall"] * each["support"]).round().astype(int))
+    share = dict.fromkeys(["recall", "recall low", "recall high"], lambda one: percent(one, 1))
+    words = "Share of each digit's images that were read correctly, with its 95 % interval."
+    learned = run.history["epoch"].max() > 1
+    return {
+        "most": next(pairs.itertuples(), None),
+        "matrix": plots.confusion_table(run.y, run.predicted).data,
+        "bars": _picture(plots.class_counts(run.y)),
+        "each": plots.table(each, words, share).data,
+        "errors": _errors(run),
+        "curves": _picture(plots.loss_curves(run.history)) if learned else "",
+    }
+
+
+def _picture(axes):
+    """HTML of a figure that is shown nowhere else."""
+    plt.close(axes.figure)
+    return plots.as_html(axes.figure)
+
+
+def _errors(run):
+    """The surest errors; empty if there are none, None if their images cannot be had any more."""
+    wrong, sure = np.flatnonzero(run.y != run.predicted), run.probabilities.max(axis=1)
+    if not len(wrong):
+        return ""
+    if (digits := load_again(run.info["data"])) is None:
+        return None
+    some = wrong[np.argsort(-sure[wrong], kind="stable")][:MOST_ERRORS]
+    labels = [
+        f"{run.y[i]} read as {run.predicted[i]}\n{percent(sure[i], 1)}\nrow {run.row[i]}"
+        for i in some
+    ]
+    words = f"{len(some)} of {len(wrong):,} errors, the surest first: its label, the digit read,"
+    words += " how sure that was."
+    return plots.image_grid(digits.images[run.row[some]], labels, words).data
 
 
 def write_overview(reports):
@@ -77,19 +143,19 @@ def write_overview(reports):
         except (ValueError, KeyError, TypeError):
             continue  # not one of ours, or damaged: the others are still worth a list
         right, total = int((run.y == run.predicted).sum()), len(run.y)
-        facts = {"name": path.parent.name, "label": own.label(run.info), "info": run.info}
-        facts |= {"correct": right, "total": total, "accuracy": right / total}
         low, high = metrics.wilson_interval(right, total)
-        rows.append({**facts, "low": low, "high": high})
+        facts = {"name": path.parent.name, "label": own.label(run.info), "info": run.info}
+        facts |= {"correct": right, "total": total, "low": low, "high": high}
+        rows.append(facts)
     rows.sort(key=lambda row: row["info"]["created"], reverse=True)
-    return fill(reports / "index.html", "overview.html.j2", runs=rows)
+    return page.fill(reports / "index.html", "overview.html.j2", runs=rows)
 
 
 def lines(folder):
     """What came out, line by line: recipe, correct, total, accuracy; then the checks."""
     run = runs.load(folder)
     right, total = (run.y == run.predicted).sum(), len(run.y)
-    said = f"{right:,} of {total:,} correct, {metrics.percent(right / total)}"
+    said = f"{right:,} of {total:,} correct, {percent(right / total)}"
     return [f"{own.label(run.info)}: {said}", checks_summary(folder)]
 
 
@@ -99,100 +165,6 @@ def checks_summary(folder):
     passed = sum(result.passed is True for result in results)
     others = [f"; {result}" for result in results if not result.passed]
     return f"checks: {passed} of {len(results)} passed{''.join(others)}"
-
-
-def _scores(run):
-    """Headline figures, confusion matrix and the figures of each class."""
-    classes = np.unique(run.y)
-    folds = metrics.per_fold(run.y, run.probabilities, run.folds, classes)
-    total, accuracies = folds.loc["all"], folds["accuracy"].drop("all")
-    rows = metrics.row_losses(run.y, run.probabilities, classes)
-    counts = metrics.confusion_counts(run.y, run.predicted).to_numpy()
-    pairs = metrics.confused_pairs(run.y, run.predicted)
-    pairs = list(pairs[["count", "true", "predicted"]].itertuples(index=False, name=None))
-    table = metrics.per_class(run.y, run.predicted)
-    each = [
-        {
-            "label": label,
-            "found": found,
-            "support": int(line["support"]),
-            "recall": line["recall"],
-            "interval": (line["recall low"], line["recall high"]),
-        }
-        for (label, line), found in zip(table.iterrows(), counts.diagonal(), strict=True)
-    ]
-    return {
-        "correct": int(total["correct"]),
-        "total": int(total["total"]),
-        "accuracy": total["accuracy"],
-        "interval": (total["low"], total["high"]),
-        "folds": accuracies.tolist(),
-        "mean": accuracies.mean(),
-        "spread": accuracies.std(),
-        "loss": total["loss"],
-        "second": rows["top-2 accuracy"].mean(),
-        "classes": classes.tolist(),
-        "counts": counts.tolist(),
-        "each": each,
-        "pairs": pairs,
-        "most": pairs[0][0] if pairs else 0,
-        "hardest": min(each, key=lambda one: one["recall"]),
-    }
-
-
-def _samples(run):
-    """The surest errors, each with a PNG of its image.
-
-    None, if the images cannot be had any more or are other ones.
-    """
-    if (digits := load_again(run.info["data"])) is None:
-        return []
-    sure = run.probabilities.max(axis=1)
-    wrong = np.flatnonzero(run.y != run.predicted)
-    return [
-        {
-            "row": run.row[i],
-            "label": run.y[i],
-            "predicted": run.predicted[i],
-            "sure": sure[i],
-            "png": png(digits.images[run.row[i]]),
-        }
-        for i in wrong[np.argsort(-sure[wrong], kind="stable")][:N_THUMBNAILS]
-    ]
-
-
-def _curves(history):
-    """Mean over folds of both losses at each epoch, and points of a 640 x 220 drawing of them."""
-    names = {"held_out_loss": "held out", "loss": "training"}
-    measured = [name for name in names if name in history and history[name].notna().all()]
-    means = history.groupby("epoch")[measured].mean().rename(columns=names)
-    if len(means) < 2 or not measured:
-        return None
-    top = means.to_numpy().max()
-    step = 10 ** (len(str(int(top))) - 1 if top >= 1 else -1)
-    step *= next(m for m in (0.5, 1, 2, 5, 10) if top / (m * step) <= 5)
-    across = np.linspace(40, 640, len(means))
-    heights = 190 - 180 * means / top
-    lines = {
-        name: {
-            "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, column, strict=True)),
-            "last": means[name].iloc[-1],
-        }
-        for name, column in heights.items()
-    }
-    labels, below = [], -99.0  # names at the right end, kept from lying on one another
-    for name, height in heights.iloc[-1].sort_values().items():
-        below = max(height + 4, below + 18)
-        labels.append((name, below))
-    ticks = [(190 - 180 * i * step / top, f"{i * step:g}") for i in range(int(top / step) + 1)]
-    every = -(-len(means) // 12)
-    return {
-        "lines": lines,
-        "labels": labels,
-        "ticks": ticks,
-        "epochs": list(zip(across, means.index, strict=True))[::every],
-        "last": means.index[-1],
-    }
 
 
 def _command(info, name, folder):

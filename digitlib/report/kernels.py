@@ -1,11 +1,7 @@
 """Run a notebook: by papermill, on the Python that runs this, with errors a person can act on."""
 
 import logging
-import multiprocessing
-import os
 import sys
-import uuid
-from typing import ClassVar
 
 import nbformat
 import papermill
@@ -15,11 +11,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from digitlib.errors import NotebookFailed
-from digitlib.provenance import notebook_folder
-from digitlib.report import forks
-from digitlib.report.forks import Processes, prepare_environment
-
-__all__ = ["Processes", "kill_all", "notebook_folder", "prepare_environment", "run"]
+from digitlib.report.forks import Provisioner
 
 # Who reads a report's output is told by one line of ours, not by what papermill logs beside it.
 logging.getLogger("papermill").setLevel(logging.CRITICAL)
@@ -28,15 +20,9 @@ logging.getLogger("papermill").setLevel(logging.CRITICAL)
 class _ThisPython(AsyncKernelManager):
     """Starts the interpreter of this process, whatever kernels are installed."""
 
-    running: ClassVar = set()
-
     def __init__(self, **options):
-        # No network socket, not even on this machine. The path of a socket must be short.
-        socket = f"{os.environ['IPYTHONDIR']}/{uuid.uuid4().hex[:8]}"
-        file = f"{socket}.json"  # else it would be where a killed run leaves it for good
-        super().__init__(transport="ipc", ip=socket, connection_file=file, **options)
-        if forks.AVAILABLE:
-            self.provisioner = forks.Forked(kernel_spec=self.kernel_spec, parent=self)
+        super().__init__(**options)
+        self.provisioner = Provisioner(kernel_spec=self.kernel_spec, parent=self)
 
     @property
     def kernel_spec(self):
@@ -45,23 +31,6 @@ class _ThisPython(AsyncKernelManager):
         return KernelSpec(
             argv=[*launch, "-f", "{connection_file}"], display_name="Python 3", language="python"
         )
-
-    async def _async_start_kernel(self, **options):
-        self.running.add(self)
-        await super()._async_start_kernel(**options)
-
-    start_kernel = _async_start_kernel
-
-
-def kill_all():
-    """End every kernel and process of ours that still runs; for when the report is interrupted."""
-    for process in multiprocessing.active_children():
-        if isinstance(process, forks.context().Process):  # joblib has others
-            process.kill()
-    for manager in list(_ThisPython.running):
-        process = getattr(manager.provisioner, "process", None)
-        if process is not None and process.poll() is None:
-            process.kill()
 
 
 def run(notebook, output, parameters, folder):
@@ -78,12 +47,11 @@ def run(notebook, output, parameters, folder):
     Raises
     ------
     NotebookFailed
-        A cell raised an error, or the kernel died.
+        A cell raised an error or ended the notebook, or the kernel died.
     """
     try:
         executed = papermill.execute_notebook(
-            str(notebook),
-            str(output),
+            *map(_literal, (notebook, output)),
             parameters,
             kernel_name="python3",
             progress_bar=False,
@@ -93,19 +61,40 @@ def run(notebook, output, parameters, folder):
             start_timeout=120,
         )
     except PapermillExecutionError as error:
-        said = str(error.evalue).strip().splitlines()
+        said = str(error.evalue).strip().partition("\n")[0]
         raise NotebookFailed(
-            f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {said[0] if said else ''}"
+            f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {said}"
         ) from error
     except DeadKernelError as error:
+        where, _ = _last(nbformat.read(output, as_version=4))
         raise NotebookFailed(
-            f"{notebook.name}: its kernel died, perhaps killed or out of memory; run it again"
+            f"{notebook.name}: its kernel died at {where}: killed, out of memory, or ended by the"
+            " code; run it again"
         ) from error
     except RuntimeError as error:  # jupyter_client's word for a kernel that does not come up
         raise NotebookFailed(
             f"{notebook.name}: its kernel did not start ({error}); try `python -m"
             " ipykernel_launcher --help`"
         ) from error
+    where, early = _last(executed)
+    if early:
+        raise NotebookFailed(
+            f"{notebook.name}, {where}: it ended the notebook, and cells after it did not run; take"
+            " out exit() or quit()"
+        )
     # No paths of this machine.
     executed.metadata.papermill.update(input_path=notebook.name, output_path=output.name)
     nbformat.write(executed, output)
+
+
+def _literal(path):
+    """A path as papermill takes it: braces in it are no places to fill in."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _last(book):
+    """The code cell that ran last or failed, and whether there are others that did not run."""
+    cells = [cell for cell in book.cells if cell.cell_type == "code" and cell.source.strip()]
+    ran = [cell for cell in cells if cell.metadata.papermill.start_time]
+    ended = any(output.output_type == "error" for cell in ran for output in cell.outputs)
+    return f"cell [{len(ran)}]", ended or len(ran) < len(cells)

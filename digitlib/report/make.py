@@ -19,7 +19,9 @@ from digitlib.crossval import FOLDS
 from digitlib.data import SOURCES, load_digits
 from digitlib.errors import NotebookFailed, ParameterError
 from digitlib.files import check_folder
+from digitlib.provenance import notebook_folder
 from digitlib.recipes import KERNEL, CompactRecipe, get_recipe, refuse_unknown, takes
+from digitlib.report import forks
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
@@ -183,9 +185,9 @@ def make_report(name, parameters, reports="reports", compare=False, say=str):
             )
     files.check_room(target.parent)
     _restore(target)
-    with _staging(target) as staging, _processes() as (kernels, processes):
+    with _staging(target) as staging, _processes() as (run, processes):
         try:
-            _run_notebooks(staging, parameters, compare, kernels, processes)
+            _run_notebooks(staging, parameters, compare, run, processes)
         except NotebookFailed as error:
             raise NotebookFailed(f"{error} (kept: {_keep_failed(staging, target)})") from error
         processes.run("report.index:write_index", staging, name)
@@ -199,26 +201,24 @@ def make_report(name, parameters, reports="reports", compare=False, say=str):
 @contextmanager
 def _processes():
     """What kernels and all else of a report run in: copies of one process that has imported it."""
-    # A wrong parameter need not wait for jupyter_client; papermill comes while the other starts.
-    from digitlib.report import forks
-
     with tempfile.TemporaryDirectory(dir=files.scratch(), ignore_cleanup_errors=True) as scratch:
         forks.prepare_environment(scratch)
-        from digitlib.report import kernels
+        with forks.Processes(2) as processes:
+            processes.submit("errors:plain", "")  # they start while this process imports papermill
+            from digitlib.report import kernels
 
-        with kernels.Processes(2) as processes:
             try:
-                yield kernels, processes
+                yield kernels.run, processes
             except BrokenProcessPool as error:
                 raise NotebookFailed(
                     "a process that writes pages died, perhaps killed or out of memory; run it"
                     " again"
                 ) from error
             finally:
-                kernels.kill_all()
+                forks.kill_all()
 
 
-def _run_notebooks(staging, parameters, compare, kernels, processes):
+def _run_notebooks(staging, parameters, compare, run, processes):
     """Run exploration beside training; then what reads the run, beside the checks and pages."""
     plan = {
         "1_eda": {"source": parameters["source"]},
@@ -229,14 +229,14 @@ def _run_notebooks(staging, parameters, compare, kernels, processes):
     }
     running, ready, pages = {}, [], []
 
-    def run(stem):
+    def make(stem):
         output = staging / f"{stem}.ipynb"
-        kernels.run(kernels.notebook_folder() / output.name, output, plan[stem], staging)
+        run(notebook_folder() / output.name, output, plan[stem], staging)
 
     with ThreadPoolExecutor(len(plan)) as workers:
 
         def start(*stems):
-            running.update({workers.submit(run, stem): stem for stem in stems})
+            running.update({workers.submit(make, stem): stem for stem in stems})
 
         try:
             start("1_eda", "2_train")
@@ -259,9 +259,9 @@ def _run_notebooks(staging, parameters, compare, kernels, processes):
             for page in pages:
                 page.result()
         except BaseException:
-            kernels.kill_all()
+            forks.kill_all()
             while wait(running, timeout=0.1).not_done:  # a kernel may just have been starting
-                kernels.kill_all()
+                forks.kill_all()
             raise
 
 

@@ -1,4 +1,6 @@
 // Without this script the page is whole: code opens piece by piece, contents are links.
+document.querySelector(".bar [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 const pieces = [...document.querySelectorAll("details.code")];
 const all = document.querySelector("#all-code");
 if (all && pieces.length) {
@@ -52,38 +54,42 @@ if (images) {
   cells.forEach((cell) => cell.addEventListener("click", () => show(cell.dataset.pair)));
 }
 
-// Pictures open large, and can be kept.
-const pictures = document.querySelectorAll(".numbered > figure > img");
-if (pictures.length) {
-  const large = document.body.appendChild(document.createElement("dialog"));
-  pictures.forEach((picture, number) => {
-    const figure = picture.parentElement;
-    const take = figure.querySelector(".take") || figure.appendChild(document.createElement("p"));
-    take.className = "take";
-    const keep = Object.assign(document.createElement("a"), { textContent: "Picture", href: picture.src, download: figure.id });
-    const open = button("Open large", () => {
-      const copy = picture.cloneNode();
-      copy.removeAttribute("style");
-      const shape = picture.naturalWidth / picture.naturalHeight;
-      copy.width = Math.max(picture.naturalWidth / 2, Math.min(innerWidth - 32, (innerHeight - 70) * shape));
-      copy.removeAttribute("height");
-      const top = document.createElement("div");
-      top.append(button("Close", () => large.close()));
-      large.setAttribute("aria-label", figure.querySelector("figcaption").textContent);
-      large.replaceChildren(top, copy);
-      large.showModal();
-    });
-    take.prepend(open, keep);
+// Figures have numbers. Their pictures open large, and can be kept.
+const figures = [...document.querySelectorAll(".numbered > figure")];
+const large = document.body.appendChild(document.createElement("dialog"));
+figures.forEach((figure, place) => {
+  figure.id = `figure-${place + 1}`;
+  const picture = figure.querySelector(":scope > img");
+  if (!picture) return;
+  const name = `${document.querySelector("main").dataset.stem}-${figure.id}`;
+  const take = figure.querySelector(".take") || figure.appendChild(document.createElement("p"));
+  take.className = "take";
+  take.querySelectorAll("a").forEach((link) => (link.download = `${name}.csv`));
+  const keep = Object.assign(document.createElement("a"), { textContent: "Picture", href: picture.src, download: name });
+  const open = button("Open large", () => {
+    const copy = picture.cloneNode();
+    copy.removeAttribute("style");
+    const shape = picture.naturalWidth / picture.naturalHeight;
+    copy.width = Math.max(picture.naturalWidth / 2, Math.min(innerWidth - 32, (innerHeight - 70) * shape));
+    copy.removeAttribute("height");
+    const top = document.createElement("div");
+    top.append(button("Close", () => large.close()));
+    large.setAttribute("aria-label", figure.querySelector("figcaption")?.textContent || "Figure");
+    large.replaceChildren(top, copy);
+    large.showModal();
   });
-}
+  take.prepend(open, keep);
+});
 
+// Tables whose headings are buttons are sorted: numbers by value, all else as text.
 document.querySelectorAll("th button").forEach((button) =>
   button.addEventListener("click", () => {
     const head = button.closest("th");
     const body = head.closest("table").tBodies[0];
     const up = head.getAttribute("aria-sort") === "descending";
-    const key = (row) => row.cells[head.cellIndex].dataset.value;
-    const order = (a, b) => (head.dataset.kind === "number" ? key(a) - key(b) : key(a).localeCompare(key(b)));
+    const key = (row) => row.cells[head.cellIndex].textContent.trim();
+    const value = (row) => parseFloat(key(row).replaceAll(",", "")) || 0;
+    const order = (a, b) => (head.classList.contains("num") ? value(a) - value(b) : key(a).localeCompare(key(b)));
     head.parentElement.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
     body.append(...[...body.rows].sort((a, b) => (up ? order(a, b) : order(b, a))));

@@ -1,109 +1,14 @@
-"""What every figure shares, and the figures of the data and of training."""
+"""Figures of the data and of training."""
 
-import io
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython import get_ipython
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from PIL import Image
 from sklearn.decomposition import PCA
 
-__all__ = ["INK", "PALETTE", "WIDTH", "alt_text", "class_counts", "class_means", "described"]
-__all__ += ["examples_by_class", "fold_accuracies", "image_numbers", "loss_curves"]
-__all__ += ["neighbour_map", "notebook_style", "numbers", "projection", "scaling_effect"]
+from digitlib.plots.shown import INK, PALETTE, WIDTH, bare, canvas, described
 
-INK = "Greys"  # 0 is paper, 16 is ink, as on the form
-PALETTE = "colorblind"
-WIDTH = 5.6  # inches of 100 pixels: on a phone, too, words in a figure can be read
-MOST_NUMBERS = 1000  # of a figure, that its page offers as a file
-
-
-def notebook_style():
-    """Set fonts, colours and sizes, and make this notebook's figures sharp and described."""
-    sizes = {"figure.dpi": 100, "axes.titlesize": "medium", "svg.fonttype": "none"}
-    sns.set_theme(style="whitegrid", palette=PALETTE, rc=sizes)
-    shell = get_ipython()
-    if shell is not None:
-        shell.run_line_magic("matplotlib", "inline")
-        plt.uninstall_repl_displayhook()  # it would draw every figure once more, for no one
-        formatters = shell.display_formatter.formatters
-        formatters["image/png"].for_type(Figure, described_png)  # in place of matplotlib's own
-        formatters["text/plain"].for_type(
-            Figure, lambda figure, printer, cycle: printer.text(getattr(figure, "alt", "figure"))
-        )
-
-
-def described_png(figure):
-    """PNG (bytes) at twice the size it is shown at, and facts about it.
-
-    ``width``, ``height`` (in CSS pixels), ``alt``, ``caption`` and ``csv`` (its numbers).
-
-    256 colours, or 16 greys as of the data, are enough for every figure here; an SVG of the same
-    figures is larger still.
-    """
-    # Drawn once: saving with a tight box would draw it twice, and every figure here lays itself out
-    # within its edges. A page full of errors is taller than a screen by far; at twice the size it
-    # would weigh megabytes.
-    zoom = 2 if figure.get_figheight() * figure.dpi < 3000 else 1
-    figure.set_dpi(zoom * figure.dpi)
-    drawn = FigureCanvasAgg(figure)
-    drawn.draw()
-    pixels = np.asarray(drawn.buffer_rgba())
-    picture = Image.fromarray(pixels).convert("RGB")
-    small = io.BytesIO()
-    grey = (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all()
-    if grey:
-        few = picture.convert("L").quantize(16)
-    else:
-        few = picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    few.save(small, "png")
-    size = {"width": picture.width // zoom, "height": picture.height // zoom}
-    words = {name: getattr(figure, name, "") for name in ("alt", "caption", "csv")}
-    return small.getvalue(), size | words
-
-
-def canvas(height, rows=1, columns=1, width=WIDTH, **options):
-    """Axes of a new figure, `width` by `height` inches, laid out within its edges."""
-    return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options)[1]
-
-
-def bare(ax, title="", **options):
-    """Without ticks and grid, for a picture; return `ax`."""
-    ax.set_title(title, **options)
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
-    return ax
-
-
-def described(axes, alt, data, caption=None):
-    """Give the figure of `axes` its words and its numbers; return `axes`.
-
-    `alt` is the caption too, unless it lists more than one wants to read below a picture.
-    """
-    figure = np.ravel(axes)[0].figure
-    figure.alt, figure.caption, figure.numbers = alt, caption or alt, data
-    named = not isinstance(data.index, pd.RangeIndex)
-    few = data.size <= MOST_NUMBERS
-    # As many decimals in all lines, so that two machines' numbers can be told apart from rounding.
-    figure.csv = data.to_csv(index=named, float_format="%.6f") if few else ""
-    return axes
-
-
-def alt_text(axes):
-    """What the picture says, in one or two sentences."""
-    return np.ravel(axes)[0].figure.alt
-
-
-def numbers(axes):
-    """The DataFrame behind the picture."""
-    return np.ravel(axes)[0].figure.numbers
-
-
-# ---- the data ------------------------------------------------------------------------------------
+__all__ = ["class_counts", "class_means", "examples_by_class", "fold_accuracies", "image_numbers"]
+__all__ += ["loss_curves", "neighbour_map", "projection", "scaling_effect"]
 
 
 def class_counts(y):
