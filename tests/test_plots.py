@@ -87,7 +87,7 @@ def test_confusion_shows_what_scikit_learn_counts_and_colours_errors_alone(judge
 def test_the_small_matrices_of_folds_give_the_errors_alone_in_large_numbers(judged):
     _, y, p = judged
     axes = plots.fold_confusions(y, p.argmax(1), FOLDS)
-    written = sum(int(text.get_text()) for ax in axes.flat for text in ax.texts)
+    written = sum(int(text.get_text() or 0) for ax in axes.flat for text in ax.texts)
     assert written == (p.argmax(1) != y).sum()
     assert {text.get_fontsize() for ax in axes.flat for text in ax.texts} == {13.0}
     assert plots.numbers(axes).to_numpy().sum() == len(y)

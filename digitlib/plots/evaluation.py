@@ -31,31 +31,18 @@ def confusion(y_true, y_predicted, title="", ax=None, percent=False, most=None):
     table, form = counts, "{:d}"
     if percent:
         table, form = 100 * counts.div(counts.sum(axis=1).clip(lower=1), axis=0), "{:.1f}"
-    right = np.eye(len(table), dtype=bool)
-    errors = np.ma.masked_array(table.to_numpy(dtype=float), right)
-    alone = ax is None
-    if alone:
-        ax = canvas(4.8)
+    right, alone = np.eye(len(table), dtype=bool), ax is None
+    ax = canvas(4.8) if alone else ax
     ax.set_facecolor("#e8e8e8")  # shows through where the diagonal is left out
+    bar = {"label": "errors, % of the digit's images" if percent else "errors"}
+    written, errors = table.map(form.format).where(table != 0, ""), table.mask(right)
+    look = {"cmap": "rocket_r", "linewidths": 0.5, "square": True, "cbar": alone, "cbar_kws": bar}
+    top = most or max(np.nanmax(errors), 1e-9)
+    sns.heatmap(errors, vmin=0, vmax=top, annot=written, fmt="", ax=ax, **look)
+    for i in range(0 if most else len(table)):
+        ax.text(i + 0.5, i + 0.5, written.iloc[i, i], ha="center", va="center", color="#222")
     ax.grid(False)
-    # Not seaborn's heatmap: it draws the whole figure once for every matrix in it.
-    scale = mpl.colors.Normalize(0, most or max(errors.max(), 1e-9))
-    edges = np.arange(len(table) + 1)
-    lines = {"edgecolors": "white", "linewidth": 0.5}
-    mesh = ax.pcolormesh(edges, edges, errors, cmap="rocket_r", norm=scale, **lines)
-    for (i, j), value in np.ndenumerate(table.to_numpy()):
-        if value and not (most and right[i, j]):
-            colour = "white" if not right[i, j] and scale(value) > 0.5 else "#222"
-            place = {"ha": "center", "va": "center", "color": colour}
-            ax.text(j + 0.5, i + 0.5, form.format(value), **place)
-    ax.set_xticks(edges[:-1] + 0.5, table.columns)
-    ax.set_yticks(edges[:-1] + 0.5, table.index)
-    ax.set_aspect("equal")
-    ax.invert_yaxis()
-    ax.tick_params(length=0)
-    if alone:
-        label = "errors, % of the digit's images" if percent else "errors"
-        ax.figure.colorbar(mesh, ax=ax, label=label)
+    ax.tick_params(length=0, rotation=0)
     ax.set(title=title, xlabel="predicted", ylabel="true digit")
     return described(ax, confusion_words(counts, percent), table)
 
