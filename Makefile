@@ -79,7 +79,7 @@ clean: ## remove the virtual environment and what tests and builds leave; report
 help: ## print this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nVariables of `make report`, all optional:\n'
-	@printf '  %-20s %s\n' 'NAME=mine' 'folder under reports/            (the name of the recipe)' \
+	@printf '  %-20s %s\n' 'NAME=mine' 'folder under reports/            (the recipe, or the MODEL file)' \
 		'RECIPE=coursework' 'training recipe                  (coursework)' \
 		'SEED=0' 'weights, order and dropout       (0)' \
 		'SET="dropout=0.3"' 'settings in place of the recipe, ; between them' \
