@@ -13,6 +13,11 @@ from pathlib import Path
 
 from digitlib.errors import ParameterError
 
+try:
+    import fcntl
+except ImportError:  # of Unix: elsewhere nothing is locked, and all but reports works
+    fcntl = None
+
 LONGEST_TMPDIR = 50  # characters: with 50 of what lies below, a socket's path may have 103 on a Mac
 ROOM = 20_000_000  # bytes that a report needs
 OLD = 60  # seconds after which an unused scratch folder is somebody's leftover
@@ -122,7 +127,7 @@ def write_text(path, text):
 
 
 def lock(file):
-    """Take the lock of a file, open for writing, until it is closed; whether there are locks here.
+    """Take the lock of an open file until it is closed; whether this file system has locks.
 
     Raises
     ------
@@ -130,7 +135,7 @@ def lock(file):
         Another process has it.
     """
     try:
-        os.lockf(file.fileno(), os.F_TLOCK, 0)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
     except OSError:  # some network drives have none: a report can be made there all the same
@@ -157,17 +162,11 @@ def scratch():
             if lock(file) and time.time() - left.stat().st_mtime > OLD:
                 shutil.rmtree(left.parent)
     folder = Path(tempfile.mkdtemp(prefix="digitlib-", dir=place))
-    held = open(folder / "lock", "w")  # noqa: SIM115 - for as long as this process lives
-    lock(held)
+    lock(os.open(folder / "lock", os.O_CREAT | os.O_WRONLY))  # until this process ends
     # After multiprocessing's own clean-up, at -100, which wants to find its folder.
-    Finalize(None, _remove, (folder, held), exitpriority=-200)
+    Finalize(None, shutil.rmtree, (folder, True), exitpriority=-200)
     tempfile.tempdir = str(folder)
     return folder
-
-
-def _remove(folder, held):
-    held.close()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def trouble(error, *folders):

@@ -55,7 +55,7 @@ def test_a_file_system_without_locks_is_not_another_process(number, tmp_path, mo
     with open(tmp_path / "lock", "w") as file:
         assert files.lock(file)
         assert "BlockingIOError" in python("files.lock(open(sys.argv[1], 'w'))", file.name)
-        monkeypatch.setattr(os, "lockf", refused)
+        monkeypatch.setattr(files.fcntl, "flock", refused)
         assert not files.lock(file)
 
 
