@@ -2,14 +2,17 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
-PYTHON ?= python3
+PYTHON := python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 DEV_STAMP := $(VENV)/installed-dev
-# A virtual environment whose interpreter has gone (a Python that was upgraded away) counts as not installed.
-GONE := $(if $(wildcard $(BIN)/python),,gone)
 .NOTPARALLEL:
+
+# These count on the command line alone, which is stronger than an assignment here. Else a variable of the environment would
+# slip in: Windows' WSL sets NAME to that of the machine.
+$(foreach variable,NAME RECIPE SEED SPLITS EPOCHS SOURCE SCALING SET MODEL FOLDS ENGINE COMPARE REPO AUTHORS COURSE TITLE QUICK, \
+	$(eval $(variable) :=))
 
 comma := ,
 # A quote in a value must not end the quotes around it.
@@ -61,9 +64,10 @@ format: $(DEV_STAMP) ## format the code, strip the notebooks
 dist: $(STAMP) ## build the wheel and the source archive in dist/
 	@$(BIN)/hatchling build
 
+# soupsieve 3 needs Python 3.11.5, Debian 12 has 3.11.2. What else is too new for a Python that is promised, a test tells.
 lock: ## write requirements.lock anew: newest versions that pyproject.toml allows (torch stays)
-	$(PYTHON) -m venv --clear $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)" '.[report,picture,dev]'
+	"$(PYTHON)" -m venv --clear $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)" 'soupsieve<3' '.[report,picture,dev]'
 	(echo '# Exact versions, used as pip constraints. Made by `make lock`.'; \
 		$(VENV)-lock/bin/python -m pip freeze --exclude digitlib | sed 's/+cpu$$//') > requirements.new
 	mv requirements.new requirements.lock; rm -rf $(VENV)-lock
@@ -75,7 +79,7 @@ clean: ## remove the virtual environment and what tests and builds leave; report
 help: ## print this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nVariables of `make report`, all optional:\n'
-	@printf '  %-20s %s\n' 'NAME=mine' 'folder under reports/            (the name of the recipe)' \
+	@printf '  %-20s %s\n' 'NAME=mine' 'folder under reports/            (the recipe, or the MODEL file)' \
 		'RECIPE=coursework' 'training recipe                  (coursework)' \
 		'SEED=0' 'weights, order and dropout       (0)' \
 		'SET="dropout=0.3"' 'settings in place of the recipe, ; between them' \
@@ -90,23 +94,27 @@ help: ## print this help
 		'PYTHON=python3.12' 'interpreter for a new .venv      (python3)'
 
 # ---- the virtual environment -------------------------------------------------------------------------------------
-# `installing` lies in .venv while pip works. If a run finds it there, the last one was killed half-way: start afresh, since
-# a package cut off in the middle can look installed. A stamp older than the lock: the same environment is updated.
+# `place` in .venv names the folder in which pip last came to its end. An environment without it was not finished (a package
+# cut off in the middle can look installed); one that names another folder was moved, and its programs look for that folder.
+# Such a one, or one whose Python was upgraded away, is set up afresh. A stamp older than the lock: it is updated.
+FIT = [ -x $(BIN)/python ] && [ "$$(cat $(VENV)/place 2>/dev/null)" = "$$(pwd -P)" ]
+UNFIT := $(shell $(FIT) || echo unfit)
 
-# Called with the extras and the stamps; whether the interpreter is there is asked when it runs, not when make starts.
-install = @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+# Called with the extras and the stamps; whether the environment is fit is asked again when it runs. What pip says is shown where
+# it fails. Settings of pip that send packages elsewhere do not count.
+install = @"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "$(PYTHON) is missing or older than 3.11; name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }; \
-	if [ ! -x $(BIN)/python ] || [ -e $(VENV)/installing ]; then \
-		echo "setting up $(VENV) (a minute or two, once)"; $(PYTHON) -m venv --clear $(VENV) || exit 1; \
-	else echo "updating $(VENV)"; fi; \
-	touch $(VENV)/installing && $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[$(1)]' \
-	&& rm $(VENV)/installing && touch $(2)
+	if $(FIT); then echo "updating $(VENV)"; \
+	else echo "setting up $(VENV) (a minute or two, once)"; "$(PYTHON)" -m venv --clear $(VENV) || exit 1; fi; \
+	rm -f $(VENV)/place; env -u PIP_TARGET -u PIP_PREFIX PIP_USER=0 $(BIN)/python -m pip install --disable-pip-version-check \
+		-c requirements.lock -e '.[$(1)]' >$(VENV)/pip.log || { tail -n 20 $(VENV)/pip.log >&2; exit 1; }; \
+	pwd -P >$(VENV)/place && touch $(2)
 
-$(STAMP): requirements.lock pyproject.toml $(GONE)
+$(STAMP): requirements.lock pyproject.toml $(UNFIT)
 	$(call install,report$(comma)picture,$(STAMP))
 
 # What development needs holds what reports need: one installation makes both stamps.
-$(DEV_STAMP): requirements.lock pyproject.toml $(GONE)
+$(DEV_STAMP): requirements.lock pyproject.toml $(UNFIT)
 	$(call install,report$(comma)picture$(comma)dev,$(STAMP) $(DEV_STAMP))
 
-.PHONY: report test lab pdf colab submission lint bench format dist lock clean help gone
+.PHONY: report test lab pdf colab submission lint bench format dist lock clean help unfit

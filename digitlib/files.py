@@ -15,13 +15,11 @@ from digitlib.errors import ParameterError
 
 try:
     import fcntl
-    import resource
 except ImportError:  # of Unix: elsewhere nothing is locked, and all but reports works
-    fcntl = resource = None
+    fcntl = None
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LONGEST_TMPDIR = 44  # characters: with 20 of ours and a socket's, the system takes about 100
-ROOM, OPEN_FILES = 20_000_000, 256  # bytes, and number, that a report needs
+LONGEST_TMPDIR = 50  # characters: with 50 of what lies below, a socket's path may have 103 on a Mac
+ROOM = 20_000_000  # bytes that a report needs
 OLD = 60  # seconds after which an unused scratch folder is somebody's leftover
 
 
@@ -44,16 +42,21 @@ def check_file(path, error, remedy, most=None):
     """
     try:
         found = os.stat(os.fspath(path))
+        if stat.S_ISREG(found.st_mode):
+            open(path, "rb").close()  # whether it may be read
     except FileNotFoundError:
         what = "no such file"
     except (OSError, ValueError, TypeError) as problem:  # a loop of links, no path at all
         what = (getattr(problem, "strerror", None) or str(problem)).lower()
     else:
-        what = "is a folder" if stat.S_ISDIR(found.st_mode) else "is no plain file"
-        if stat.S_ISREG(found.st_mode):
-            if most is None or found.st_size <= most:
-                return Path(path)
+        if stat.S_ISDIR(found.st_mode):
+            what = "is a folder"
+        elif not stat.S_ISREG(found.st_mode):
+            what = "is no plain file"
+        elif most is not None and found.st_size > most:
             what = f"has {found.st_size / 1e6:,.0f} MB; takes at most {most / 1e6:,.0f}"
+        else:
+            return Path(path)
     raise error(f"{path}: {what}; {remedy}")
 
 
@@ -79,25 +82,26 @@ def check_folder(path, name):
     -------
     Path
     """
-    path = Path(path)
-    there = next(filter(os.path.lexists, (path, *path.absolute().parents)))
-    if not os.path.isdir(there):
+    there = _nearest(path)
+    if not there.is_dir():
         raise ParameterError(f"{name}={str(path)!r}: {there} is no folder; give another one")
-    return path
+    return Path(path)
 
 
 def check_room(folder):
-    """Whether kernels can work and a report fits into `folder`: ParameterError if not."""
-    folder = folder.absolute()
-    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    """Whether a report fits into `folder`: ParameterError if not."""
+    there = _nearest(folder)
     if (free := shutil.disk_usage(there).free) < ROOM:
         raise ParameterError(
             f"{there}: {free / 1e6:.1f} MB free, a report needs {ROOM / 1e6:g}; make room, then the"
             " same command goes on"
         )
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if resource else OPEN_FILES
-    if 0 < most < OPEN_FILES:
-        raise ParameterError(f"{most} open files are allowed; set ulimit -n {OPEN_FILES}")
+
+
+def _nearest(path):
+    """`path`, or the first thing above it that is there."""
+    path = Path(path).absolute()
+    return next(filter(os.path.lexists, (path, *path.parents)))
 
 
 @contextmanager
@@ -123,8 +127,20 @@ def write_text(path, text):
 
 
 def lock(file):
-    """Take the lock of an open file until it is closed; OSError if another process has it."""
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """Take the lock of an open file until it is closed; whether this file system has locks.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process has it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # some network drives have none: a report can be made there all the same
+        return False
+    return True
 
 
 @functools.cache
@@ -136,36 +152,21 @@ def scratch():
     Returns
     -------
     Path
-
-    Raises
-    ------
-    ParameterError
-        The path would be too long for the sockets of kernels.
     """
     place = Path(tempfile.gettempdir())
-    if len(str(place)) > LONGEST_TMPDIR:
-        raise ParameterError(
-            f"TMPDIR={str(place)!r}: too long for sockets; set TMPDIR to a path of at most"
-            f" {LONGEST_TMPDIR} characters, such as /tmp"
-        )
+    if len(str(place)) > LONGEST_TMPDIR:  # the sockets of kernels would not work there
+        place = Path("/tmp")
     for left in place.glob("digitlib-*/lock"):
         # Not ours: no permission. In use: locked, or so new that it is about to be.
         with suppress(OSError), open(left, "r+") as file:
-            lock(file)
-            if time.time() - left.stat().st_mtime > OLD:
+            if lock(file) and time.time() - left.stat().st_mtime > OLD:
                 shutil.rmtree(left.parent)
-    folder = Path(tempfile.mkdtemp(prefix="digitlib-"))
-    held = open(folder / "lock", "w")  # noqa: SIM115 - for as long as this process lives
-    lock(held)
+    folder = Path(tempfile.mkdtemp(prefix="digitlib-", dir=place))
+    lock(os.open(folder / "lock", os.O_CREAT | os.O_WRONLY))  # until this process ends
     # After multiprocessing's own clean-up, at -100, which wants to find its folder.
-    Finalize(None, _remove, (folder, held), exitpriority=-200)
+    Finalize(None, shutil.rmtree, (folder, True), exitpriority=-200)
     tempfile.tempdir = str(folder)
     return folder
-
-
-def _remove(folder, held):
-    held.close()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def trouble(error, *folders):
@@ -179,9 +180,8 @@ def trouble(error, *folders):
     """
     where = f"{error.filename}: " if error.filename else ""
     said, remedy = (error.strerror or str(error)).lower(), "check that folder and its permissions"
-    if error.errno in NO_ROOM:
-        free = [f"{shutil.disk_usage(f).free / 1e6:.1f} MB in {f}" for f in map(str, folders)]
-        remedy = f"free are {' and '.join(free)}; make room, then the same command goes on"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        remedy = f"make room in {' or '.join(map(str, folders))}, then the same command goes on"
     elif error.errno == errno.EMFILE:
         remedy = "allow more open files: ulimit -n 1024"
     return f"{where}{said}; {remedy}"

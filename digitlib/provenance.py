@@ -13,10 +13,8 @@ from pathlib import Path
 import digitlib
 
 PACKAGE = Path(digitlib.__file__).parent
-LIBRARIES = (
-    *("torch", "torchmetrics", "numpy", "pandas", "scikit-learn", "scipy"),
-    *("matplotlib", "seaborn", "papermill", "nbconvert"),
-)
+LIBRARIES = ["torch", "torchmetrics", "numpy", "pandas", "scikit-learn", "scipy", "matplotlib"]
+LIBRARIES += ["seaborn", "papermill", "nbconvert"]
 
 
 def provenance(engine=""):
@@ -32,23 +30,19 @@ def provenance(engine=""):
     dict
         ``created`` (UTC, ISO 8601), ``versions``, ``machine``, ``commit`` (hash, "-dirty" appended
         if files differ; None outside a git checkout), ``code`` (``sha256`` of the package's
-        sources; ``changed``, see :func:`changed_files`).
+        sources; ``changed``, see :func:`state_of_code`).
     """
+    commit, changed, _ = state_of_code()
+    versions = {"digitlib": digitlib.__version__, "python": platform.python_version()}
+    versions |= {name: library_version(name) for name in LIBRARIES}
+    machine = {"system": platform.system(), "processor": platform.machine()}
+    machine |= {"cores": os.cpu_count(), "engine": engine}
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "digitlib": digitlib.__version__,
-            "python": platform.python_version(),
-            **{name: library_version(name) for name in LIBRARIES},
-        },
-        "machine": {
-            "system": platform.system(),
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "engine": engine,
-        },
-        "commit": _commit(),
-        "code": {"sha256": code_hash(), "changed": changed_files()},
+        "versions": versions,
+        "machine": machine,
+        "commit": commit,
+        "code": {"sha256": code_hash(), "changed": changed},
     }
 
 
@@ -63,11 +57,9 @@ def library_version(name):
 
 def where_am_i():
     """One line for the top of a notebook: version, Python, torch, commit."""
-    commit = (_commit() or "not from a git checkout")[:9]
-    return (
-        f"digitlib {digitlib.__version__}, Python {platform.python_version()}, torch"
-        f" {library_version('torch')}, commit {commit}"
-    )
+    made_by = f"digitlib {digitlib.__version__}, Python {platform.python_version()}"
+    commit = (state_of_code()[0] or "unknown")[:9]
+    return f"{made_by}, torch {library_version('torch')}, commit {commit}"
 
 
 def notebook_folder():
@@ -81,63 +73,66 @@ def notebook_folder():
 
 def sources():
     """Text of the package's sources: name -> text."""
-    paths = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.glob("*.toml")])
-    return {f"digitlib/{p.relative_to(PACKAGE).as_posix()}": p.read_text("utf-8") for p in paths}
+    # Hidden files are no modules: an editor's lock, what macOS leaves, Jupyter's checkpoints.
+    found = [*PACKAGE.rglob("*.py"), *PACKAGE.glob("*.toml"), *PACKAGE.glob("handwriting/*.toml")]
+    names = sorted(f"digitlib/{path.relative_to(PACKAGE).as_posix()}" for path in found)
+    return {n: (PACKAGE.parent / n).read_text("utf-8") for n in names if "/." not in n}
 
 
 @cache
 def code_hash():
     """SHA-256 over the sources of the package: any change of code gives another one."""
     digest = hashlib.sha256()
-    for name, text in sorted(sources().items()):
+    for name, text in sources().items():
         digest.update(f"{name}\0{text}\0".encode())
     return digest.hexdigest()
 
 
-def changed_files():
-    """Sources that are not as committed (in a git checkout) or as released (installed).
+def state_of_code():
+    """The commit, and the sources that are not as committed or, if installed, as released.
 
     Returns
     -------
-    list of str or None
-        Such as ``["digitlib/model.py"]``; None if neither can be told.
+    commit : str or None
+        With "-dirty" if any file differs from it; None outside a git checkout.
+    changed : list of str or None
+        Such as ``["digitlib/model.py"]``; None if it cannot be told.
+    refusal : str
+        What git says where it does not tell the commit of this checkout, with its remedy.
     """
+    if not (PACKAGE.parent / ".git").exists():
+        return None, _changed_since_release(), ""
     try:
-        return _changed_since_commit() if _in_checkout() else _changed_since_release()
-    except (OSError, ValueError, KeyError, subprocess.CalledProcessError, PackageNotFoundError):
-        return None
-
-
-def _changed_since_commit():
-    lines = _git("status", "--porcelain", "--untracked-files=no", "-z").split("\0")
-    return sorted({line[3:] for line in lines} & sources().keys())
-
-
-def _changed_since_release():
-    found, known = [], 0
-    for path in distribution("digitlib").files:
-        if path.suffix in (".py", ".toml") and path.parts[0] == "digitlib" and path.hash:
-            digest = hashlib.new(path.hash.mode, path.locate().read_bytes()).digest()
-            known += 1
-            if base64.urlsafe_b64encode(digest).decode().rstrip("=") != path.hash.value:
-                found.append(path.as_posix())
-    return sorted(found) if known else None
-
-
-def _in_checkout():
-    return (PACKAGE.parent / ".git").exists()
-
-
-def _commit():
-    if not _in_checkout():
-        return None
-    try:
-        differs = _git("status", "--porcelain", "--untracked-files=no")
-        return _git("rev-parse", "HEAD").strip() + ("-dirty" if differs else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+        commit = _git("rev-parse", "HEAD").strip()
+        changed = set(_git("diff", "--name-only", "-z", "HEAD").split("\0")) - {""}
+    except (OSError, subprocess.CalledProcessError) as error:  # no git here, or it will not
+        return None, None, " ".join((getattr(error, "stderr", None) or str(error)).split())
+    return commit + ("-dirty" if changed else ""), sorted(changed & sources().keys()), ""
 
 
 def _git(*words):
+    """What git answers about the folder around the package, whatever its variables name."""
+    # GIT_DIR and its like go, settings stay. Nor does git ask a folder further up.
+    mine = {k: v for k, v in os.environ.items() if k[:4] != "GIT_" or k.startswith("GIT_CONFIG")}
+    mine["GIT_CEILING_DIRECTORIES"] = str(PACKAGE.parents[1])
     command = ["git", "-C", PACKAGE.parent, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(command, capture_output=True, check=True, env=mine, errors="replace")
+    return done.stdout
+
+
+def _changed_since_release():
+    """Sources that differ from what the installed package lists; None if it lists none."""
+    try:
+        listed = distribution("digitlib").files or ()
+    except PackageNotFoundError:
+        return None
+    texts = sources()
+    released = {str(path): path.hash.value for path in listed if path.hash and str(path) in texts}
+    changed = sorted(name for name in released if released[name] != _as_listed(texts[name]))
+    return changed if released else None
+
+
+def _as_listed(text):
+    """The hash of a file as a package's list of its files writes it."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")

@@ -2,9 +2,12 @@
 
 import re
 import tomllib
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, metadata
 
 from conftest import ROOT
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import digitlib
@@ -37,6 +40,18 @@ def test_lock_has_one_exact_version_each_no_local_suffix_and_the_torch_that_was_
         assert re.fullmatch(r"==[0-9][0-9A-Za-z.!]*", str(requirement.specifier)), name
         assert requirement.url is None
     assert str(LOCK["torch"].specifier) == "==2.13.0"
+
+
+def test_what_is_locked_runs_on_every_python_that_is_promised():
+    oldest = PROJECT["requires-python"].removeprefix(">=")
+    assert f"Python {oldest} or newer" in (ROOT / "README.md").read_text()
+    too_new = {}
+    for name in LOCK:
+        with suppress(PackageNotFoundError):  # one that this Python does not need
+            needed = metadata(name).get("Requires-Python", "")
+            if not SpecifierSet(needed).contains(f"{oldest}.0"):
+                too_new[name] = needed
+    assert too_new == {}, f"Python {oldest}.0 cannot install these: hold them back in `make lock`"
 
 
 def test_conda_file_names_what_users_install_with_the_same_ranges_and_a_reason_each():

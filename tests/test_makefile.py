@@ -13,8 +13,11 @@ echo "${0##*/} $*" >> calls.txt
 case "$*" in
     -c*) exit 0 ;;
     *"venv --clear"*) rm -rf .venv; mkdir -p .venv/bin
-        for name in python ruff mypy nbstripout; do cp "$0" .venv/bin/$name; done ;;
-    *"pip install"*) if [ -e die ]; then kill -9 $PPID; fi ;;
+        for name in python ruff mypy nbstripout; do cp "$0" .venv/bin/$name; done
+        if [ -e no-venv ]; then echo "apt install python3-venv"; exit 1; fi ;;
+    *"pip install"*) env | grep PIP_ >> calls.txt
+        if [ -e die ]; then kill -9 $PPID; fi
+        if [ -e conflict ]; then echo "The conflict is caused by: a 1"; exit 1; fi ;;
 esac
 """
 
@@ -29,11 +32,12 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def make(folder, *words):
+def make(folder, *words, **variables):
     """Run make; returns the exit code and the calls of the stand-in since the last time."""
     calls = folder / "calls.txt"
     calls.unlink(missing_ok=True)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "PIP"))}
+    environment |= variables
     command = ["make", f"PYTHON={folder / 'python'}", *words]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     lines = calls.read_text().splitlines() if calls.exists() else []
@@ -73,13 +77,38 @@ def test_tests_on_a_fresh_machine_install_once_and_reports_need_nothing_more(che
     assert modules(make(checkout, "test")[1]) == ["pytest"]
 
 
-def test_installation_killed_half_way_is_done_afresh(checkout):
-    (checkout / "die").touch()
-    done, _ = make(checkout, "report")
-    assert done.returncode != 0
-    (checkout / "die").unlink()
-    _, calls = make(checkout, "report")
-    assert modules(calls) == ["venv", "pip", "digitlib"]
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("die", ""), ("no-venv", "apt install python3-venv"), ("conflict", "The conflict is caused")],
+)
+def test_installation_that_fails_says_why_each_time_until_it_works(fault, said, checkout):
+    (checkout / fault).touch()
+    for _ in range(2):
+        done, calls = make(checkout, "report")
+        assert done.returncode != 0 and said in done.stdout + done.stderr
+        assert modules(calls)[0] == "venv" and "digitlib" not in modules(calls)
+    (checkout / fault).unlink()
+    assert modules(make(checkout, "report")[1]) == ["venv", "pip", "digitlib"]
+
+
+def test_a_folder_that_was_renamed_or_copied_is_set_up_afresh(checkout):
+    make(checkout, "report")
+    moved = checkout.rename(checkout.with_name("kurs {ml} 2026"))
+    assert modules(make(moved, "report")[1]) == ["venv", "pip", "digitlib"]
+    assert modules(make(moved, "report")[1]) == ["digitlib"]
+
+
+def test_variables_of_the_environment_do_not_count(checkout):
+    variables = ["NAME", "RECIPE", "SET", "MODEL", "SEED", "SOURCE", "COMPARE", "PYTHON"]
+    _, calls = make(checkout, "report", **dict.fromkeys(variables, "LAPTOP"))
+    assert calls[-1] == "python -m digitlib report"
+    done, _ = make(checkout, "submission", NAME="LAPTOP", AUTHORS="A", COURSE="C", TITLE="T")
+    assert done.returncode == 2 and "needs NAME" in done.stderr
+    (checkout / ".venv" / "place").unlink()
+    elsewhere = {"PIP_USER": "1", "PIP_TARGET": "/tmp/x", "PIP_PREFIX": "/tmp/x"}
+    _, calls = make(checkout, "report", **elsewhere, PIP_INDEX_URL="https://example.org")
+    settings = sorted(line for line in calls if line.startswith("PIP_"))
+    assert settings == ["PIP_INDEX_URL=https://example.org", "PIP_USER=0"]
 
 
 def test_variables_reach_the_command_quotes_are_kept_and_compare_can_be_switched_off(checkout):

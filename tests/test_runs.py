@@ -8,7 +8,7 @@ import pytest
 from sklearn.utils import Bunch
 
 import digitlib
-from digitlib import DigitClassifier, cross_validate, files, own, runs
+from digitlib import DigitClassifier, cross_validate, own, runs
 from digitlib.errors import RunError
 
 
@@ -111,11 +111,3 @@ def test_save_that_is_stopped_leaves_no_complete_run(folder, result, digits, mon
         runs.save(result, digits, folder, seed=0)
     with pytest.raises(RunError, match=r"run\.json: no such file; a complete run has it: make one"):
         runs.load(folder)
-
-
-def test_text_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "run.json"
-    files.write_text(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        files.write_text(path, "new \ud800")  # cannot be written, as on a full disk
-    assert path.read_text() == "old"
