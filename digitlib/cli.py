@@ -186,6 +186,9 @@ def main(arguments=None):
     Exit codes: 0; 1, a run failed; 2, bad input; 130, interrupted; 141, nobody reads the output.
     """
     alone = arguments is None  # the process is there for this command
+    _open_what_is_closed()
+    if sys.flags.optimize > 1:
+        _fail(2, "python -OO removes texts that libraries need; leave out -OO (PYTHONOPTIMIZE)")
     _speak_utf8(arguments)
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup does
@@ -226,6 +229,13 @@ def _interrupt(number, frame):
     raise KeyboardInterrupt
 
 
+def _open_what_is_closed():
+    """Give input and outputs that whoever called has closed a place where nothing happens."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # the next file to be opened would take its number
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as we live
+
+
 def _speak_utf8(arguments):
     """Begin anew in UTF-8 where the locale would not take names and pages as they are."""
     if arguments is None and sys.getfilesystemencoding() != "utf-8" and os.name == "posix":
@@ -246,7 +256,7 @@ def _missing(module):
     if module in ("fcntl", "resource"):
         return f"this needs Linux or macOS (Python has no {module} here)"
     extra = EXTRAS.get(module, "report")
-    return f"{module} is not installed; for this: pip install 'digitlib[{extra}]'"
+    return f"{module} is not installed; in the project's folder: pip install -e '.[{extra}]'"
 
 
 def _one_line(error):

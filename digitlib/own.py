@@ -7,62 +7,39 @@ function takes a seed and returns the classifier. Reading a run never executes i
 import ast
 import hashlib
 import importlib.util
-import json
 import re
+import symtable
 import sys
 import textwrap
+import tomllib
 import traceback
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import skops.io
 import torch
-from safetensors import safe_open
-from safetensors.numpy import save_file
+from IPython import get_ipython
+from safetensors.numpy import load_file, save
 from torch import nn
 
 from digitlib.classifier import DigitClassifier
 from digitlib.compare.kernel import FilterKernel
 from digitlib.errors import ParameterError, RunError, plain
 from digitlib.files import check_file
+from digitlib.model import name_of
 from digitlib.recipes import KERNEL, from_dict
 from digitlib.scaling import PixelScaler
 
 FUNCTION = "model"  # that a file of the user's is expected to have
 ALLOW = "if you trust it, allow it: run_code=True, on the command line --run-code"
-# What a kept classifier may hold beside the types that skops itself trusts: classes of honest
-# models of scikit-learn, and our own. Never functions: some of those in NumPy execute text.
-SAFE = {
-    f"{module}.{name}"
-    for module, names in {
-        "digitlib.classifier": "DigitClassifier",
-        "digitlib.compare.competitors": "HardVotes",
-        "digitlib.compare.kernel": "FilterKernel",
-        "digitlib.recipes": "CompactRecipe Recipe",
-        "digitlib.runs": "FoldEnsemble",
-        "digitlib.scaling": "PixelScaler",
-        "sklearn.calibration": "_CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
-        "sklearn.ensemble._hist_gradient_boosting.predictor": "TreePredictor",
-        "sklearn.gaussian_process._gpc": "_BinaryGaussianProcessClassifierLaplace",
-        "sklearn.gaussian_process.kernels": "CompoundKernel ConstantKernel DotProduct RBF Matern"
-        " ExpSineSquared Exponentiation Product RationalQuadratic Sum WhiteKernel",
-        "sklearn.metrics._dist_metrics": "ChebyshevDistance64 EuclideanDistance64"
-        " HammingDistance64 ManhattanDistance64 MinkowskiDistance64 SEuclideanDistance64",
-        "sklearn.metrics._scorer": "_PassthroughScorer",
-        "sklearn.model_selection._search_successive_halving": "HalvingGridSearchCV"
-        " HalvingRandomSearchCV",
-        "sklearn.model_selection._split": "GroupKFold KFold LeaveOneOut PredefinedSplit"
-        " RepeatedKFold RepeatedStratifiedKFold ShuffleSplit StratifiedKFold"
-        " StratifiedShuffleSplit",
-        "sklearn.neighbors._ball_tree": "BallTree BallTree64",
-        "sklearn.neighbors._kd_tree": "KDTree KDTree64",
-        "sklearn.neural_network._stochastic_optimizers": "AdamOptimizer SGDOptimizer",
-        "sklearn.tree._tree": "Tree",
-        "sklearn.utils._bunch": "Bunch",
-    }.items()
-    for name in names.split()
-}
+# What a kept classifier may hold beside the types that skops itself trusts.
+SAFE_TYPES = tomllib.loads((files("digitlib") / "safe.toml").read_text(encoding="utf-8"))
+SAFE = {f"{module}.{name}" for module, names in SAFE_TYPES.items() for name in names.split()}
+# Statements of a notebook that may go into a file; an if or a loop may not.
+KEPT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+HEADER = ("classes", "mean", "scale")  # arrays beside the weights of a network
 
 
 def classifier(recipe, seed, changes=None, epochs=None):
@@ -90,21 +67,26 @@ def from_file(spec, seed):
     """
     path, name = split_spec(spec)
     try:
-        made = getattr(_module(path), name)(seed)
+        make = getattr(_module(path), name, None)
+        made = make(seed) if make else None
         if isinstance(made, DigitClassifier):
             made.blank_network()  # a network that cannot work is told at once
     except Exception as error:
         told = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
-        line = f", line {told[-1].lineno}" if told else ""
+        lines = [f.lineno for f in told] or [getattr(error, "lineno", None)]
+        line = f", line {lines[-1]}" if lines[-1] else ""
         kind = "" if isinstance(error, ParameterError) else f"{type(error).__name__}: "
         said = str(error).partition("\n")[0]
         raise ParameterError(f"{path}{line}: {kind}{said}") from error
-    if isinstance(made, nn.Module):
-        remedy = 'return DigitClassifier("coursework", seed, network=...)'
-        raise ParameterError(f"{path}: {name}(seed) returned a network; {remedy}")
+    if make is None:
+        remedy = f"it takes seed and returns a classifier, or name another: {path.name}:function"
+        raise ParameterError(f"{path}: has no function {name}; {remedy}")
     if isinstance(made, type) or not hasattr(made, "fit"):
         found = "nothing: is a return missing?" if made is None else type(made).__name__
-        raise ParameterError(f"{path}: {name}(seed) returned {found}; it takes a classifier")
+        remedy = 'a network goes into DigitClassifier("coursework", seed, network=...)'
+        raise ParameterError(
+            f"{path}: {name}(seed) returned {found}; it takes a classifier; {remedy}"
+        )
     return made
 
 
@@ -113,17 +95,9 @@ def split_spec(spec):
     found = re.fullmatch(r"(.+\.py)(?::(\w+))?", str(spec))
     if not found:
         raise ParameterError(f"model={str(spec)!r}: takes my_model.py or my_model.py:function")
-    path, name = Path(found[1]).resolve(), found[2] or FUNCTION
-    check_file(path, ParameterError, "model takes the path of a Python file", 1_000_000)
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
-        raise ParameterError(f"{path}{line}: not Python ({error}); mend it") from None
-    if name not in _defined(tree):
-        remedy = f"it takes seed and returns a classifier, or name another: {path.name}:function"
-        raise ParameterError(f"{path}: has no function {name}; {remedy}")
-    return path, name
+    remedy = "model takes the path of a Python file"
+    path = check_file(Path(found[1]).resolve(), ParameterError, remedy, 1_000_000)
+    return path, found[2] or FUNCTION
 
 
 def _module(path):
@@ -143,17 +117,16 @@ def _module(path):
 # ---- what a notebook defines ---------------------------------------------------------------------
 
 
-def source_of(spec="", variable="classifier"):
+def source_of(spec=""):
     """Text of the file that makes the classifier: the user's file, or written from a notebook.
 
-    Of a notebook, the last cell that sets `variable` is taken whole, with what it needs of others:
-    imports, functions, classes, assignments.
+    Of a notebook, the last cell that sets `classifier` is taken whole, with what it needs of
+    others: imports, functions, classes, assignments.
 
     Parameters
     ----------
     spec : str
         As for :func:`from_file`; empty: from the notebook that runs this.
-    variable : str
 
     Returns
     -------
@@ -164,57 +137,44 @@ def source_of(spec="", variable="classifier"):
         path, name = split_spec(spec)
         text = path.read_text(encoding="utf-8")
         return text if name == FUNCTION else f"{text}\n\n{FUNCTION} = {name}\n"
-    shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
-    made, defined = None, {}  # name -> text of the statement, and its names
+    shell, made, defined = get_ipython(), None, {}  # name -> text of its statement
     for cell in shell.user_ns.get("In", ()) if shell else ():
-        text = shell.transform_cell(cell)
+        text, parts = shell.transform_cell(cell), {}
         try:
-            tree = ast.parse(text)
+            statements = ast.parse(text).body
         except SyntaxError:
             continue
-        found = _defined(tree)
-        if variable in found:
-            made = text, _names(tree)
+        for node in (each for each in statements if isinstance(each, KEPT)):
+            first = min(n.lineno for n in [node, *getattr(node, "decorator_list", ())])
+            part = "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+            parts |= dict.fromkeys(_bound(part), part)
+        if "classifier" in parts:
+            made = text.strip()
         else:
-            defined |= {
-                name: (ast.get_source_segment(text, node), _names(node), node)
-                for name, node in found.items()
-            }
+            defined |= parts
     if made is None:
         return None
-    needed, waiting = set(), [made[1] - {"seed"}]
-    while waiting:
-        new = (waiting.pop() & defined.keys()) - needed
-        needed |= new
-        waiting += [defined[name][1] for name in new]
-    parts = dict.fromkeys(_whole(defined[name]) for name in defined if name in needed)
-    body = textwrap.indent(f"{made[0].strip()}\nreturn {variable}", "    ")
+    defined.pop("seed", None)
+    parts = sorted(
+        _needed(made, defined), key=lambda part: not part.startswith(("import ", "from "))
+    )
+    body = textwrap.indent(f"{made}\nreturn classifier", "    ")
     return "\n".join([*parts, "", "", f"def {FUNCTION}(seed):", body, ""])
 
 
-def _whole(statement):
-    """Text of a statement with the decorators above it."""
-    text, _, node = statement
-    marks = [f"@{ast.unparse(mark)}" for mark in getattr(node, "decorator_list", ())]
-    return "\n".join([*marks, text])
+def _bound(text):
+    """Names that statements of a module define or import."""
+    symbols = symtable.symtable(text, "cell", "exec").get_symbols()
+    return {each.get_name() for each in symbols if each.is_assigned() or each.is_imported()}
 
 
-def _names(tree):
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-
-
-def _defined(tree):
-    """Names that the statements of a module define, each with its statement."""
-    found = {}
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found[node.name] = node
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            found |= {(part.asname or part.name).split(".")[0]: node for part in node.names}
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found |= {name: node for target in targets for name in _names(target)}
-    return found
+def _needed(text, defined):
+    """Statements that `text` needs, each after those that it needs itself; empties `defined`."""
+    parts = {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Name) and (part := defined.pop(node.id, None)):
+            parts |= _needed(part, defined) | {part: None}
+    return parts
 
 
 # ---- what a run folder says of it, and keeps -----------------------------------------------------
@@ -222,20 +182,18 @@ def _defined(tree):
 
 def facts(classifier):
     """What ``run.json`` says of a classifier: ``recipe`` and ``model``."""
+    kind, name = "recipe", ""
     if isinstance(classifier, DigitClassifier):
-        recipe, network = classifier.settings().as_dict(), classifier.network
-        if network is None:
-            return {"recipe": recipe, "model": {"kind": "recipe", "name": ""}}
-        name = getattr(network, "__name__", type(network).__name__)
-        return {"recipe": recipe, "model": {"kind": "network", "name": name}}
-    usual = FilterKernel(getattr(classifier, "random_state", None)).get_params()
-    if type(classifier) is FilterKernel and classifier.get_params() == usual:
+        recipe = classifier.settings().as_dict()
+        if classifier.network is not None:
+            kind, name = "network", name_of(classifier.network)
+    elif repr(classifier) == repr(FilterKernel(getattr(classifier, "random_state", None))):
         recipe = {"name": KERNEL, "summary": "Ridge regression on fixed random filters."}
-        return {"recipe": recipe, "model": {"kind": "recipe", "name": ""}}
-    steps = getattr(classifier, "steps", [(None, classifier)])
-    name = " + ".join(type(step).__name__ for _, step in steps)
-    recipe = {"name": name, "summary": "A classifier of the user's own."}
-    return {"recipe": recipe, "model": {"kind": "estimator", "name": name}}
+    else:
+        steps = getattr(classifier, "steps", [(None, classifier)])
+        kind, name = "estimator", " + ".join(type(step).__name__ for _, step in steps)
+        recipe = {"name": name, "summary": "A classifier of the user's own."}
+    return {"recipe": recipe, "model": {"kind": kind, "name": name}}
 
 
 def changed(info):
@@ -273,10 +231,10 @@ def keep(fitted, path):
         Name of the file, and None; or None, and why it cannot be kept so that it is read back.
     """
     if isinstance(fitted, DigitClassifier):
-        header = {"classes": fitted.classes_.tolist()}
-        header |= {"mean": fitted.scaler_.mean_.tolist(), "scale": fitted.scaler_.scale_.tolist()}
-        weights, path = fitted.__getstate__()["weights_"], path.with_suffix(".safetensors")
-        save_file(weights, path, {name: json.dumps(value) for name, value in header.items()})
+        path, scaler = path.with_suffix(".safetensors"), fitted.scaler_
+        arrays = dict(zip(HEADER, (fitted.classes_, scaler.mean_, scaler.scale_), strict=True))
+        # Not save_file: it would hide the file from other users.
+        path.write_bytes(save(arrays | fitted.__getstate__()["weights_"]))
         return path.name, None
     path = path.with_suffix(".skops")
     try:
@@ -329,31 +287,28 @@ def load_fold(path, run):
     try:
         if classifier is not None:
             return _with_weights(classifier, path)
-        types, source = skops.io.get_untrusted_types(file=path), path.with_name("model.py")
-        if run.run_code and source.is_file():
+        if run.run_code and (source := path.with_name("model.py")).is_file():
             _module(source)
-        if run.run_code or SAFE.issuperset(types):
+        types = skops.io.get_untrusted_types(file=path)
+        strange = sorted(set(types) - SAFE)
+        if run.run_code or not strange:
             return skops.io.load(path, trusted=types)
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise RunError(f"{path}: cannot be read ({said}); train again") from error
-    strange = plain(", ".join(sorted(set(types) - SAFE)), 200)
-    raise RunError(f"{path}: holds {strange}, which could run code; {ALLOW}")
+    raise RunError(f"{path}: holds {plain(', '.join(strange), 200)}, which could run code; {ALLOW}")
 
 
 def _with_weights(classifier, path):
     """The classifier, fitted, with what :func:`keep` wrote: numbers and text, nothing that runs."""
-    with safe_open(path, "np") as file:
-        header = {name: json.loads(value) for name, value in file.metadata().items()}
-        # It has keys, and is no dictionary all the same.
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    weights = load_file(path)
     if any(np.isnan(array).any() for array in weights.values()):
         raise ValueError("holds weights that are no numbers")
     recipe = classifier.settings()
     scaler = PixelScaler(recipe.scaling)
-    scaler.mean_, scaler.scale_ = np.array(header["mean"]), np.array(header["scale"])
-    state = {"recipe_": recipe, "scaler_": scaler, "classes_": np.array(header["classes"])}
-    state |= {"n_features_in_": len(scaler.mean_), "weights_": weights}
+    classes, scaler.mean_, scaler.scale_ = map(weights.pop, HEADER)
+    state = {"recipe_": recipe, "scaler_": scaler, "classes_": classes, "weights_": weights}
+    state["n_features_in_"] = len(scaler.mean_)
     classifier.__setstate__(vars(classifier) | state)
     return classifier
 

@@ -35,7 +35,7 @@ CASES = [
     (["report", "--source", "\x1b[31m"], r"�\[31m: no such file"),
     (["report", "--source", "text"], "64 integer pixels"),
     (["report", "--source", "noise"], "can't decode byte"),
-    (["report", "--model", "deep.py"], "not Python|too many nested"),
+    (["report", "--model", "deep.py"], "too many nested|RecursionError|MemoryError"),
     (["report", "--model", "other.py"], "has no function model"),
     (["report", "--model", "text"], "takes my_model.py"),
     (["report", "--model", "other.py:other", "--epochs", "2"], "epochs has no effect"),

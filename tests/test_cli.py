@@ -74,9 +74,9 @@ def test_output_that_nobody_reads_ends_the_command():
 @pytest.mark.parametrize(
     ("module", "words", "said"),
     [
-        ("skimage", ["predict", "a.png"], r"skimage is not installed.*digitlib\[picture\]'"),
-        ("papermill", ["report", "--recipe", "kernel"], r"papermill .*digitlib\[report\]'"),
-        ("jinja2", ["colab"], r"jinja2 is not installed.*digitlib\[report\]'"),
+        ("skimage", ["predict", "a.png"], r"skimage is not installed.*'\.\[picture\]'"),
+        ("papermill", ["report", "--recipe", "kernel"], r"papermill .*'\.\[report\]'"),
+        ("jinja2", ["colab"], r"jinja2 is not installed.*'\.\[report\]'"),
     ],
 )
 def test_a_package_that_is_missing_is_one_line_that_names_its_extra(module, words, said, tmp_path):

@@ -232,13 +232,13 @@ def test_a_fitted_classifier_of_each_honest_kind_loads_unasked(digits, tmp_path)
 
 NET = "from torch import nn\nfrom digitlib import DigitClassifier\nNet = nn.Linear(64, 10)\n"
 WRONG = {
-    "def model(seed)\n    pass": "line 1: not Python",
+    "def model(seed)\n    pass": "line 1: SyntaxError",
     "def other(seed):\n    return 1": "has no function model",
     "def model(seed):\n    return 1 / 0": "line 2: ZeroDivisionError: division by zero",
     "def model(seed):\n    return 1": r"model\(seed\) returned int; it takes a classifier",
     "def model(seed):\n    1": r"model\(seed\) returned nothing: is a return missing\?",
     "import no_such_module\ndef model(seed): pass": "line 1: ModuleNotFoundError",
-    f"{NET}def model(seed):\n    return Net": r'returned a network; return DigitClassifier\("cou',
+    f"{NET}def model(seed):\n    return Net": r'goes into DigitClassifier\("cou',
     f"{NET}def model(seed):\n    return DigitClassifier(network=Net)": r"not Linear\(\.\.\.\)",
 }
 

@@ -1,6 +1,7 @@
 """`digitlib report`: the folder it leaves, what it refuses, and what survives when it dies."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -241,3 +242,46 @@ def test_report_caught_between_two_renames_is_brought_back(tmp_path):
     (tmp_path / ".mine.old" / "index.html").write_text("the report before")
     report._restore(tmp_path / "mine")
     assert (tmp_path / "mine" / "index.html").read_text() == "the report before"
+
+
+# ---- ordinary machines ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("home", ["/nonexistent", "/dev/null/home"])
+def test_a_user_without_a_home_gets_one_for_the_report(home, temporary, monkeypatch):
+    monkeypatch.setenv("HOME", home)
+    forks.prepare_environment(temporary)
+    assert os.environ["HOME"] == str(temporary)
+
+
+def test_whatever_fails_leaves_nothing_half_done(tmp_path, monkeypatch):
+    def refused():
+        raise ParameterError("no room for temporary files")
+
+    monkeypatch.setattr(files, "scratch", refused)
+    with pytest.raises(ParameterError, match="no room for temporary files"):
+        report.make_report("mine", small_parameters(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_locks_is_not_another_process(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", refused)
+    with report._staging(tmp_path / "mine") as staging:
+        assert staging.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code", "said"),
+    [
+        ("", "--version <&- >&-", 0, ""),
+        ("PYTHONOPTIMIZE=2", "--help", 2, "digitlib: python -OO removes texts"),
+    ],
+)
+def test_closed_outputs_do_not_matter_and_missing_texts_are_told(before, after, code, said):
+    line = f"PYTHONPATH='{ROOT}' {before} exec '{sys.executable}' -m digitlib {after}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
+    assert done.returncode == code and done.stderr.startswith(said), done.stderr
+    assert "Traceback" not in done.stderr

@@ -111,3 +111,8 @@ def test_save_that_is_stopped_leaves_no_complete_run(folder, result, digits, mon
         runs.save(result, digits, folder, seed=0)
     with pytest.raises(RunError, match=r"run\.json: no such file; a complete run has it: make one"):
         runs.load(folder)
+
+
+def test_weights_may_be_read_by_whoever_may_read_the_other_files(folder):
+    modes = {path.suffix: path.stat().st_mode for path in folder.iterdir()}
+    assert modes[".safetensors"] == modes[".json"] == modes[".csv"]

@@ -31,6 +31,7 @@ def environment(scratch):
     The one place that decides what reaches a notebook from outside: no start-up file, no settings.
     """
     inherited = {name: v for name, v in os.environ.items() if not name.startswith(FOREIGN)}
+    home = os.path.expanduser("~")
     path = filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
     return inherited | {
         **dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR"), str(scratch)),
@@ -45,6 +46,8 @@ def environment(scratch):
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "OMP_NUM_THREADS": "1",  # folds run side by side: more would stand in each other's way
         "DIGITLIB_BATCH": "1",
+        # A user without a home, as in a container, gets one.
+        "HOME": home if os.access(home, os.W_OK) else str(scratch),
     }
 
 

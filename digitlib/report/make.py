@@ -19,7 +19,7 @@ from digitlib.crossval import FOLDS
 from digitlib.data import SOURCES, load_digits
 from digitlib.errors import NotebookFailed, ParameterError
 from digitlib.files import check_folder
-from digitlib.provenance import notebook_folder
+from digitlib.provenance import notebook_folder, state_of_code
 from digitlib.recipes import KERNEL, CompactRecipe, get_recipe, refuse_unknown, takes
 from digitlib.report import forks
 
@@ -195,6 +195,8 @@ def make_report(name, parameters, reports="reports", compare=False, say=str):
         processes.run("report.index:write_overview", target.parent)
         for line in processes.run("report.index:lines", target):
             say(line)
+        if refusal := state_of_code()[2]:
+            say(f"note: the commit is not recorded: {refusal}")
     return target
 
 
@@ -280,15 +282,18 @@ def _staging(target):
     with open(target.with_name(f".{target.name}.lock"), "w") as lock:
         try:
             files.lock(lock)
-        except OSError:
+        except BlockingIOError:
             raise ParameterError(
                 f"name={target.name!r}: another process is making this report; wait for it or"
                 " choose another name"
             ) from None
-        for entry in staging.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        yield staging
-        Path(lock.name).unlink()
+        try:
+            for entry in staging.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            yield staging
+        finally:  # whatever refused or failed: nothing half-done stays
+            shutil.rmtree(staging, ignore_errors=True)
+            Path(lock.name).unlink()
 
 
 def _publish(staging, target):
