@@ -52,7 +52,7 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
         Pixels of an image, a square number.
     history_ : list of dict
         Per epoch: ``epoch``, ``learning_rate``, ``loss`` and, if `fit` was given `held_out` rows,
-        ``held_out_loss``, ``held_out_accuracy``.
+        ``held_out_loss``, ``held_out_accuracy``. Empty if it was read from a run folder.
     network_ : torch.nn.Module
         Scaled images (n, 1, side, side) to log-probabilities (n, n_classes).
     scaler_ : PixelScaler
@@ -178,7 +178,8 @@ class DigitClassifier(ClassifierMixin, BaseEstimator):
             known = [name for name in recipe.settings() if name not in ("layers", "dropout")]
             for name in changes:
                 refuse_unknown(name, known, "a network of your own")
-        return recipe.changed(**changes, **({} if self.epochs is None else {"epochs": self.epochs}))
+        more = {} if self.epochs is None else {"epochs": self.epochs}
+        return recipe.changed(**(changes | more))
 
     def blank_network(self, side=8, n_classes=10):
         """The network before training, for a look at its layers."""

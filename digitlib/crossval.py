@@ -160,12 +160,11 @@ def cross_validate(
 
 def _fold(number, classifier, X, y, scaling, train, test):
     """Train on `train`, predict `test`: only the fitted classifier leaves the training rows."""
-    fitted, start, more = clone(classifier), time.perf_counter(), {}
+    fitted, start = clone(classifier), time.perf_counter()
+    more = {"scale_on": X} if scaling == "all" else {}
     # A class without training rows has no probability, so no loss.
     if _takes(fitted, "held_out") and np.isin(y[test], y[train]).all():
         more["held_out"] = X[test], y[test]  # measured after each epoch, never learned from
-    if scaling == "all":
-        more["scale_on"] = X
     fitted.fit(X[train], y[train], **more)
     return number, fitted, fitted.predict_proba(X[test]), time.perf_counter() - start
 

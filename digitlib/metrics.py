@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torchmetrics.functional import classification as torchmetrics
 
@@ -122,10 +122,10 @@ def scores(y_true: Array, probabilities: Array, classes: Array, n_bins: int = 15
     classifiers with these confidences would be.
     """
     rows, confidence = row_losses(y_true, probabilities, classes), probabilities.max(axis=1)
-    mean, half = rows.mean(), 1.959964 * rows.sem()
-    table = pd.DataFrame({"value": mean, "low": mean - half, "high": mean + half})
-    second = rows["top-2 accuracy"]
-    table.loc["top-2 accuracy", ["low", "high"]] = wilson_interval(second.sum(), len(second))
+    low, high = norm.interval(CONFIDENCE, rows.mean(), rows.sem())
+    table = pd.DataFrame({"value": rows.mean(), "low": low, "high": high})
+    right = rows["top-2 accuracy"].sum()
+    table.loc["top-2 accuracy", ["low", "high"]] = wilson_interval(right, len(rows))
     error = calibration_error(y_true, probabilities, classes, n_bins)
     table.loc["calibration error"] = [error, *_calibrated_by_chance(confidence, n_bins)]
     table["what"] = [

@@ -308,7 +308,7 @@ def _with_weights(classifier, path):
     scaler = PixelScaler(recipe.scaling)
     classes, scaler.mean_, scaler.scale_ = map(weights.pop, HEADER)
     state = {"recipe_": recipe, "scaler_": scaler, "classes_": classes, "weights_": weights}
-    state["n_features_in_"] = len(scaler.mean_)
+    state |= {"n_features_in_": len(scaler.mean_), "history_": []}
     classifier.__setstate__(vars(classifier) | state)
     return classifier
 

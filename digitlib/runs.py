@@ -76,7 +76,9 @@ class Run:
 
     def ensemble(self) -> "FoldEnsemble":
         """The fitted classifiers of all folds as one."""
-        fitted = [self.fitted(fold + 1) for fold in range(self.info["parameters"]["splits"])]
+        fitted = [self.fitted(fold) for fold in range(1, self.info["parameters"]["splits"] + 1)]
+        if len({len(each.classes_) for each in fitted}) > 1:
+            raise RunError(f"{self.path}: a fold lacked a class; train with folds=stratified")
         folds = [(f"fold-{i}", FrozenEstimator(each)) for i, each in enumerate(fitted, 1)]
         classes = fitted[0].classes_
         return FoldEnsemble(folds, voting="soft").fit(np.zeros((len(classes), 64)), classes)
