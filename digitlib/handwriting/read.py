@@ -16,6 +16,7 @@ from digitlib.handwriting.find import Digit, find_digits
 PREFERRED = "handwriting"  # the recipe for digits of one's own, wherever no run is named
 RED, ORANGE, BLUE = (200, 30, 30), (230, 120, 0), (20, 80, 200)
 DOUBT = 0.01  # share of the run's own held-out digits that a limit may wrongly call doubtful
+EASE = 0.03  # share of those that are not read with ease
 LARGE = 0.5  # left-out ink, as a share of the digits' ink, that tells of lines or of a shadow
 NOT_SURE = "Not sure: {} is less than 99 % of held-out digits had; check the answer."
 UNUSUAL = (
@@ -82,7 +83,8 @@ class Reader:
     model : FoldEnsemble
     limits : SimpleNamespace
         Where "looks like a digit" ends, so that 99 % of the run's held-out digits are within:
-        ``probability``, the least of the most probable digit; ``distance``, the largest (Euclidean,
+        ``probability``, the least of the most probable digit, and ``ease``, for 97 %;
+        ``distance``, the largest (Euclidean,
         64 pixels of 0..16) to the most similar image of another fold, infinite without the data.
     digits : Bunch or None
         The run's data; None if it is no longer to be had.
@@ -98,8 +100,8 @@ class Reader:
         self.run, self.label = found.path, own.label(found.info)
         self.model = found.ensemble()
         self.digits = load_again(found.info["data"])
-        sure = np.quantile(found.probabilities.max(axis=1), DOUBT)
-        self.limits = SimpleNamespace(probability=float(sure), distance=np.inf)
+        sure, ease = np.quantile(found.probabilities.max(axis=1), [DOUBT, EASE]).tolist()
+        self.limits = SimpleNamespace(probability=sure, ease=ease, distance=np.inf)
         if self.digits is not None:
             # A tree: by brute force, threads decide which of two equally similar ones comes first.
             self._similar = NearestNeighbors(algorithm="ball_tree").fit(self.digits.data)
@@ -125,10 +127,11 @@ class Reader:
         if sure < self.limits.probability:
             words.append(NOT_SURE.format(metrics.percent(sure, 1)))
         top, left, bottom, right = digit.box
-        far = max(distances[:1], default=0) / self.limits.distance
-        # Pens and hands differ from those of the data: far is odd only where it is not read with
-        # ease, or very far; so is wide, which may be two digits that touch.
-        if max(far, (right - left) / (bottom - top)) > (1 if words else 1.6):
+        far, wide = distances[:1].sum() > self.limits.distance, (right - left) / (bottom - top)
+        # Pens and hands differ from those of the data: what is read with ease may be far from it.
+        # A digit may be wide; one that is not read with ease may be two.
+        eased = sure >= self.limits.ease
+        if (far and not eased) or wide > (1.4 if eased else 1.3):
             words.append(UNUSUAL)
         if digit.left_out.sum() > LARGE * (digit.steps["ink"] & ~digit.left_out).sum():
             words.append(DISTURBED)
@@ -181,7 +184,9 @@ def describe(name, readings):
         where = f"  {place}." if lines else f"{name}:"
         lines.append(f"{where} {reading.guess(0)}, second guess {reading.guess(1)}")
         lines += [f"  {warning}" for warning in reading.warnings]
-    return lines + ["  some ink was left out: see --show"] * readings[0].found.left_out.any()
+    if readings[0].found.left_out.any():
+        lines.append("  some ink was left out: see --show")
+    return lines
 
 
 def show(readings):
