@@ -1,6 +1,6 @@
 """From a photo or a drawing to 64 pixels like those of the data.
 
-Pictures of many kinds become one grey array, or one line that says why not; ink is parted from
+A picture of any kind becomes one grey array, or one line that says why not; ink is parted from
 paper and grouped into digits. The way from a digit's ink to its 64 counts is
 :mod:`digitlib.handwriting.normalise`.
 
@@ -19,10 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from scipy import ndimage
+from skimage.color import rgb2gray
 from skimage.filters import apply_hysteresis_threshold, threshold_otsu
-from skimage.measure import regionprops
+from skimage.measure import label, regionprops
+from skimage.segmentation import clear_border
 from skimage.transform import resize
 
 from digitlib.errors import ImageError
@@ -30,24 +32,18 @@ from digitlib.files import check_file
 from digitlib.handwriting import normalise
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-HEIC = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # of the format that many phones write
-with suppress(ImportError):  # who has installed it wants it used
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-    FORMATS += ("HEIF",)
-MOST_MEGAPIXELS = 64  # a phone's largest photos have 50; more is refused before a pixel is unpacked
-TOO_LARGE = f"takes at most {MOST_MEGAPIXELS} megapixels; crop it or save it smaller"
-MOST_BYTES = 100_000_000
+MOST_BYTES, MOST_PIXELS = 100_000_000, 64_000_000  # a phone's largest photos have 50 megapixels
+TOO_LARGE = f"at most {MOST_PIXELS / 1e6:g} megapixels"
 WORKING_SIDES = (160, 1400)  # of the longer side: smooth edges, bounded work
 FAINTEST = 0.08  # ink must differ from its paper by this share of the range from black to white
+NO_INK = "no ink stands out from the paper; write with a darker pen, or crop closer"
+WEAKEST = 0.4  # of the threshold, for ink that is joined to ink above it
 MOST_DIGITS = 100
-WHOLE = 0.9  # share of the ink that stands in tall pieces, unless strokes are broken
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # shares of red, green and blue, ITU-R BT.601
+# Shares of the tallest piece's height: what is lower is no digit by itself; gaps within digits.
+TALL, JOINED_ROWS, JOINED_COLUMNS = 0.4, 0.16, 0.08
+# How a picture is turned upright, for the orientations 2 to 8 of its EXIF tag.
+TURNS = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), 2))
 Picture = str | os.PathLike | bytes | Image.Image | np.ndarray
-NO_INK = (
-    "picture holds no ink that stands out from its paper; write with a darker pen, or crop closer"
-)
 
 
 @dataclass
@@ -70,7 +66,7 @@ class Digit:
     pixels: np.ndarray
     box: tuple
     steps: dict = field(repr=False)
-    left_out: np.ndarray | None = field(default=None, repr=False)
+    left_out: np.ndarray = field(repr=False)
 
 
 def prepare_image(image: Picture, single: bool = False) -> np.ndarray:
@@ -79,9 +75,8 @@ def prepare_image(image: Picture, single: bool = False) -> np.ndarray:
     Parameters
     ----------
     image : str, path-like, bytes, PIL image or ndarray
-        PNG, JPEG, WebP, BMP, TIFF or GIF of one frame; or an array (rows, columns), (rows, columns,
-        3 or 4): bool, unsigned integers (whole range of the type) or floats 0..1. Dark ink on light
-        paper or the reverse; uneven light is evened out.
+        PNG, JPEG, WebP, BMP, TIFF or GIF of one frame; or an array of numbers (rows, columns),
+        (rows, columns, 3 or 4). Dark ink on light paper or the reverse; uneven light is evened out.
     single : bool, default=False
         All ink belongs to one digit, however broken; only blots that lie apart are left out.
 
@@ -106,10 +101,8 @@ def prepare_image(image: Picture, single: bool = False) -> np.ndarray:
     """
     digits = find_digits(image, single)
     if len(digits) > 1:
-        raise ImageError(
-            f"picture holds {len(digits)} digits; prepare_image takes one: crop the picture, call"
-            " find_digits for all, or say single=True if they are parts of one"
-        )
+        told = "crop it, call find_digits for all, or say single=True if they are parts of one"
+        raise ImageError(f"picture holds {len(digits)} digits, not one: {told}")
     return digits[0].pixels
 
 
@@ -140,17 +133,20 @@ def find_digits(image: Picture, single: bool = False) -> list[Digit]:
     >>> len(digitlib.find_digits(page))
     2
     """
-    grey = read_picture(image)
-    paper, ink = find_ink(grey)
+    try:
+        grey = read_picture(image)
+        paper, ink = find_ink(grey)
+        masks = [_without_blots(ink)] if single else split_digits(ink)
+    except ImageError as error:
+        name = image if isinstance(image, str | os.PathLike) else "picture"
+        raise ImageError(f"{name}: {error}") from None
     whole = {"grey": grey, "paper": paper, "ink": ink}
-    masks = [_without_blots(ink)] if single else split_digits(ink)
     left_out = ink & ~np.any(masks, axis=0)
-    return [_normalise(mask, whole, left_out) for mask in masks]
+    return [_digit(mask, whole, left_out) for mask in masks]
 
 
-def _normalise(mask, whole, left_out):
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    box = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+def _digit(mask, whole, left_out):
+    box = regionprops(mask.astype(np.uint8))[0].bbox
     crop = mask[box[0] : box[2], box[1] : box[3]]
     steps = {name: step[0] for name, step in normalise.steps(crop[None]).items()}
     return Digit(steps["counts"].ravel(), box, {**whole, "crop": crop, **steps}, left_out)
@@ -178,107 +174,73 @@ def read_picture(image):
     ImageError
         Not a picture, damaged, too large, or moving.
     """
-    if isinstance(image, np.ndarray):
-        grey = _array_to_grey(image)
-    elif isinstance(image, Image.Image):
-        grey = _pillow_to_grey(image)
-    else:
-        grey = _file_to_grey(image)
-    picture = Image.fromarray(grey)
-    side = max(picture.size)
-    wanted = np.clip(side, *WORKING_SIDES)
-    if side != wanted:
-        size = [max(1, round(length * wanted / side)) for length in picture.size]
-        picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    if not isinstance(image, np.ndarray):
+        image = _unpacked(image) if isinstance(image, Image.Image) else _opened(image)
+    picture = Image.fromarray(_grey(image))
+    scale = np.clip(max(picture.size), *WORKING_SIDES) / max(picture.size)
+    size = np.rint(np.multiply(picture.size, scale)).astype(int).clip(1).tolist()
+    picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
     return np.asarray(picture).clip(0, 1)
 
 
-def _file_to_grey(source):
-    name, content = "picture", source
-    if not isinstance(source, bytes | bytearray):
+def _opened(source):
+    """The pixels of a picture's file, or of its bytes."""
+    if not isinstance(source, bytes):
         remedy = "give the path of one picture, such as photo.jpg"
-        name = check_file(source, ImageError, remedy, MOST_BYTES)
-        content = name.read_bytes()
-    if not content:
-        raise ImageError(f"{name}: the file is empty (0 bytes); save the picture again")
+        source = check_file(source, ImageError, remedy, MOST_BYTES).read_bytes()
     try:
-        # Pillow warns about large pictures; MOST_MEGAPIXELS is what counts here.
-        with (
-            warnings.catch_warnings(action="ignore"),
-            Image.open(io.BytesIO(content), formats=FORMATS) as image,
-        ):
-            return _pillow_to_grey(image, name)
+        # Pillow warns about large pictures and odd tags; neither keeps a picture from being read.
+        with warnings.catch_warnings(action="ignore"):
+            return _unpacked(Image.open(io.BytesIO(source), formats=FORMATS))
     except ImageError:
         raise
-    except UnidentifiedImageError:
-        what = f"not a picture; takes {', '.join(FORMATS)}"
-        if content[4:8] == b"ftyp" and content[8:12] in HEIC:
-            remedy = "pip install pillow-heif, or save it as JPEG (phones: camera, most compatible)"
-            what = f"a HEIC picture, which cannot be read here; {remedy}"
-        raise ImageError(f"{name}: {what}") from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"{name}: far too many pixels; {TOO_LARGE}") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        said = str(error).partition("\n")[0] or type(error).__name__
-        raise ImageError(f"{name}: damaged picture ({said}); save it again") from None
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        takes = f"{', '.join(FORMATS)}, {TOO_LARGE}; save a phone's HEIC or a PDF as JPEG"
+        raise ImageError(f"not a picture that can be read; takes {takes}") from None
+    except Exception as error:  # Pillow's readers raise whatever a damaged file brings them to
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"damaged picture ({said[:80]}); save it again") from None
 
 
-def _pillow_to_grey(picture, name="picture"):
-    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":  # a JPEG
-        raise ImageError(
-            f"{name}: {picture.format} of {picture.n_frames} frames; takes one: save the frame you"
-            " mean as PNG"
-        )
-    pixels = picture.width * picture.height
-    if pixels > MOST_MEGAPIXELS * 1e6:
-        raise ImageError(f"{name}: {pixels / 1e6:.0f} megapixels; {TOO_LARGE}")
-    # JPEG only: unpack at a half, quarter or eighth of the size.
-    picture.draft(None, (2 * WORKING_SIDES[1],) * 2)
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("F"):
-        return _array_to_grey(np.asarray(picture))
-    if picture.mode.startswith("I"):
-        return _array_to_grey(np.asarray(picture).clip(0, 65535).astype(np.uint16))
-    mode = "RGBA" if picture.has_transparency_data else "L"
-    return _array_to_grey(np.asarray(picture.convert(mode)))
+def _unpacked(picture):
+    """The pixels of a Pillow image, upright: grey, or with opacity, or of more than 8 bits."""
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":  # a phone's JPEG, with a second one for depth
+        raise ImageError(f"{picture.format} of {frames} frames; takes one: save the one you mean")
+    if picture.width * picture.height > MOST_PIXELS:
+        raise ImageError(f"{picture.width} by {picture.height} pixels; takes {TOO_LARGE}: crop it")
+    picture.draft(None, (2 * WORKING_SIDES[1],) * 2)  # a JPEG: unpack no more than is needed
+    picture.load()
+    with suppress(Exception):  # no orientation, or EXIF that cannot be read: it stays as it is
+        turn = TURNS[picture.getexif()[ExifTags.Base.Orientation]]
+        picture = picture.transpose(turn)
+    if picture.mode[0] in "FI":
+        return np.asarray(picture)
+    try:
+        return np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "L"))
+    except ValueError:
+        raise ImageError(f"pixels of kind {picture.mode}; save it in grey or colour") from None
 
 
-def _array_to_grey(array):
-    shape, kind = array.shape, array.dtype.kind
-    layers = shape[2] if array.ndim == 3 else 1
-    if array.ndim not in (2, 3) or layers not in (1, 3, 4) or 0 in shape or kind not in "bufi":
-        raise ImageError(
-            f"array of shape {shape}, {array.dtype}: not a picture; takes (rows, columns) or"
-            " (rows, columns, 3 or 4) of numbers"
-        )
-    if shape[0] * shape[1] > MOST_MEGAPIXELS * 1e6:
-        raise ImageError(f"array of shape {shape}: {TOO_LARGE}")
-    if min(shape[:2]) < 8:
-        raise ImageError(
-            f"picture of {shape[1]} by {shape[0]} pixels: too small; takes at least 8 by 8"
-        )
+def _grey(array):
+    """Brightness, 0..1: of 8 bits, of floats within 0..1, or else by the pixels' own range."""
+    layers = array.shape[2:]
+    fits = array.ndim in (2, 3) and layers in ((), (3,), (4,)) and array.dtype.kind in "bufi"
+    if not (fits and min(array.shape[:2]) >= 8 and np.isfinite(array).all()):
+        takes = "finite numbers in (rows, columns) or (rows, columns, 3 or 4), at least 8 by 8"
+        raise ImageError(f"pixels of shape {array.shape}, {array.dtype}, do not fit; takes {takes}")
     values = array.astype(np.float32)
-    values /= _white(array, values)
-    if array.ndim == 2:
-        return values
-    colour = values[..., 0] if layers == 1 else values[..., :3] @ LUMA
-    if layers < 4:
-        return colour
-    opacity = values[..., 3]
-    light_ink = opacity.min() < 0.5 and (colour * opacity).sum() > 0.5 * opacity.sum()
-    return colour * opacity + (0.0 if light_ink else 1.0) * (1 - opacity)
-
-
-def _white(array, values):
-    """The number that is white in `array`: the largest of unsigned types, else 1 or 255."""
-    kind = array.dtype.kind
-    if kind in "bu":
-        return 1 if kind == "b" else np.iinfo(array.dtype).max
-    if not np.isfinite(values).all() or values.min() < 0:
-        raise ImageError(
-            "array holds values that are negative or not finite; takes 0..1, or 0..255"
-        )
-    return 1 if kind == "f" and values.max() <= 1 else 255
+    low, high = values.min(), values.max()
+    if array.dtype == np.uint8:
+        values /= 255
+    elif low < 0 or high > 1:
+        values = (values - low) / max(high - low, 1e-9)
+    grey = values if values.ndim == 2 else rgb2gray(values[..., :3])
+    if layers == (4,):
+        opacity = values[..., 3]
+        light_ink = opacity.min() < 0.5 and (grey * opacity).sum() > 0.5 * opacity.sum()
+        grey = grey * opacity + (0 if light_ink else 1) * (1 - opacity)
+    return grey
 
 
 # ---- finding ink ---------------------------------------------------------------------------------
@@ -318,7 +280,7 @@ def find_ink(grey):
     if clear.sum() < 8 or np.ptp(contrast[clear]) < FAINTEST / 2:
         raise ImageError(NO_INK)
     middle = threshold_otsu(contrast[clear])
-    ink = apply_hysteresis_threshold(contrast, max(0.4 * middle, 2.5 * noise), middle)
+    ink = apply_hysteresis_threshold(contrast, max(WEAKEST * middle, 2.5 * noise), middle)
     # Noise alone, without what is left of shadows.
     grain = 0 if flat else _spread(smooth - ndimage.gaussian_filter(smooth, 4))
     if contrast[ink].mean() < max(FAINTEST, 6 * grain):
@@ -337,22 +299,19 @@ def _paper(grey):
     return resize(filled, grey.shape, order=1).astype(np.float32)
 
 
-def label(ink):
-    """Pieces of ink that touch, if only by a corner: the number of each pixel's, 0 without ink."""
-    return ndimage.label(ink, np.ones([3] * ink.ndim))[0]
-
-
 def _spread(deviations):
     """Standard deviation, from the median: ink, being little, does not count."""
     return 1.4826 * np.median(np.abs(deviations))
 
 
-def split_digits(ink):
-    """Group the connected pieces of ink into digits.
+# ---- from ink to digits --------------------------------------------------------------------------
 
-    A piece above or below another (the bar of a 5) belongs to it; so does a small one close beside
-    it. Specks, dots and dashes between digits, and what runs in from the edge of the picture, are
-    left out.
+
+def split_digits(ink):
+    """Group ink into digits.
+
+    Pieces that nearly touch are one, above each other (the bar of a 5) more than side by side.
+    What is low (specks, dashes between digits) or runs in from the edge of the picture is left out.
 
     Parameters
     ----------
@@ -366,100 +325,46 @@ def split_digits(ink):
     Raises
     ------
     ImageError
-        Only specks, or more pieces than a line of digits can have.
+        More pieces than digits may be.
     """
     pieces = label(ink)
-    inside, size, tall = _sorted_out(pieces)
-    if sum(piece.area for piece in tall) < WHOLE * sum(piece.area for piece in inside):
-        # Faint pencil comes in scraps: those that nearly touch are one piece.
-        near = ndimage.binary_dilation(ink, iterations=max(ink.shape) // 150)
-        pieces = label(near) * ink
-        inside, size, tall = _sorted_out(pieces)
-    if len(tall) > MOST_DIGITS:
+    inner = clear_border(pieces)
+    if _tallest(inner) <= _tallest(pieces) / 4:  # the edge cuts digits off: better than none
+        inner = pieces
+    size = _tallest(inner)
+    pieces = _joined(inner > 0, int(JOINED_ROWS * size), int(JOINED_COLUMNS * size))
+    digits = [piece for piece in regionprops(pieces) if piece.image.shape[0] > TALL * size]
+    if len(digits) > MOST_DIGITS:
         raise ImageError(
-            f"picture holds {len(tall)} pieces of ink, more than {MOST_DIGITS} digits; crop it, or"
-            " even out the light"
+            f"{len(digits)} pieces of ink; takes at most {MOST_DIGITS} digits: crop it"
         )
-    boxes, members, row = [], [], _rows(tall, len(ink), 0.3 * size)
-    for piece in sorted(tall, key=lambda piece: (row[piece.label], piece.bbox[1])):
-        if boxes and _overlap(boxes[-1], piece.bbox) > 0.4:
-            boxes[-1] = _hull(boxes[-1], piece.bbox)
-            members[-1].append(piece.label)
-        else:
-            boxes.append(piece.bbox)
-            members.append([piece.label])
-    for piece in inside:
-        if piece not in tall and piece.area > 0.002 * size * size:
-            near = [
-                max(_overlap(box, piece.bbox), _beside(box, piece.bbox, 0.12 * size))
-                for box in boxes
-            ]
-            if max(near) > 0.4:
-                members[int(np.argmax(near))].append(piece.label)
-    return [np.isin(pieces, labels) for labels in members]
+    return [pieces == digit.label for digit in _in_order(digits, size)]
+
+
+def _tallest(pieces):
+    """Rows of the tallest of labelled pieces, 0 if there is none."""
+    return max((piece.image.shape[0] for piece in regionprops(pieces)), default=0)
+
+
+def _joined(ink, rows, columns):
+    """Labels of pieces: what a frame of so many rows and columns can touch at once is one."""
+    return label(ndimage.maximum_filter(ink, (rows + 1, columns + 1))) * ink
+
+
+def _in_order(digits, size):
+    """Row by row, each from left to right; a row ends where the next is half a digit lower."""
+    boxes = np.array([digit.bbox for digit in digits])
+    middles = boxes[:, [0, 2]].mean(axis=1)
+    down = middles.argsort()
+    rows = np.empty(len(digits), int)
+    rows[down] = np.cumsum(np.diff(middles[down], prepend=middles.min()) > 0.5 * size)
+    return [digits[place] for place in np.lexsort((boxes[:, 1], rows))]
 
 
 def _without_blots(ink):
     """Ink without what is far smaller than the rest, and farther away than strokes of a digit."""
-    if label(ink).max() == 1:
-        return ink
     gap = np.ptp(np.flatnonzero(ink.any(axis=1))) // 10  # shorter ones stand within broken strokes
-    near = ndimage.binary_dilation(ink, iterations=max(1, gap // 2))
-    pieces = label(near) * ink
-    found = regionprops(pieces)
-    least = max(_height(piece.bbox) for piece in found) / 4
-    kept = [piece.label for piece in found if max(piece.image.shape) > least]
+    pieces = _joined(ink, gap, gap)
+    least = _tallest(pieces) / 4
+    kept = [each.label for each in regionprops(pieces) if max(each.image.shape) > least]
     return np.isin(pieces, kept)
-
-
-def _rows(pieces, height, gap):
-    """Row of each piece, by label: rows lie apart where the pieces' middles leave a `gap` free."""
-    free = np.ones(height, bool)
-    for piece in pieces:
-        margin = _height(piece.bbox) // 5
-        free[piece.bbox[0] + margin : piece.bbox[2] - margin] = False
-    bands = label(ndimage.binary_opening(free, np.ones(int(gap) + 1)) ^ True)
-    return {piece.label: bands[(piece.bbox[0] + piece.bbox[2]) // 2] for piece in pieces}
-
-
-def _sorted_out(pieces):
-    """Pieces inside the picture, the height of the tallest, and those about as tall."""
-    inside = _inside(regionprops(pieces), pieces.shape)
-    size = max(_height(piece.bbox) for piece in inside)
-    return inside, size, [piece for piece in inside if _height(piece.bbox) > 0.4 * size]
-
-
-def _inside(regions, shape):
-    """Those that do not run in from the edge of the picture; all, if only low ones are left."""
-    rows, columns = shape
-    inner = [
-        region
-        for region in regions
-        if min(region.bbox[:2]) > 0 and region.bbox[2] < rows and region.bbox[3] < columns
-    ]
-    least = max(_height(region.bbox) for region in regions) / 4
-    return inner if any(_height(region.bbox) > least for region in inner) else regions
-
-
-# Boxes are (top, left, bottom, right), as scikit-image has them.
-
-
-def _height(box):
-    return box[2] - box[0]
-
-
-def _hull(a, b):
-    return (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
-
-
-def _overlap(a, b):
-    """Share of the narrower box's columns that both cover; 0 unless they nearly touch in height."""
-    columns = min(a[3], b[3]) - max(a[1], b[1])
-    gap = max(a[0], b[0]) - min(a[2], b[2])
-    return columns / min(a[3] - a[1], b[3] - b[1]) if gap < 0.3 * _height(a) else 0
-
-
-def _beside(group, piece, distance):
-    """Whether the piece lies beside the group, within `distance` and its height."""
-    gap = max(group[1], piece[1]) - min(group[3], piece[3])
-    return gap < distance and piece[0] < group[2] and piece[2] > group[0]

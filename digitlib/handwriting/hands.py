@@ -67,11 +67,8 @@ def rewrite(X, generator, chunk=1024):
 
 def _bend(images, generator):
     """Images (n, 1, 8, 8), 0..1, to bitmaps (n, BENT_SIDE, BENT_SIDE), bool."""
-    n, size = len(images), (BENT_SIDE, BENT_SIDE)
-    turn, slant, stretch = (
-        (2 * torch.rand(n, generator=generator) - 1) * limit
-        for limit in (np.deg2rad(TURN), SLANT, STRETCH)
-    )
+    n, size, limits = len(images), (BENT_SIDE, BENT_SIDE), (np.deg2rad(TURN), SLANT, STRETCH)
+    turn, slant, stretch = ((2 * torch.rand(n, generator=generator) - 1) * most for most in limits)
     across = [turn.cos() * stretch.exp(), turn.cos() * slant - turn.sin(), torch.zeros(n)]
     down = [turn.sin() * stretch.exp(), turn.sin() * slant + turn.cos(), torch.zeros(n)]
     # -1..1 is the 8x8 image for grid_sample, and the picture shows 10 by 10.
@@ -174,7 +171,7 @@ def enlarge(X, targets, classes, recipe, generator):
     are_digits = classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(10))
     if not recipe.drawn or not are_digits:
         return X, targets
-    drawn, digits = draw(recipe.drawn, _seed(generator))
+    drawn, digits = draw(recipe.drawn, int(torch.randint(2**31, (1,), generator=generator)))
     return np.vstack([X, drawn]), np.concatenate([targets, digits])
 
 
@@ -197,20 +194,12 @@ def examples(images, recipe, seed, copies=3):
     ndarray of shape (n * (copies + 1), 8, 8), float32
     """
     generator, flat = torch.Generator().manual_seed(seed), np.reshape(images, (-1, 64))
-    rewrites, drawn = getattr(recipe, "rewrites", 0), getattr(recipe, "drawn", 0)
+    rewrites = getattr(recipe, "rewrites", 0)
     versions = [rewrite(flat, generator) if rewrites and k else flat for k in range(copies)]
-    if drawn:
-        drawn, digits = draw(len(flat), _seed(generator))
-        pick = np.random.default_rng(seed)
-        picked = [pick.choice(np.flatnonzero(digits == i % 10)) for i in range(len(flat))]
-        versions[-1] = drawn[picked]
-    stored, *pictures = (
-        torch.as_tensor(version, dtype=torch.float32).view(-1, 1, 8, 8)
-        for version in (flat, *versions)
-    )
-    changed = (augment(picture, recipe.augmentation, generator) for picture in pictures)
-    return torch.cat([stored, *changed])[:, 0].numpy()
-
-
-def _seed(generator):
-    return int(torch.randint(2**31, (1,), generator=generator))
+    if getattr(recipe, "drawn", 0):
+        drawn, digits = draw(1, seed)
+        first = np.unique(digits, return_index=True)[1]
+        versions[-1] = np.resize(drawn[first], flat.shape)
+    pictures = torch.tensor(np.stack(versions), dtype=torch.float32).view(copies, -1, 1, 8, 8)
+    changed = [augment(each, recipe.augmentation, generator)[:, 0] for each in pictures]
+    return np.concatenate([np.reshape(images, (-1, 8, 8)), *changed])

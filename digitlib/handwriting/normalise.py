@@ -50,10 +50,8 @@ def steps(ink):
 
 def stretch(ink):
     """Stretch each digit, from edge to edge of its ink, to 20 columns of 32x32 pixels [1]_."""
-    index = np.arange(len(ink))
-    across = _sample(ink.any(axis=1), BOX_COLUMNS)  # (n, 20) columns
-    down = _sample(ink.any(axis=2), BITMAP)  # (n, 32) rows
-    box = ink[index[:, None, None], down[:, :, None], across[:, None, :]]
+    down, across = _sample(ink.any(axis=2), BITMAP), _sample(ink.any(axis=1), BOX_COLUMNS)
+    box = ink[np.arange(len(ink))[:, None, None], down[:, :, None], across[:, None]]
     margin = (BITMAP - BOX_COLUMNS) // 2
     return np.pad(box, ((0, 0), (0, 0), (margin, margin)))
 
@@ -70,16 +68,14 @@ def even_weight(bitmaps):
 
     bool (n, 32, 32) in and out.
     """
-    ink = bitmaps.sum(axis=(1, 2))
-    even = bitmaps.copy()
-    for chosen, change, pixels in (
-        (ink < VERY_THIN, ndimage.binary_dilation, 2),
-        ((ink >= VERY_THIN) & (ink < THIN), ndimage.binary_dilation, 1),
-        ((ink > THICK) & (ink <= VERY_THICK), ndimage.binary_erosion, 1),
-        (ink > VERY_THICK, ndimage.binary_erosion, 2),
+    ink, even = bitmaps.sum(axis=(1, 2)), bitmaps.copy()
+    for chosen, change in (
+        (ink < THIN, ndimage.binary_dilation),
+        (ink < VERY_THIN, ndimage.binary_dilation),
+        (ink > THICK, ndimage.binary_erosion),
+        (ink > VERY_THICK, ndimage.binary_erosion),
     ):
-        if chosen.any():
-            even[chosen] = change(bitmaps[chosen], CROSS, iterations=pixels)
+        even[chosen] = change(even[chosen], CROSS)
     return even
 
 
@@ -91,12 +87,12 @@ def straighten(bitmaps):
     index = np.arange(len(bitmaps))
     used = bitmaps.any(axis=2)
     top = (used.argmax(axis=1) + 2).clip(max=BITMAP - 1)
-    bottom = (BITMAP - 1 - used[:, ::-1].argmax(axis=1) - 2).clip(0)
+    bottom = (BITMAP - 3 - used[:, ::-1].argmax(axis=1)).clip(0)
     # Digits that are shorter or broken there are left as they are.
     whole = used[index, top] & used[index, bottom] & (bottom - top > 1)
     begins = bitmaps.argmax(axis=2)
-    lean = (begins[index, top] - begins[index, bottom]) / np.where(whole, bottom - top, 1)
-    slope = np.where(whole, lean, 0)
+    lean = whole * (begins[index, top] - begins[index, bottom])
+    slope = lean / np.where(whole, bottom - top, 1)
     shifts = np.rint((np.arange(BITMAP) - BITMAP // 2) * slope[:, None]).astype(int)  # (n, 32)
     columns = np.arange(BITMAP) - shifts[:, :, None]  # (n, 32, 32)
     kept = (columns >= 0) & (columns < BITMAP)

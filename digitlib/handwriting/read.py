@@ -2,52 +2,31 @@
 
 import json
 import sys
-from collections import Counter
 from dataclasses import dataclass
-from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
-from skimage.measure import regionprops
+from skimage.measure import euler_number
 from sklearn.neighbors import NearestNeighbors
 
 from digitlib import metrics, own, runs
 from digitlib.data import load_again
-from digitlib.handwriting.find import Digit, find_digits, label
+from digitlib.handwriting.find import Digit, find_digits
 
 PREFERRED = "handwriting"  # the recipe for digits of one's own, wherever no run is named
 RED, ORANGE, BLUE = (200, 30, 30), (230, 120, 0), (20, 80, 200)
 DOUBT = 0.01  # share of the run's own held-out digits that a limit may wrongly call doubtful
-UNUSUAL = "Unusual shape: no training digit looks much like this; check the answer."
-MOST_PROBES = 1500  # held-out rows on which distances are calibrated: enough for a 99th percentile
-
-
-@dataclass
-class Limits:
-    """Where "looks like a digit" ends.
-
-    99 % of the digits that the run held out are within each limit.
-
-    Attributes
-    ----------
-    probability : float
-        Least probability of the most probable digit, from ``predictions.csv``.
-    unusual : float
-        The same of 98.5 %: above it an unusual shape is no reason to doubt, unless it has more
-        holes than an 8.
-    distance : float
-        Largest distance (Euclidean, 64 pixels of 0..16) to the most similar image of the data,
-        where held-out images are compared with the images of other folds. Infinite if the run's
-        data is no longer there.
-    ink : float
-        Largest mean pixel, 0..16.
-    """
-
-    probability: float
-    unusual: float
-    distance: float
-    ink: float
+EASE = 0.03  # share of those that are not read with ease
+LARGE = 0.5  # left-out ink, as a share of the digits' ink, that tells of lines or of a shadow
+NOT_SURE = "Not sure: {} is less than 99 % of held-out digits had; check the answer."
+UNUSUAL = (
+    "Unusual shape: no training digit looks much like this, or digits touch; check the answer."
+)
+DISTURBED = (
+    "Not sure what is ink: lines, a shadow or the edge disturb; use plain paper, crop closer."
+)
 
 
 @dataclass
@@ -63,7 +42,7 @@ class Reading:
     probabilities : ndarray of shape (n_classes,)
         In the same order.
     similar, distances : ndarray of shape (5,)
-        Rows of the data with the most similar images, and how far they are.
+        Rows of the data with the most similar images, and how far they are; empty without the data.
     warnings : list of str
         Why it may be no digit; empty if nothing speaks against it.
     """
@@ -81,16 +60,10 @@ class Reading:
 
     def as_dict(self):
         """Digit, probability, second guess, warnings, place and pixels, fit for JSON."""
-        first, second = self.classes[:2].tolist()
-        return {
-            "digit": first,
-            "probability": round(float(self.probabilities[0]), 4),
-            "second_guess": second,
-            "second_probability": round(float(self.probabilities[1]), 4),
-            "warnings": self.warnings,
-            "box": self.found.box,
-            "pixels": self.found.pixels.tolist(),
-        }
+        names = "digit", "second_guess", "probability", "second_probability"
+        values = [*self.classes[:2].tolist(), *self.probabilities[:2].round(4).tolist()]
+        place = {"box": self.found.box, "pixels": self.found.pixels.tolist()}
+        return {**dict(zip(names, values, strict=True)), "warnings": self.warnings, **place}
 
 
 class Reader:
@@ -110,11 +83,13 @@ class Reader:
     label : str
         What was run, in words.
     model : FoldEnsemble
-    limits : Limits
-    source : str
-        Of the run's data, as in its ``run.json``.
+    limits : SimpleNamespace
+        Where "looks like a digit" ends, so that 99 % of the run's held-out digits are within:
+        ``probability``, the least of the most probable digit, and ``ease``, for 97 %;
+        ``distance``, the largest (Euclidean,
+        64 pixels of 0..16) to the most similar image of another fold, infinite without the data.
     digits : Bunch or None
-        That data; None if it is no longer to be had.
+        The run's data; None if it is no longer to be had.
 
     Raises
     ------
@@ -123,63 +98,49 @@ class Reader:
     """
 
     def __init__(self, run=None, run_code=False):
-        run = runs.newest_run(prefer=PREFERRED) if run is None else run
-        found = runs.load(run, run_code=run_code)
+        found = runs.load(runs.newest_run(prefer=PREFERRED) if run is None else run, run_code)
         self.run, self.label = found.path, own.label(found.info)
         self.model = found.ensemble()
-        self.source = found.info["data"]["source"]
         self.digits = load_again(found.info["data"])
-        self.limits = _limits(found, self.digits)
-        # A tree: by brute force, threads decide which of two equally similar images comes first.
-        self._similar = None
+        sure, ease = np.quantile(found.probabilities.max(axis=1), [DOUBT, EASE]).tolist()
+        self.limits = SimpleNamespace(probability=sure, ease=ease, distance=np.inf)
         if self.digits is not None:
-            self._similar = _neighbours(self.digits.data, 5, "ball_tree")
+            # A tree: by brute force, threads decide which of two equally similar ones comes first.
+            self._similar = NearestNeighbors(algorithm="ball_tree").fit(self.digits.data)
+            self.limits.distance = _farthest(self.digits.data.astype(float), found.folds)
 
     def read(self, image, single=False):
-        """Every digit in a picture, from left to right.
-
-        Parameters
-        ----------
-        image
-            As for :func:`digitlib.prepare_image`.
-        single : bool, default=False
-            All ink belongs to one digit.
-
-        Returns
-        -------
-        list of Reading
+        """Every digit in a picture, row by row: as :func:`find_digits` finds them, a list of
+        :class:`Reading`.
         """
         return self.classify(find_digits(image, single=single))
 
     def classify(self, found):
         """A :class:`Reading` of each :class:`Digit` in the list `found`."""
         X = np.stack([digit.pixels for digit in found])
-        return [
-            self._reading(digit, row)
-            for digit, row in zip(found, self.model.predict_proba(X), strict=True)
-        ]
+        return list(map(self._reading, found, self.model.predict_proba(X)))
 
     def _reading(self, digit, probabilities):
         order = probabilities.argsort()[::-1]
-        similar, distances = np.empty(0, int), np.zeros(1)
-        if self._similar is not None:
+        similar, distances = np.empty(0, int), np.empty(0)
+        if self.digits is not None:
             distances, similar = (each[0] for each in self._similar.kneighbors([digit.pixels]))
-        limits, sure, warnings = self.limits, probabilities[order[0]], []
-        if sure < limits.probability:
-            warnings.append(
-                f"Not sure: {metrics.percent(sure, 1)} is less than 99 % of held-out digits had;"
-                " check the answer."
-            )
-        # Pens differ from those of the data: an odd shape that is read with ease is no warning.
-        odd = distances[0] > limits.distance or digit.pixels.mean() > limits.ink
-        if odd and (sure < limits.unusual or _holes(digit.steps["box"]) > 2):
-            warnings.append(UNUSUAL)
+        sure, words = probabilities[order[0]], []
+        if sure < self.limits.probability:
+            words.append(NOT_SURE.format(metrics.percent(sure, 1)))
         top, left, bottom, right = digit.box
+        far, wide = distances[:1].sum() > self.limits.distance, (right - left) / (bottom - top)
+        # Pens and hands differ from those of the data: what is read with ease may be far from it.
         # A digit may be wide; one that is not read with ease may be two.
-        if right - left > (1.0 if warnings else 1.6) * (bottom - top):
-            warnings.append("Wide shape: digits may be touching; write them apart.")
+        eased = sure >= self.limits.ease
+        # One piece less its holes: 8 has -1. Closing fills the grain of a pencil.
+        scribble = euler_number(ndimage.binary_closing(digit.steps["box"]), connectivity=2) < -1
+        if (far and (scribble or not eased)) or wide > (1.4 if eased else 1.3):
+            words.append(UNUSUAL)
+        if digit.left_out.sum() > LARGE * (digit.steps["ink"] & ~digit.left_out).sum():
+            words.append(DISTURBED)
         guesses = self.model.classes_[order], probabilities[order]
-        return Reading(digit, *guesses, similar, distances, warnings)
+        return Reading(digit, *guesses, similar, distances, words)
 
     def importance(self, reading, side=2):
         """How much probability the first guess loses where a square is covered with paper.
@@ -200,68 +161,36 @@ class Reader:
         M. D. Zeiler and R. Fergus (2014). Visualizing and understanding convolutional networks.
         ECCV, section 2.2 (occlusion).
         """
+        squares = np.zeros((9 - side, 9 - side, 8, 8), bool)
+        for row, column in np.ndindex(squares.shape[:2]):
+            squares[row, column, row : row + side, column : column + side] = True
+        squares = squares.reshape(-1, 64)
+        covered = np.where(squares, 0, reading.found.pixels)
         first = self.model.classes_.tolist().index(reading.classes[0])
-        image = reading.found.pixels.reshape(8, 8)
-        places = list(product(range(9 - side), repeat=2))
-        covered = np.repeat(image[None], len(places), axis=0)
-        squares = np.zeros(covered.shape, bool)
-        for square, (row, column) in zip(squares, places, strict=True):
-            square[row : row + side, column : column + side] = True
-        covered[squares] = 0
-        with_ink, *without = self.model.predict_proba(np.stack([image, *covered]).reshape(-1, 64))
-        drops = with_ink[first] - np.array(without)[:, first]
-        return (drops[:, None, None] * squares).sum(axis=0) / squares.sum(axis=0)
+        drops = reading.probabilities[0] - self.model.predict_proba(covered)[:, first]
+        return (drops @ squares / squares.sum(axis=0)).reshape(8, 8)
 
 
-def _neighbours(rows, count, algorithm):
-    return NearestNeighbors(n_neighbors=min(count, len(rows)), algorithm=algorithm).fit(rows)
-
-
-def _holes(box):
-    """How many holes ink has; those of up to 5 pixels are the grain of a pencil."""
-    holes = ndimage.binary_fill_holes(box) & ~box
-    return sum(hole.area > 5 for hole in regionprops(label(holes)))
-
-
-def _limits(run, digits):
-    distance = ink = np.inf
-    if digits is not None and len(digits.data) == len(run.folds):
-        rows, nearest = digits.data.astype(float), []
-        probes = np.arange(len(rows)) % -(-len(rows) // MOST_PROBES) == 0
-        for fold in np.unique(run.folds):
-            others = _neighbours(rows[run.folds != fold], 1, "brute")
-            nearest.append(others.kneighbors(rows[probes & (run.folds == fold)])[0])
-        distance = np.quantile(np.concatenate(nearest), 1 - DOUBT)
-        ink = np.quantile(rows.mean(axis=1), 1 - DOUBT)
-    sure, unusual = np.quantile(run.probabilities.max(axis=1), [DOUBT, 1.5 * DOUBT])
-    return Limits(float(sure), float(unusual), float(distance), float(ink))
+def _farthest(rows, folds):
+    """How far 99 % of the rows are, at most, from the most similar row of another fold."""
+    nearest = []
+    for fold in np.unique(folds):
+        others = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(rows[folds != fold])
+        nearest.append(others.kneighbors(rows[folds == fold][::4])[0])  # a quarter is enough
+    return float(np.quantile(np.concatenate(nearest), 1 - DOUBT))
 
 
 def describe(name, readings):
     """Lines of text for the readings of one picture."""
-    several, lines = len(readings) > 1, []
-    if several:
-        answer = "".join(str(reading.classes[0]) for reading in readings)
-        lines.append(f"{name}: {answer} ({len(readings)} digits)")
+    answer = "".join(str(reading.classes[0]) for reading in readings)
+    lines = [f"{name}: {answer} ({len(readings)} digits)"] * (len(readings) > 1)
     for place, reading in enumerate(readings, 1):
-        where = f"  {place}." if several else f"{name}:"
+        where = f"  {place}." if lines else f"{name}:"
         lines.append(f"{where} {reading.guess(0)}, second guess {reading.guess(1)}")
         lines += [f"  {warning}" for warning in reading.warnings]
-    return lines + [f"  {words}" for words in left_out(readings[0].found)]
-
-
-def left_out(found):
-    """Lines of text for the ink of a picture that was given to no digit."""
-    size, places = found.left_out.shape, Counter()
-    for piece in regionprops(label(found.left_out)):
-        (top, left), (down, right) = piece.bbox[:2], np.subtract(size, piece.bbox[2:])
-        edges = {"left": left, "right": right, "top": top, "bottom": down}
-        nearest = min(edges, key=edges.get)
-        places[f" at the {nearest} edge" if edges[nearest] <= 2 else ""] += 1
-    return [
-        f"{n} piece{'s'[: n > 1]} of ink{place} {'were' if n > 1 else 'was'} left out"
-        for place, n in sorted(places.items())
-    ]
+    if readings[0].found.left_out.any():
+        lines.append("  some ink was left out: see --show")
+    return lines
 
 
 def show(readings):
@@ -279,28 +208,18 @@ def show(readings):
     return image
 
 
-# ---- digitlib predict ----------------------------------------------------------------------------
-
-
 def predict(pictures, run=None, as_json=False, run_code=False, picture=None):
-    """Read pictures and print the answer.
+    """Read pictures and print the answer: the command ``digitlib predict``.
 
     Parameters
     ----------
     pictures : list of (str, list of Digit)
         The name of each to print, and what was found in it.
-    run : str, path-like or None
+    run, run_code
         As for :class:`Reader`.
     as_json : bool, default=False
-    run_code : bool, default=False
-        As for :class:`Reader`.
     picture : str, path-like or None
         Where to write the first picture with what was read, see :func:`show`.
-
-    Raises
-    ------
-    RunError
-        There is no such run.
     """
     reader = Reader(run, run_code)
     read = [(name, reader.classify(found)) for name, found in pictures]
@@ -310,9 +229,7 @@ def predict(pictures, run=None, as_json=False, run_code=False, picture=None):
         answers = [{"file": path, "digits": [r.as_dict() for r in each]} for path, each in read]
         print(json.dumps({"run": str(reader.run), "pictures": answers}))
         return
-    why = (
-        "" if run is not None else f"; no run was named: {PREFERRED} is preferred, then the newest"
-    )
-    print(f"read by {reader.run} ({reader.label}){why}", file=sys.stderr)
+    chosen = "" if run else f"; no run was named: {PREFERRED} is preferred, then the newest"
+    print(f"read by {reader.run} ({reader.label}){chosen}", file=sys.stderr)
     for path, each in read:
-        print("\n".join(describe(path, each)))
+        print(*describe(path, each), sep="\n")

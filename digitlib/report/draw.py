@@ -8,13 +8,18 @@ import base64
 import numpy as np
 from torch import nn
 
-from digitlib import own, runs
+from digitlib import runs
 from digitlib.data import SHA256, load_again
+from digitlib.handwriting import find, normalise
 from digitlib.recipes import RECIPES, from_dict
 from digitlib.report.page import MOST_DRAWN, facts, fill, links, undrawn
 
 MOST_IMAGES = 6000  # of the data, among which the page looks for similar ones
-SCALER = ("mean", "scale")
+# What the page's script has to know of the way from ink to counts.
+WAY = {"faintest": find.FAINTEST, "weakest": find.WEAKEST, "tall": find.TALL}
+WAY |= {"rows": find.JOINED_ROWS, "columns": find.JOINED_COLUMNS}
+WAY |= {"thin": normalise.THIN, "veryThin": normalise.VERY_THIN}
+WAY |= {"thick": normalise.THICK, "veryThick": normalise.VERY_THICK}
 ACTIVATIONS = {nn.ReLU: "relu", nn.GELU: "gelu"}
 
 
@@ -37,26 +42,17 @@ def write_page(folder, stems=None):
     if undrawn(run) is not None:
         return None
     stems = [path.stem for path in folder.glob("*.ipynb")] if stems is None else stems
-    networks = _networks(run)
     told = {
         "classes": np.unique(run.y).tolist(),
-        "doubt": float(f"{np.quantile(run.probabilities.max(axis=1), 0.01):.4g}"),
+        "doubt": float(np.quantile(run.probabilities.max(axis=1), 0.01).round(4)),
         "shift": run.info["recipe"].get("test_shift", 0.0),
-        "networks": networks,
+        "networks": _networks(run),
+        "way": WAY,
         **_images(run),
     }
-    return fill(
-        folder / "draw.html",
-        "draw.html.j2",
-        links=links(stems, run),
-        label=own.label(run.info),
-        facts=facts(run.info),
-        strangers=_strangers(run),
-        best=RECIPES["handwriting"].strangers,
-        used=len(networks),
-        folds=run.info["parameters"]["splits"],
-        told=told,
-    )
+    trust = {"strangers": _strangers(run), "best": RECIPES["handwriting"].strangers}
+    head = {"links": links(stems, run), "facts": facts(run.info)}
+    return fill(folder / "draw.html", "draw.html.j2", run=run, told=told, **trust, **head)
 
 
 def _strangers(run):
@@ -64,11 +60,10 @@ def _strangers(run):
 
     It was measured for recipes as they are, trained on all rows of the data.
     """
-    recipe = from_dict(run.info["recipe"])
-    as_known = not run.own and not run.info.get("code", {}).get("changed")
-    if as_known and RECIPES.get(recipe.name) == recipe and run.info["data"]["sha256"] == SHA256:
-        return RECIPES[recipe.name].strangers
-    return None
+    recipe, sha256 = from_dict(run.info["recipe"]), run.info["data"]["sha256"]
+    as_known = not run.own and not run.info.get("code", {}).get("changed") and sha256 == SHA256
+    measured = as_known and RECIPES.get(recipe.name) == recipe
+    return RECIPES[recipe.name].strangers if measured else None
 
 
 def _networks(run):
@@ -77,12 +72,11 @@ def _networks(run):
     for fold in range(1, run.info["parameters"]["splits"] + 1):
         classifier = run.fitted(fold)
         stages = _stages(classifier.network_)
-        left -= sum(len(stage.get("weights", "")) for stage in stages)
+        left -= sum(len(stage["weights"]) for stage in stages)
         if left < 0:
             break
-        scaler = {name: getattr(classifier.scaler_, f"{name}_") for name in SCALER}
-        found.append({name: _numbers(values) for name, values in scaler.items()})
-        found[-1]["stages"] = stages
+        mean, scale = _numbers(classifier.scaler_.mean_), _numbers(classifier.scaler_.scale_)
+        found.append({"mean": mean, "scale": scale, "stages": stages})
     return found
 
 
@@ -99,11 +93,9 @@ def _stages(network, side=8):
             stages.append(stage)
             side += 2 * stage["pad"] - stage["size"] + 1
         elif isinstance(layer, nn.BatchNorm2d):  # after a convolution without a bias
-            scale = (layer.weight / (layer.running_var + layer.eps).sqrt()).detach().numpy()
-            stage["shift"] = _numbers(
-                layer.bias.detach().numpy() - layer.running_mean.numpy() * scale
-            )
-            stage["scale"] = _numbers(stage["scale"] * scale)
+            scale = layer.weight / (layer.running_var + layer.eps).sqrt()
+            stage["shift"] = _numbers(layer.bias - layer.running_mean * scale)
+            stage["scale"] = _numbers(stage["scale"] * scale.detach().numpy())
         elif isinstance(layer, nn.MaxPool2d):
             stage["most"] = layer.kernel_size
             side //= layer.kernel_size
@@ -114,42 +106,28 @@ def _stages(network, side=8):
 
 def _convolution(layer, side):
     """A stage whose weights are 16-bit integers, to be multiplied by the scale of their channel."""
-    weights, bias = layer.weight.detach().numpy(), layer.bias
-    outputs, size, pad = len(weights), side, 0
-    if isinstance(layer, nn.Conv2d):
-        size, pad = layer.kernel_size[0], layer.padding[0]
+    outputs, convolves = len(layer.weight), isinstance(layer, nn.Conv2d)
+    size, pad = (layer.kernel_size[0], layer.padding[0]) if convolves else (side, 0)
     # Rows, columns, inputs: of the first linear layer, too, which is given channels, rows, columns.
-    weights = weights.reshape(outputs, -1, size, size).transpose(0, 2, 3, 1)
-    weights = weights.reshape(outputs, -1).astype(float)
+    weights = layer.weight.detach().double().numpy().reshape(outputs, -1, size, size)
+    weights = weights.transpose(0, 2, 3, 1).reshape(outputs, -1)
     scale = np.abs(weights).max(axis=1).clip(1e-30) / (2**15 - 1)
     whole = np.rint(weights / scale[:, None]).astype("<i2").T  # for each input all outputs
-    return {
-        "inputs": weights.shape[1] // size**2,
-        "outputs": outputs,
-        "size": size,
-        "pad": pad,
-        "most": 1,
-        "mean": 1,
-        "activation": "none",
-        "bytes": 2,
-        "weights": base64.b64encode(whole.tobytes()).decode(),
-        "scale": _numbers(scale),
-        "shift": _numbers(np.zeros(outputs) if bias is None else bias.detach().numpy()),
-    }
+    text = base64.b64encode(whole.tobytes()).decode()
+    shift = [0] * outputs if layer.bias is None else layer.bias
+    shape = {"inputs": weights.shape[1] // size**2, "outputs": outputs, "size": size, "pad": pad}
+    numbers = {"weights": text, "scale": _numbers(scale), "shift": _numbers(shift)}
+    return {**shape, **numbers, "most": 1, "activation": "none"}
 
 
 def _numbers(values):
     return [float(f"{value:.9g}") for value in values]
 
 
-def _letters(pixels):
-    """A letter for each pixel, A for 0."""
-    return (np.rint(pixels).astype(np.uint8) + ord("A")).tobytes().decode()
-
-
 def _images(run):
     """Evenly spread rows of the data; none if it is gone."""
     if (digits := load_again(run.info["data"])) is None:
         return {"images": "", "labels": []}
-    some = slice(None, None, -(-len(digits.data) // MOST_IMAGES))
-    return {"images": _letters(digits.data[some]), "labels": digits.target[some].tolist()}
+    step = -(-len(digits.data) // MOST_IMAGES)
+    letters = np.rint(digits.data[::step]).astype(np.uint8) + ord("A")  # one for each pixel
+    return {"images": letters.tobytes().decode(), "labels": digits.target[::step].tolist()}

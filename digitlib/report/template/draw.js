@@ -122,22 +122,13 @@ function go(x, y) {
   if (pen) pen.push(at);
   later();
 }
-function begin() {
-  pen = [];
-  strokes.push(pen);
-}
+const begin = () => strokes.push((pen = []));
 function lift() {
   pen = null;
   later();
 }
-function undo() {
-  strokes.pop();
-  lift();
-}
-function clear() {
-  strokes = [];
-  lift();
-}
+const undo = () => { strokes.pop(); lift(); };
+const clear = () => { strokes = []; lift(); };
 
 const place = ({ clientX, clientY }) => {
   const { left, top, width, height } = field.getBoundingClientRect();

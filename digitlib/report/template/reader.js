@@ -10,12 +10,12 @@ const average = (rows) => rows[0].map((_, i) => sum(rows.map((row) => row[i])) /
 // ---- the networks: training.predict -------------------------------------------------------------
 // An image is a list of numbers: row by row, in a row pixel by pixel, in a pixel its channels.
 
-function unpack(text, bytes, outputs) { // integers; zeros are added to make inputs come in eights
-  const { buffer } = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const whole = bytes === 2 ? new Int16Array(buffer) : new Int32Array(buffer);
-  const weights = new Float64Array(Math.ceil(whole.length / outputs / 8) * 8 * outputs);
-  weights.set(whole);
-  return weights;
+function unpack({ weights, outputs }) { // integers; zeros make inputs come in eights
+  const { buffer } = Uint8Array.from(atob(weights), (letter) => letter.charCodeAt(0));
+  const whole = new Int16Array(buffer), inputs = Math.ceil(whole.length / outputs / 8) * 8;
+  const numbers = new Float64Array(inputs * outputs);
+  numbers.set(whole);
+  return numbers;
 }
 
 // Eight inputs at a time, for all outputs: several times as quick as one by one.
@@ -43,14 +43,14 @@ function convolve(image, side, { inputs, outputs, size, pad, weights }) {
   return [result, left];
 }
 
-function pool(image, side, channels, size, join, start) {
+function pool(image, side, channels, size) { // the largest of each square
   const left = Math.floor(side / size);
-  const result = new Float64Array(left * left * channels).fill(start);
+  const result = new Float64Array(left * left * channels).fill(-Infinity);
   for (let row = 0; row < left * size; row++)
     for (let column = 0; column < left * size; column++) {
       const to = (Math.floor(row / size) * left + Math.floor(column / size)) * channels;
       for (let c = 0, from = (row * side + column) * channels; c < channels; c++)
-        result[to + c] = join(result[to + c], image[from + c]);
+        result[to + c] = Math.max(result[to + c], image[from + c]);
     }
   return [result, left];
 }
@@ -65,23 +65,12 @@ const ACTIVATE = {
 };
 
 function forward([image, side], stage) {
-  const { outputs, scale, shift, most, mean } = stage, activate = ACTIVATE[stage.activation];
-  if (stage.centres) return [resemble(image, stage), 1];
+  const { outputs, scale, shift, most } = stage, activate = ACTIVATE[stage.activation];
   [image, side] = convolve(image, side, stage);
-  if (most > 1) [image, side] = pool(image, side, outputs, most, Math.max, -Infinity);
+  if (most > 1) [image, side] = pool(image, side, outputs, most);
   for (let i = 0; i < image.length; i++)
     image[i] = activate(image[i] * scale[i % outputs] + shift[i % outputs]);
-  if (mean === 1) return [image, side];
-  return pool(image, side, outputs, mean, (before, x) => before + x / mean ** 2, 0);
-}
-
-// A kernel: how near is the image to each that it keeps, when both have gone the same way?
-function resemble(image, { centres, gamma }) {
-  return Float64Array.from(centres, (centre) => {
-    let squares = 0;
-    for (let i = 0; i < image.length; i++) squares += (image[i] - centre[i]) ** 2;
-    return Math.exp(-gamma * squares);
-  });
+  return [image, side];
 }
 
 function moved(image, dx, dy) { // by parts of a pixel; 0 comes in from outside
@@ -110,14 +99,10 @@ function classify(pixels, seen = views) {
   }));
 }
 
-told.networks.forEach((network) => network.stages.forEach((stage, n) => {
-  if (stage.images) // 64 pixels each; the stages before make of them what they make of a digit
-    stage.centres = stage.images.match(/.{64}/g).map((text) =>
-      through(network.stages.slice(0, n), scaled(pixelsOf(text), network)));
-  else stage.weights = unpack(stage.weights, stage.bytes, stage.outputs);
-}));
+for (const stage of told.networks.flatMap((network) => network.stages))
+  stage.weights = unpack(stage);
 
-// ---- from a picture to digits: handwriting.py, normalisation.py ---------------------------------
+// ---- from a picture to digits: handwriting/find.py, normalise.py --------------------------------
 // A mask is a list of 0 and 1, row by row. Drawings have white paper, without shadow or noise.
 
 function inkOf({ width, height, data }) {
@@ -134,7 +119,8 @@ function inkOf({ width, height, data }) {
   });
   const grey = blur(blur(Float64Array.from(data), width, height), 1, width);
   const paper = largest(data), contrast = grey.map((value) => (paper - value) / 255);
-  const clear = contrast.filter((value) => value > 0.04), least = 0.4 * otsu(clear);
+  const clear = contrast.filter((value) => value > told.way.faintest / 2);
+  const least = told.way.weakest * otsu(clear);
   return contrast.map((value) => value > least);
 }
 
@@ -179,33 +165,29 @@ function boxed(places, width) {
   return { places, top, left, bottom, right, height: bottom - top, width: right - left };
 }
 
-// A piece above or below another belongs to it; so does a small one close beside it.
+// What a frame of so many rows and columns can touch at once is one piece.
+function joined(ink, width, rows, columns) {
+  const spread = (mask, step, length, size) => mask.map((_, i) => {
+    const place = Math.floor(i / step) % length, first = Math.max(0, place - (size >> 1));
+    const last = Math.min(length, place - (size >> 1) + size);
+    for (let k = first; k < last; k++) if (mask[i + (k - place) * step]) return 1;
+    return 0;
+  });
+  const near = spread(spread(ink, width, ink.length / width, rows), 1, width, columns);
+  return piecesOf(near, width).map(({ places }) => boxed(places.filter((i) => ink[i]), width));
+}
+
+// As split_digits in Python, of one row.
 function digitsOf({ width, height, data }) {
-  const all = piecesOf(inkOf({ width, height, data }), width);
+  const { tall, rows, columns } = told.way, all = piecesOf(inkOf({ width, height, data }), width);
   const highest = (pieces) => largest(pieces.map((piece) => piece.height));
   const inner = all.filter((p) => p.top && p.left && p.bottom < height && p.right < width);
   const inside = highest(inner) > highest(all) / 4 ? inner : all, size = highest(inside);
-  const gap = (a, b, start, end) => Math.max(a[start], b[start]) - Math.min(a[end], b[end]);
-  const overlap = (a, b) => (gap(a, b, "top", "bottom") < 0.3 * a.height
-    ? -gap(a, b, "left", "right") / Math.min(a.width, b.width) : 0);
-  const beside = (a, b) => gap(a, b, "left", "right") < 0.12 * size
-    && b.top < a.bottom && b.bottom > a.top;
-  const digits = [];
-  for (const piece of inside.filter((p) => p.height > 0.4 * size).sort((a, b) => a.left - b.left)) {
-    const joins = digits.length && overlap(digits.at(-1), piece) > 0.4;
-    const before = joins ? digits.pop().places : [];
-    digits.push(boxed([...before, ...piece.places], width));
-  }
-  const whole = digits.map(({ places }) => [...places]);
-  for (const piece of inside) {
-    if (piece.height > 0.4 * size || piece.places.length <= 0.002 * size ** 2) continue;
-    const near = digits.map((digit) => Math.max(overlap(digit, piece), beside(digit, piece)));
-    if (largest(near) > 0.4) whole[near.indexOf(largest(near))].push(...piece.places);
-  }
-  return whole.map((places) => {
-    const box = boxed(places, width);
-    return { ...box, pixels: normalised(box, width) };
-  });
+  const ink = new Uint8Array(width * height);
+  inside.forEach(({ places }) => places.forEach((place) => (ink[place] = 1)));
+  return joined(ink, width, Math.floor(rows * size) + 1, Math.floor(columns * size) + 1)
+    .filter((piece) => piece.height > tall * size).sort((a, b) => a.left - b.left)
+    .map((box) => ({ ...box, pixels: normalised(box, width) }));
 }
 
 const rint = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x)); // as NumPy
@@ -218,8 +200,9 @@ function normalised({ places, top, left, height, width }, columns) {
   let mask = each((i, j) => j > 5 && j < 26 && ink.has(row(i) * columns + column(j)));
   const weight = sum(mask), cross = (i, j) => sum([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]
     .map(([down, right]) => at(mask, i + down, j + right)));
-  const times = weight < 108 || weight > 560 ? 2 : weight < 256 || weight > 412 ? 1 : 0;
-  for (let n = 0; n < times; n++) mask = each((i, j) => cross(i, j) > (weight < 256 ? 0 : 4));
+  const { veryThin, thin, thick, veryThick } = told.way;
+  const times = (weight < thin) + (weight < veryThin) + (weight > thick) + (weight > veryThick);
+  for (let n = 0; n < times; n++) mask = each((i, j) => cross(i, j) > (weight < thin ? 0 : 4));
   const begins = range(32).map((i) => mask.subarray(32 * i, 32 * i + 32).indexOf(1));
   const used = range(32).filter((i) => begins[i] >= 0);
   // Straightened: the third row and the third last begin below each other.
