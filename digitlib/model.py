@@ -138,10 +138,8 @@ def checked(own, side, n_classes):
     except TypeError as error:
         raise ParameterError(f"network {name}: {error}; {takes}") from error
     if not isinstance(network, nn.Module):
-        forgotten = "is a return missing?" if network is None else takes
-        raise ParameterError(
-            f"network {name} gave {network!r:.40}, no torch.nn.Module; {forgotten}"
-        )
+        hint = "is a return missing?" if network is None else takes
+        raise ParameterError(f"network {name} gave {network!r:.40}, no torch.nn.Module; {hint}")
     if not any(p.requires_grad for p in network.parameters()):
         raise ParameterError(f"network {name} has nothing to learn; give it layers with weights")
     for module in list(network.modules()):
