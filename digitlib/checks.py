@@ -22,6 +22,7 @@ from digitlib.scaling import PixelScaler
 # Another processor or torch rounds differently: seen up to 1e-6. Another run differs by 0.1.
 SAME_PROBABILITY = 1e-4
 RISEN = 1.25  # of the held-out loss, from its best epoch to the last one
+SAME_SCALER = 1e-6
 UNLIKELY = 0.001  # p of a test
 IMPOSSIBLE = 1e-4  # probability of a label
 NOT_KEPT = "the models could not be kept"
@@ -319,15 +320,20 @@ def blind_scaler(run, digits):
         return None, NOT_KEPT
     if not run.info["model"]["files"][0].endswith(".safetensors"):
         return True, "no scaler of digitlib's: what the classifier holds is fitted by fold (DL002)"
-    folds, off = _folds_by_row(run), 0.0
+    off = scaler_distance(run, digits)
+    seen = "; it has seen held-out rows (scaling='all' asks for that)" if off > SAME_SCALER else ""
+    detail = f"at most {off:.1g} away from a scaler of the training rows alone{seen}"
+    return off <= SAME_SCALER, detail
+
+
+def scaler_distance(run, digits, leaky=False):
+    """How far the kept scalers are from those of the training rows; if `leaky`, of all rows."""
+    folds, off = _folds_by_row(run), []
     for number in range(1, run.info["parameters"]["splits"] + 1):
         kept = run.fitted(number).scaler_
-        blind = PixelScaler(kept.kind).fit(digits.data[folds != number])
-        for ours, theirs in ((kept.mean_, blind.mean_), (kept.scale_, blind.scale_)):
-            off = max(off, np.abs(ours - theirs).max())
-    seen = "; it has seen held-out rows (scaling='all' asks for that)" if off > 1e-6 else ""
-    detail = f"at most {off:.1g} away from a scaler of the training rows alone{seen}"
-    return off <= 1e-6, detail
+        ours = PixelScaler(kept.kind).fit(digits.data if leaky else digits.data[folds != number])
+        off += [np.abs(kept.mean_ - ours.mean_).max(), np.abs(kept.scale_ - ours.scale_).max()]
+    return np.max(off)  # NaN, where one is
 
 
 @check("DL011", "labels are those of the data", needs_data=True)

@@ -158,16 +158,16 @@ def submission(name, out, **title_page):
 
 @commands.command(help="Does what a hand-in claims hold? For graders: files, folders, downloads.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option(
-    "--retrain",
-    is_flag=True,
-    help="train again with our own code and the recorded seeds, and compare",
-)
 @_option("--csv", "MARKS.csv", "write one line per hand-in")
-@_option("--out", "FOLDER", "where verdicts and reports go", ".")
-@_option("--jobs", "N", "hand-ins at once (default: one per core)", type=int)
-@_option("--timeout", "SECONDS", "for one hand-in", 120, type=float)
+@_option("--out", "FOLDER", "where verdicts and pages go", ".")
 @_option("--against", "FOLDER", "earlier hand-ins, to find copies of them")
+@_option("--jobs", "N", "hand-ins at once (default: one per core)", type=int)
+@_option("--timeout", "SECONDS", "for one hand-in, beside its training", 120, type=float)
+@click.option(
+    "--retrain/--no-retrain",
+    default=None,
+    help="repeat each training, however long, or none (default: each for at most a minute)",
+)
 @click.option(
     "--run-student-code",
     "run_code",
@@ -176,8 +176,7 @@ def submission(name, out, **title_page):
 )
 def verify(paths, csv, **options):
     """Judge each hand-in; the exit code is the judge's."""
-    judge = _room("handin.verify")
-    return judge.verify_files(paths, marks=csv, **options)
+    return _room("handin.grade").verify(paths, marks=csv, **options)
 
 
 def main(arguments=None):
