@@ -132,13 +132,13 @@ def predict(pictures, show, **options):
     _room("handwriting.read").predict(found, picture=show, **options)
 
 
-@commands.command(help="Write notebooks that carry digitlib with them: Colab, Kaggle, any Jupyter.")
-@_option("--out", "FOLDER", "where to write them", "dist/colab")
-@_option("--repo", "OWNER/NAME", "install from this GitHub repository instead, with badges")
+@commands.command(help="Write one notebook that carries digitlib: Colab, Kaggle, any Jupyter.")
+@_option("--out", "FOLDER", "where to write it", "dist/colab")
+@_option("--repo", "OWNER/NAME", "install from this GitHub repository instead")
 def colab(out, repo):
     """Print what was written."""
-    for path in _room("handin.colab").build(out, repo):
-        print(f"{path}  {path.stat().st_size:,} bytes")
+    path = _room("handin.colab").build(out, repo)
+    print(f"{path}  {path.stat().st_size:,} bytes")
 
 
 @commands.command(help="Pack reports/NAME into one file to hand in.")
@@ -149,8 +149,7 @@ def colab(out, repo):
 @_option("--out", "FOLDER", "where to write it", "dist")
 def submission(name, out, **title_page):
     """Print what is to be known of the file, and where it is."""
-    packing = _room("handin.submission")
-    path, notes = packing.make_submission(name, title_page, out=out)
+    path, notes = _room("handin.pack").pack(name, title_page, out=out)
     for note in notes:
         print(f"note: {note}")
     print(f"hand in {path}")

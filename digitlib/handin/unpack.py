@@ -10,7 +10,6 @@ import stat
 import time
 import zipfile
 from collections import Counter, defaultdict
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,24 +17,21 @@ from typing import Any, NamedTuple
 from digitlib import runs
 
 FACTS = "title-page.json"  # authors, course and title, as the student gave them
-# What a hand-in is made of, with the largest size of each; of the models, one a fold.
+# What a hand-in is made of, with the most bytes of each.
 LIMITS = {"run.json": 500_000, FACTS: 10_000, "model.py": 1_000_000}
 LIMITS |= {"predictions.csv": 4_000_000, "history.csv": 4_000_000}
-MODEL = re.compile(r"fold-([1-9]\d{0,3})\.(safetensors|skops)")
-MOST_MODEL, MOST_ZIP, MOST_IN_ALL = 64_000_000, 200_000_000, 400_000_000
-MOST_ENTRIES = 10_000  # of a hand-in's zip file
+MODEL, MOST_MODEL = re.compile(r"fold-([1-9]\d{0,3})\.(safetensors|skops)"), 64_000_000
+MOST_ZIP, MOST_IN_ALL, MOST_FILES = 200_000_000, 400_000_000, 10_000
 MOST_ZIPS, MOST_NESTED = 20, 3  # zip files that are tried for one hand-in; zips in zips
 MOST_SLOTS = 1000  # hand-ins in one folder of a class
 UNSEEN = re.compile(r"(^|/)(\.|__MACOSX/)")
-# The part of a path that is the grader's system's name for one student's hand-in. What follows is
-# the student's choice, so the first match counts.
-SYSTEMS = (
-    r"[^/]*?_(\d+)_assignsubmission_[^/]*",  # Moodle
-    r"[^/_]+(?:_LATE)?_(\d+)(?=_\d+_[^/]+$)",  # Canvas, where one student's files share a beginning
-    r"submission_(\d+)(?=/)",  # Gradescope
-    r"submitted/[^/]+/[^/]+(?=/)",  # nbgrader
+# The part of a path that is the grader's system's name for one student's hand-in: of Moodle, Canvas
+# (where a student's files share a beginning), Gradescope, nbgrader. What follows is the student's
+# choice, so the first match counts.
+SLOT = re.compile(
+    r"(?:[^/]+/)*?(?:[^/]*?_(\d+)_assignsubmission_[^/]*|[^/_]+(?:_LATE)?_(\d+)(?=_\d+_[^/]+$)"
+    r"|submission_(\d+)(?=/)|submitted/[^/]+/[^/]+(?=/))"
 )
-SLOT = re.compile(rf"(?:[^/]+/)*?(?:{'|'.join(SYSTEMS)})")
 
 
 class Unreadable(Exception):
@@ -43,102 +39,93 @@ class Unreadable(Exception):
 
 
 class Slot(NamedTuple):
-    """One student's place: the `key` of a group of files in the zip file or folder `place`.
+    """One student's place in the zip file or folder `place`, by the `path` that people see.
 
-    `path` is what people call it, `number` the student's as the system has it. With a `fault`
-    there is nothing to open.
+    If `whole`, the place is one hand-in. With a `fault` there is nothing to open.
     """
 
     path: str
     place: str
-    key: str | None = None  # None: all of it
-    number: str = ""
+    whole: bool = False
     fault: str = ""
+
+    @property
+    def number(self):
+        """The student's, as the grader's system has it, or empty."""
+        match = SLOT.match(f"{self.path}/")
+        return next(filter(None, match.groups()), "") if match else ""
 
 
 class Entry(NamedTuple):
-    """A file in a folder or zip file; `mode` is 0 where a zip file does not say it."""
+    """A plain file in a folder or zip file; the shallowest, then newest comes first in `order`."""
 
+    folder: str
     name: str
-    mode: int
-    when: tuple
+    order: tuple
     open: Any
 
-    @property
-    def order(self):
-        """The shallowest comes first, then the newest."""
-        return self.name.count("/"), [-part for part in self.when]
+
+def entries(place, prefix=""):
+    """Each plain file in a folder or zip file: no link, nothing hidden."""
+
+    def entry(name, when, opened):
+        order = name.count("/"), [-part for part in when]
+        return Entry(*os.path.split(prefix + name), order, opened)
+
+    if isinstance(place, Path) and place.is_dir():
+        for path in (Path(base, name) for base, _, names in os.walk(place) for name in names):
+            name = path.relative_to(place).as_posix()
+            if path.is_file() and not path.is_symlink() and not UNSEEN.search(name):
+                when = time.localtime(path.stat().st_mtime)[:6]
+                yield entry(name, when, partial(path.open, "rb"))
+    else:
+        archive = zipfile.ZipFile(place)
+        for info in archive.infolist():  # many zip files say no mode, 0
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind in (0, stat.S_IFREG) and not (info.is_dir() or UNSEEN.search(info.filename)):
+                yield entry(info.filename, info.date_time, partial(archive.open, info))
+
+
+# ---- the hand-ins of a class ---------------------------------------------------------------------
 
 
 def slots(place, whole=False):
     """A :class:`Slot` for each hand-in in a zip file or folder; with `whole`, it is one itself."""
     place = Path(place)
-    alone = Slot(place.name, str(place), None, _number(f"{place.name}/"))
-    if whole:
-        return [alone]
-    found = groups(place)
-    top = os.path.commonpath([os.path.dirname(key) for key in found]) if found else ""
+    found = {} if whole else groups(place)
+    top = os.path.commonpath(map(os.path.dirname, found)) if found else ""
     firsts = {key: "/".join(key.split("/")[: top.count("/") + 2]) for key in found}
-    crowd, rows = Counter(firsts.values()), {}
-    for key, first in sorted(firsts.items()):
-        if crowd[first] > MOST_SLOTS:
-            fault = f"more than {MOST_SLOTS:,} hand-ins in one folder; give it by itself"
-            rows[first] = Slot(first, str(place), first, fault=fault)
-        else:
-            rows[key] = Slot(key, str(place), key, _number(f"{key}/"))
-    return list(rows.values()) or [alone]
-
-
-def _number(name):
-    match = SLOT.match(name)
-    return next(filter(None, match.groups()), "") if match else ""
+    crowd, fault = Counter(firsts.values()), f"more than {MOST_SLOTS:,} hand-ins; give it by itself"
+    full = {first for first in crowd if crowd[first] > MOST_SLOTS}
+    rows = [Slot(key, str(place)) for key, first in firsts.items() if first not in full]
+    rows += [Slot(first, str(place), fault=fault) for first in full]
+    return rows or [Slot(place.name, str(place), whole=True)]
 
 
 def groups(place):
-    """Files of a folder or zip file by the slot they lie in; each name begins with the place's.
+    """Files of a folder or zip file by the slot they lie in; paths begin with its name.
 
     A slot is what a grader's system made for one student; elsewhere the outermost folder with a
-    ``run.json``, and each zip file.
+    ``run.json``, and each zip file. A ``run.json`` at the top of a class is one hand-in more.
     """
-    name, found = place.name, [e for e in entries(place) if not UNSEEN.search(e.name)]
-    folders = [os.path.dirname(f"{name}/{e.name}") for e in found]
-    top = os.path.commonpath(folders) if folders else name
-    homes = {f for f, e in zip(folders, found, strict=True) if _base(e) == "run.json"}
-    found_in = defaultdict(list)
-    for folder, entry in zip(folders, found, strict=True):
-        if (slot := _slot(f"{name}/{entry.name}", folder, top, homes)) is not None:
-            found_in[slot].append(entry)
-    return found_in
+    found = list(entries(place, f"{place.name}/"))
+    top = os.path.commonpath([entry.folder for entry in found]) if found else ""
+    homes = {entry.folder for entry in found if entry.name == "run.json"}
+    by_slot = defaultdict(list)
+    for entry in found:
+        path, around = f"{entry.folder}/{entry.name}", [entry.folder]
+        around += map(str, Path(entry.folder).parents)
+        home = next((f for f in reversed(around) if f in homes - {top}), None)
+        if match := SLOT.match(path):
+            by_slot[match[0]].append(entry)
+        elif home or entry.name.lower().endswith(".zip"):
+            by_slot[home or path].append(entry)
+        elif entry.folder == top and top in homes:
+            by_slot[top].append(entry)
+    return by_slot
 
 
-def _slot(name, folder, top, homes):
-    """The key of the slot that a file lies in, or None."""
-    if match := SLOT.match(name):
-        return match[0]
-    # A run.json at the top of a class is one hand-in more, not the whole class.
-    around = [folder, *map(str, Path(folder).parents)]
-    if home := next((f for f in reversed(around) if f in homes and f != top), None):
-        return home
-    if name.lower().endswith(".zip"):
-        return name
-    return top if folder == top and top in homes else None
-
-
-def entries(place):
-    """Each file in a folder or zip file, as :class:`Entry`; no link is followed."""
-    if isinstance(place, Path) and place.is_dir():
-        for base, _, names in os.walk(place):
-            for path in (Path(base, name) for name in names):
-                with suppress(OSError):
-                    found = path.lstat()
-                    name, when = path.relative_to(place).as_posix(), time.localtime(found.st_mtime)
-                    yield Entry(name, found.st_mode, when[:6], partial(path.open, "rb"))
-        return
-    archive = zipfile.ZipFile(place)
-    for info in archive.infolist():
-        if not info.is_dir():
-            opened = partial(archive.open, info)
-            yield Entry(info.filename, info.external_attr >> 16, info.date_time, opened)
+# ---- the files of a hand-in ----------------------------------------------------------------------
 
 
 def unpack(slot, folder):
@@ -147,66 +134,54 @@ def unpack(slot, folder):
     Raises
     ------
     Unreadable
-        There is none, or it has links, names twice, more or larger files than a hand-in has.
+        There is none, or it has names twice, more or larger files than a hand-in has.
     """
-    if slot.fault:
-        raise Unreadable(slot.fault)
     place, left = Path(slot.place), MOST_IN_ALL
     try:
-        inside = entries(place) if slot.key is None else groups(place).get(slot.key, ())
-        parts = _hand_in([e for e in inside if not UNSEEN.search(e.name)])
-        if not parts:
-            raise Unreadable("no hand-in in it: no run.json; hand in what make submission writes")
-        run = next(entry for entry in parts if _base(entry) == "run.json")
+        parts = _hand_in(list(entries(place)) if slot.whole else groups(place)[slot.path])
+        run = next((entry for entry in parts if entry.name == "run.json"), None)
+        if run is None:
+            raise Unreadable("no run.json in it; hand in the zip file that make submission wrote")
         splits = runs.read_info(_read(run, LIMITS["run.json"]))["parameters"]["splits"]
         for entry in parts:
-            name, model = _base(entry), MODEL.fullmatch(_base(entry))
-            if model and int(model[1]) > splits:
-                continue
-            content = _read(entry, min(LIMITS.get(name, MOST_MODEL), left))
-            left -= len(content)
-            with open(folder / name, "xb") as file:
-                file.write(content)
-    except Unreadable:
-        raise
+            model = MODEL.fullmatch(entry.name)
+            if model is None or int(model[1]) <= splits:
+                content = _read(entry, min(LIMITS.get(entry.name, MOST_MODEL), left))
+                left -= len(content)
+                with open(folder / entry.name, "xb") as file:
+                    file.write(content)
     except FileExistsError as error:
         raise Unreadable(f"{Path(error.filename).name} is in it twice") from None
     except Exception as error:  # a damaged zip file may provoke anything, even MemoryError
-        raise Unreadable(f"cannot be read ({type(error).__name__}: {error})") from error
+        kind = "" if isinstance(error, Unreadable) else f"cannot be read: {type(error).__name__}: "
+        raise Unreadable(f"{kind}{error}") from error
 
 
 def _hand_in(inside, nested=0):
     """The files of the shallowest and newest hand-in among these, and in zip files among them."""
-    if len(inside) > MOST_ENTRIES:
-        raise Unreadable(f"more than {MOST_ENTRIES:,} files")
-    if found := sorted((e for e in inside if _base(e) == "run.json"), key=lambda e: e.order):
-        home = os.path.dirname(found[0].name)
-        here = [entry for entry in inside if os.path.dirname(entry.name) == home]
-        return [e for e in here if _base(e) in LIMITS or MODEL.fullmatch(_base(e))]
-    zips, fault = [e for e in inside if e.name.lower().endswith(".zip")], None
-    for entry in sorted(zips, key=lambda e: e.order)[:MOST_ZIPS] if nested < MOST_NESTED else ():
+    if len(inside) > MOST_FILES:
+        raise Unreadable(f"more than {MOST_FILES:,} files")
+    inside, faults = sorted(inside, key=lambda entry: entry.order), []
+    home = next((entry.folder for entry in inside if entry.name == "run.json"), None)
+    if home is not None:
+        here = [entry for entry in inside if entry.folder == home]
+        return [entry for entry in here if entry.name in LIMITS or MODEL.fullmatch(entry.name)]
+    zips = [entry for entry in inside if entry.name.lower().endswith(".zip")]
+    for entry in zips[:MOST_ZIPS] if nested < MOST_NESTED else ():
         try:
-            deeper = list(entries(io.BytesIO(_read(entry, MOST_ZIP))))
-            if parts := _hand_in([e for e in deeper if not UNSEEN.search(e.name)], nested + 1):
+            if parts := _hand_in(list(entries(io.BytesIO(_read(entry, MOST_ZIP)))), nested + 1):
                 return parts
         except Exception as error:
-            fault = fault or error
-    if fault:
-        raise fault
+            faults.append(error)
+    if faults:
+        raise faults[0]
     return []
 
 
-def _base(entry):
-    return os.path.basename(entry.name)
-
-
 def _read(entry, most):
-    """All bytes of a plain file, however many the archive says that it has."""
-    if (kind := stat.S_IFMT(entry.mode)) not in (0, stat.S_IFREG):
-        what = "a link" if kind == stat.S_IFLNK else "a special file"
-        raise Unreadable(f"{_base(entry)} is {what}")
+    """All bytes of a file, however many the archive says that it has."""
     with entry.open() as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise Unreadable(f"{_base(entry)} has more than {most:,} bytes")
+        raise Unreadable(f"{entry.name} has more than {most:,} bytes")
     return content

@@ -19,6 +19,7 @@ PROVES = {
 }
 HOLDS, STATED, NOT_REPEATED, WRONG = "holds", "as stated", "not repeated", "does not hold"
 LOOK = "look at it"  # in the line about copies: it does not change the verdict
+NEAR = 0.001  # honest runs of different seeds are never so near (docs/grader.md)
 MARKS = ("path", "number", "name", "verdict", "accuracy", "on the test writers", "training")
 MARKS += ("nearest", "distance", "reason", "feedback")  # columns of marks.csv
 POLICY = (
@@ -33,29 +34,17 @@ def blank(slot, fault):
     Returns
     -------
     dict
-        ``path``, ``number``; ``name``, ``course``, ``title`` as the student states them; ``model``
-        in words; ``accuracy`` and ``writers`` (of the test writers' rows), 0..1 or None; ``lines``
-        (name -> word, reason); ``settings`` (equal: the same run by design); ``pages`` and
-        ``source`` (whether there are pages, and one of model.py); ``repeatable`` (whether the
-        training can be repeated).
+        ``path``, ``number``; ``authors``, ``course``, ``title`` as the student states them;
+        ``model`` in words; ``accuracy`` and ``writers`` (of the test writers' rows), 0..1 or None;
+        ``lines`` (name -> word, reason); ``settings`` (equal: the same run by design); ``pages``
+        and ``source`` (whether there are pages, and one of model.py); ``repeatable`` (whether the
+        training can be repeated); ``nearest`` and ``distance`` of the others, ``near`` copies.
     """
-    texts = ("name", "course", "title", "model", "settings")
-    verdict = dict.fromkeys(texts, "") | dict.fromkeys(("accuracy", "writers"))
-    verdict |= dict.fromkeys(("pages", "source", "repeatable"), False)
-    facts = {"path": plain(slot.path), "number": slot.number}
-    return verdict | facts | {"lines": {"file": [WRONG, plain(fault, 300)]}}
-
-
-def overall(lines):
-    """The verdict in a word or two, from the lines."""
-    words = {word for word, _ in lines.values()}
-    if lines["file"][0] == WRONG:
-        return "unreadable"
-    if WRONG in words:
-        return WRONG
-    if STATED in words:
-        return "holds as stated"
-    return "holds, training not repeated" if NOT_REPEATED in words else HOLDS
+    verdict = dict.fromkeys(("authors", "course", "title", "model", "settings", "nearest"), "")
+    verdict |= dict.fromkeys(("pages", "source", "repeatable"), False) | {"near": []}
+    verdict |= dict.fromkeys(("accuracy", "writers", "distance"))
+    verdict |= {"path": plain(slot.path), "number": slot.number}
+    return verdict | {"lines": {"file": [WRONG, plain(fault, 300)]}}
 
 
 def conclude(verdict):
@@ -63,27 +52,35 @@ def conclude(verdict):
     lines = verdict["lines"]
     if "copy" in lines:
         lines["copy"] = _copy(verdict)
-    verdict["verdict"] = overall(lines)
-    worst = next((w for w in (WRONG, LOOK, STATED, NOT_REPEATED) if w in dict(lines.values())), "")
-    reasons = [f"{name}: {why}" for name, (word, why) in lines.items() if word == worst]
-    verdict["reason"] = "".join(reasons[:1])
+    words = {word for word, _ in lines.values()}
+    verdict["verdict"] = HOLDS
+    if NOT_REPEATED in words:
+        verdict["verdict"] = "holds, training not repeated"
+    if STATED in words:
+        verdict["verdict"] = "holds as stated"
+    if WRONG in words:
+        verdict["verdict"] = "unreadable" if lines["file"][0] == WRONG else WRONG
+    worst = next((word for word in (WRONG, LOOK, STATED, NOT_REPEATED) if word in words), None)
+    reasons = (f"{name}: {why}" for name, (word, why) in lines.items() if word == worst)
+    verdict["reason"] = next(reasons, "")
     verdict["feedback"] = _feedback(verdict)
 
 
 def _copy(verdict):
     """The line about copies; whoever's training could be repeated is not the copier."""
+    alike = [other["path"] for other in verdict["near"] if other["settings"] == verdict["settings"]]
     others = [other for other in verdict["near"] if other["settings"] != verdict["settings"]]
-    alike = [other for other in verdict["near"] if other["settings"] == verdict["settings"]]
+    trained = [one["lines"]["training"][0] == HOLDS for one in (verdict, *others)]
+    if others and trained[0]:
+        return [HOLDS, f"{others[0]['path']} is nearly the same; the training is this one's"]
+    if others and any(trained):
+        path = others[trained.index(True) - 1]["path"]
+        return [WRONG, f"nearly the same as {path}, which is what its own settings give"]
     if others:
-        path, trained = others[0]["path"], lambda one: one["lines"]["training"][0] == HOLDS
-        if trained(verdict):
-            return [HOLDS, f"{path} is nearly the same; the training repeated here is this one's"]
-        if trained(others[0]):
-            return [WRONG, f"nearly the same as {path}, which is the run that its settings give"]
-        return [LOOK, f"nearly the same as {path}, with other settings: look at both"]
+        return [LOOK, f"nearly the same as {others[0]['path']}, said to have other settings"]
     if alike:
         more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
-        return [HOLDS, f"same run by design (same settings and seed) as {alike[0]['path']}{more}"]
+        return [HOLDS, f"same run by design as {alike[0]}{more}: the same settings and seed"]
     if verdict["distance"] is None:
         return [HOLDS, "nothing to compare with"]
     return [HOLDS, f"nearest is {verdict['nearest']}, {verdict['distance']:.2g} away"]
@@ -93,14 +90,14 @@ def _feedback(verdict):
     """What the student is told: two plain sentences."""
     if verdict["verdict"] == "unreadable":
         remedy = "Hand in the zip file that `make submission` wrote, unchanged."
-        return f"Your hand-in could not be read: {verdict['reason'].partition(': ')[2]}. {remedy}"
+        return f"Your hand-in could not be read: {verdict['lines']['file'][1]}. {remedy}"
     read = f"By your files, {100 * verdict['accuracy']:.2f} % of the digits were read correctly."
     if verdict["verdict"] == WRONG:
         wrong = [name for name, (word, _) in verdict["lines"].items() if word == WRONG]
-        return f"{read} What you handed in does not hold: {', '.join(wrong)}. Ask your teacher."
+        return f"{read} Some of what you handed in does not hold: {', '.join(wrong)}."
     if verdict["verdict"] == HOLDS:
         return f"{read} All that you handed in was computed again and agrees."
-    return f"{read} Not all of it could be computed again: {verdict['reason']}."
+    return f"{read} Not all of it was computed again: {verdict['reason']}."
 
 
 def write_marks(path, verdicts):
@@ -109,15 +106,16 @@ def write_marks(path, verdicts):
         writer = csv.writer(file)
         writer.writerow(MARKS)
         for v in verdicts:
-            shares = ["" if v[n] is None else f"{v[n]:.4f}" for n in ("accuracy", "writers")]
-            training = ": ".join(v["lines"].get("training", ()))
-            distance = "" if v["distance"] is None else f"{v['distance']:.2g}"
-            cells = [v["path"], v["number"], v["name"], v["verdict"], *shares, training]
-            cells += [v["nearest"], distance, v["reason"], v["feedback"]]
-            writer.writerow(map(_no_formula, cells))
+            shares = [
+                "" if v[name] is None else f"{v[name]:.4f}" for name in ("accuracy", "writers")
+            ]
+            cells = [v["path"], v["number"], v["authors"], v["verdict"], *shares]
+            cells += [": ".join(v["lines"].get("training", ())), v["nearest"]]
+            cells += ["" if v["distance"] is None else f"{v['distance']:.2g}"]
+            writer.writerow(map(no_formula, [*cells, v["reason"], v["feedback"]]))
 
 
-def _no_formula(text):
+def no_formula(text):
     """A spreadsheet runs a cell that starts like a formula; an apostrophe keeps it text.
 
     Where commas are decimal, a cell starts after a semicolon, too.
