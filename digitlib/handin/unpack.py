@@ -29,9 +29,10 @@ UNSEEN = re.compile(r"(^|/)(\.|__MACOSX/)")
 # (where a student's files share a beginning), Gradescope, nbgrader. What follows is the student's
 # choice, so the first match counts.
 SLOT = re.compile(
-    r"(?:[^/]+/)*?(?:[^/]*?_(\d+)_assignsubmission_[^/]*|[^/_]+(?:_LATE)?_(\d+)(?=_\d+_[^/]+$)"
-    r"|submission_(\d+)(?=/)|submitted/[^/]+/[^/]+(?=/))"
+    r"(?:[^/]+/)*?(?:[^/]*?_\d+_assignsubmission_[^/]*|[^/]+?_\d+(?=_\d+_[^/]+$)"
+    r"|submission_\d+(?=/)|submitted/[^/]+/[^/]+(?=/))"
 )
+NUMBER = re.compile(r"_(\d+)(?:_assignsubmission_|$)")
 
 
 class Unreadable(Exception):
@@ -52,8 +53,8 @@ class Slot(NamedTuple):
     @property
     def number(self):
         """The student's, as the grader's system has it, or empty."""
-        match = SLOT.match(f"{self.path}/")
-        return next(filter(None, match.groups()), "") if match else ""
+        match = NUMBER.search(self.path)
+        return match[1] if match else ""
 
 
 class Entry(NamedTuple):
