@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import pkgutil
 import re
-import resource
 import signal
 import tempfile
 from contextlib import chdir, contextmanager, suppress
@@ -126,6 +125,8 @@ def verify(
 
 
 def _check_arguments(marks, out, jobs, timeout):
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        raise ParameterError("verify needs Linux or macOS; on Windows, use WSL")
     if jobs is not None and jobs < 1:
         raise ParameterError(f"jobs={jobs}: takes an integer from 1 up")
     if not 1 <= timeout <= 86400:
@@ -227,8 +228,6 @@ class Board:
 @contextmanager
 def _processes():
     """What calls functions of the package in processes of their own; all end with the block."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        raise ParameterError("verify needs Linux or macOS; on Windows, use WSL")
     multiprocessing.set_forkserver_preload(["digitlib.report.warm", "digitlib.handin.verify"])
     temporary = tempfile.TemporaryDirectory(dir=files.scratch(), ignore_cleanup_errors=True)
     # A new Python would import from where the grader stands, perhaps an unpacked hand-in.
@@ -269,8 +268,8 @@ def _in_process(folder, name, given):
     """What such a process does: `folder` is where it works, and gets the result."""
     os.setsid()
     with suppress(OSError), open("/proc/self/statm") as file:  # macOS has none, and no such limit
-        most = int(file.read().split()[5]) * resource.getpagesize() + MEMORY
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        most = int(file.read().split()[5]) * files.resource.getpagesize() + MEMORY
+        files.resource.setrlimit(files.resource.RLIMIT_DATA, (most, most))
     os.chdir(folder)
     tempfile.tempdir = str(folder)
     found = pkgutil.resolve_name(f"digitlib.handin.{name}")(*given)
