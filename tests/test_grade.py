@@ -112,6 +112,9 @@ def test_a_class_survives_its_worst_file_and_copies_are_told(handed_in, tmp_path
     assert found["12"]["name"].startswith("'=HYPERLINK")  # no spreadsheet runs it
     assert len([*out.glob("*/verdict.html")]) == 4
     assert not [*out.rglob("fold-results*")]
+    assert len([*out.glob("*/our-pages/3_evaluate.html")]) == 2
+    shutil.copytree(out, download / "verdicts")
+    assert len(unpack.slots(download)) == 4  # our pages are no hand-ins
     pages = [path.read_text("utf-8") for path in out.rglob("*.html")]
     assert not any("<script>x" in page or "<script>alert" in page for page in pages)
 

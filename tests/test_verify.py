@@ -206,8 +206,9 @@ def test_held_out_rows_that_were_trained_on_are_found_by_training_again(folder):
     assert found["verdict"] == WRONG and "not this run" in found["reason"]
 
 
-def test_another_seed_is_another_run(folder):
-    state(folder, "parameters", seed=4)
+@pytest.mark.parametrize(("part", "stated"), [("parameters", "seed"), ("recipe", "epochs")])
+def test_another_seed_or_setting_is_another_run(folder, part, stated):
+    state(folder, part, **{stated: 2})
     assert judged(folder, train=True)["lines"]["training"][0] == WRONG
 
 

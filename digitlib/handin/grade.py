@@ -24,7 +24,7 @@ from tqdm import tqdm
 from digitlib import files
 from digitlib.errors import ParameterError, plain
 from digitlib.handin import render
-from digitlib.handin.unpack import Slot
+from digitlib.handin.unpack import OURS, Slot
 from digitlib.handin.verdict import (
     HOLDS,
     NEAR,
@@ -161,14 +161,14 @@ def _slots(paths, call, timeout):
 def _judge(call, slot, out, timeout, run_code):
     """The verdict on a slot but for its training; its probabilities or None."""
     found = call.scratch / f"{id(slot)}.npy"
-    verdict = call(timeout, "verify:judge", slot, out, found)
+    verdict = call(timeout, "verify:judge", slot, out and out / OURS, found)
     if isinstance(verdict, str):
         return blank(slot, verdict), None
     if run_code and verdict["source"]:
         said = call(timeout, "verify:by_student_code", slot)
-        word, why = said if isinstance(said, list) else (STATED, f"the student's code: {said}")
         # Its process may say what it likes: no word of it makes a verdict better.
-        verdict["lines"]["model"] = [WRONG if word == WRONG else STATED, plain(str(why), 300)]
+        word = WRONG if isinstance(said, list) and WRONG in said else STATED
+        verdict["lines"]["model"] = [word, plain(f"the student's code: {said}", 300)]
     return verdict, np.load(found, allow_pickle=False) if found.exists() else None
 
 
@@ -200,7 +200,7 @@ class Board:
         """Take what came of repeating a training, which settles other lines as well."""
         lines = self.verdicts[number]["lines"]
         if isinstance(line, str):  # it did not end by itself
-            line = [NOT_REPEATED, f"{line}; --retrain sets no limit"]
+            line = [NOT_REPEATED, f"{line} (--retrain sets no limit)"]
         lines["training"] = line
         if lines["model"][0] == NOT_REPEATED:
             lines["model"] = [line[0], "as its training shows"]
@@ -259,9 +259,9 @@ class Call:
         _end(process)
         if late:
             return f"it took more than {timeout:g} s"
-        if not result.exists():
-            return f"its process ended with {process.exitcode}: too large, or hostile"
-        return json.loads(result.read_text("utf-8"))
+        with suppress(OSError, ValueError):
+            return json.loads(result.read_text("utf-8"))
+        return f"its process ended with {process.exitcode}: too large, or hostile"
 
 
 def _in_process(folder, name, given):

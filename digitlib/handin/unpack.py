@@ -24,7 +24,8 @@ MODEL, MOST_MODEL = re.compile(r"fold-([1-9]\d{0,3})\.(safetensors|skops)"), 64_
 MOST_ZIP, MOST_IN_ALL, MOST_FILES = 200_000_000, 400_000_000, 10_000
 MOST_ZIPS, MOST_NESTED = 20, 3  # zip files that are tried for one hand-in; zips in zips
 MOST_SLOTS = 1000  # hand-ins in one folder of a class
-UNSEEN = re.compile(r"(^|/)(\.|__MACOSX/)")
+OURS = "our-pages"  # the folder that a verdict's pages are in, perhaps among a hand-in's files
+UNSEEN = re.compile(rf"(^|/)(\.|__MACOSX/|{OURS}/)")
 # The part of a path that is the grader's system's name for one student's hand-in: of Moodle, Canvas
 # (where a student's files share a beginning), Gradescope, nbgrader. What follows is the student's
 # choice, so the first match counts.
