@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from digitlib import crossval, files, metrics, own, runs
 from digitlib.classifier import DigitClassifier
 from digitlib.data import load_again, load_digits
-from digitlib.errors import NotebookFailed, ParameterError, RunError
+from digitlib.errors import NotebookFailed, ParameterError, RunError, plain
 from digitlib.scaling import PixelScaler
 
 # Another processor or torch rounds differently: seen up to 1e-6. Another run differs by 0.1.
@@ -87,7 +87,7 @@ class Check:
             passed, detail = False, f"could not be completed: {type(error).__name__}: {error}"
             kind = "fault"
         passed = None if passed is None else bool(passed)
-        return Result(self.code, self.title, passed, detail, kind)
+        return Result(self.code, self.title, passed, plain(detail), kind)
 
 
 CHECKS: dict[str, Check] = {}  # by code

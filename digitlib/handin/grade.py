@@ -177,7 +177,7 @@ class Board:
 
     def __init__(self, slots, out, single, marks):
         names = [slot.path.partition("/")[2] or slot.path for slot in slots]
-        names = [re.sub(r"[^\w-]+", "-", name.removesuffix(".zip"))[:60] for name in names]
+        names = [re.sub(r"[\W_]+", "-", name.removesuffix(".zip"))[:60] for name in names]
         numbered = [out / f"{number:03}-{name}" for number, name in enumerate(names, 1)]
         self.folders, self.out, self.marks = [out] if single else numbered, out, marks
         self.single, self.verdicts, self.compared = single, [], []
