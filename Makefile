@@ -39,7 +39,7 @@ pdf: $(STAMP) ## print reports/NAME as one PDF, through an installed Chromium or
 	$(if $(NAME),,$(error NAME is missing: make pdf NAME=coursework prints reports/coursework))
 	@$(BIN)/python -m digitlib pdf $(call option,NAME,name)
 
-colab: $(STAMP) ## write dist/colab: notebooks that carry the package with them  (REPO=owner/name: install from there)
+colab: $(STAMP) ## write dist/colab/digits_complete.ipynb, which carries the package with it  (REPO=owner/name: install from there)
 	@$(BIN)/python -m digitlib colab $(call option,REPO,repo)
 
 submission: $(STAMP) ## write dist/NAME-submission.zip, to be handed in  (NAME AUTHORS COURSE TITLE)

@@ -15,16 +15,18 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from digitlib import crossval, files, metrics, own, runs
 from digitlib.classifier import DigitClassifier
-from digitlib.data import SHA256, SOURCES, load_digits
-from digitlib.errors import DataError, NotebookFailed, ParameterError, RunError
+from digitlib.data import load_again, load_digits
+from digitlib.errors import NotebookFailed, ParameterError, RunError, plain
 from digitlib.scaling import PixelScaler
 
 # Another processor or torch rounds differently: seen up to 1e-6. Another run differs by 0.1.
 SAME_PROBABILITY = 1e-4
 RISEN = 1.25  # of the held-out loss, from its best epoch to the last one
+SAME_SCALER = 1e-6
 UNLIKELY = 0.001  # p of a test
 IMPOSSIBLE = 1e-4  # probability of a label
 NOT_KEPT = "the models could not be kept"
+NEIGHBOUR = KNeighborsClassifier(1)  # remembers every row, and so betrays one on both sides
 
 
 @dataclass
@@ -85,7 +87,7 @@ class Check:
             passed, detail = False, f"could not be completed: {type(error).__name__}: {error}"
             kind = "fault"
         passed = None if passed is None else bool(passed)
-        return Result(self.code, self.title, passed, detail, kind)
+        return Result(self.code, self.title, passed, plain(detail), kind)
 
 
 CHECKS: dict[str, Check] = {}  # by code
@@ -135,9 +137,8 @@ def check_folder(
         There is no check with a code in `leave`.
     """
     if unknown := sorted(set(leave) - CHECKS.keys()):
-        raise ParameterError(
-            f"no check {unknown[0]!r} to ignore; there are {', '.join(sorted(CHECKS))}"
-        )
+        known = ", ".join(sorted(CHECKS))
+        raise ParameterError(f"no check {unknown[0]!r} to ignore; there are {known}")
     run = runs.load(folder, run_code=run_code)
     digits = load_digits(run.info["data"]["source"]) if everything else None
     return check_run(run, digits, leave)
@@ -172,9 +173,8 @@ def read(folder: str | os.PathLike) -> list[Result]:
     try:
         return [Result(**entry) for entry in json.loads(path.read_text("utf-8"))]
     except (ValueError, TypeError) as error:
-        raise RunError(
-            f"{path}: damaged ({error}); write it again: digitlib check --all"
-        ) from error
+        remedy = "write it again: digitlib check --all"
+        raise RunError(f"{path}: damaged ({error}); {remedy}") from error
 
 
 def check_and_write(folder):
@@ -199,15 +199,10 @@ def better_than_majority(run):
 @check("DL008", "the data is known by its hash")
 def known_data(run):
     """The data is the published one; of an own file, that it is still the same."""
-    source, recorded = run.info["data"]["source"], run.info["data"]["sha256"]
-    if source in SOURCES:
-        known = load_digits("sklearn").sha256 if source == "sklearn" else SHA256
-        return recorded == known, f"{source}: {recorded[:12]}; the published data has {known[:12]}"
-    try:
-        found = load_digits(source).sha256
-    except DataError as error:
-        return False, f"own file, cannot be compared: {error}"
-    return found == recorded, f"own file: {recorded[:12]} when trained, {found[:12]} now"
+    facts = run.info["data"]
+    still = load_again(facts) is not None
+    said = "the hash of these rows" if still else "these rows are gone, or are other ones now"
+    return still, f"{facts['source']}: {facts['sha256'][:12]}, {said}"
 
 
 @check("DL017", "free of over-fitting", kind="finding")
@@ -218,9 +213,7 @@ def no_over_fitting(run):
     losses = run.history.groupby("epoch")[["loss", "held_out_loss"]].mean()
     (train, held_out), best = losses.iloc[-1], losses["held_out_loss"].min()
     detail = f"loss at the end: held-out {held_out:.3g}, at its best {best:.3g}, train {train:.3g}"
-    stop = (
-        f"; stop after epoch {losses['held_out_loss'].idxmin():.0f}, or try dropout or augmentation"
-    )
+    stop = f"; stop after epoch {losses['held_out_loss'].idxmin():.0f}, or try dropout"
     over = held_out > RISEN * best and train < held_out / 2
     return not over, detail + stop if over else detail
 
@@ -273,14 +266,10 @@ def shuffled_labels(run, digits):
     y = np.random.default_rng(0).permutation(y)
     chance = np.unique(y, return_counts=True)[1].max() / len(y)
     limit = chance + 4 * (chance * (1 - chance) / len(y)) ** 0.5
-    classifiers = {
-        own.label(run.info): _brief(run, 2),
-        "1-nearest-neighbour": KNeighborsClassifier(1),
-    }
-    found = {
-        name: _cross_validate(classifier, X, y, {"splits": 2, "split_seed": 30}).accuracy
-        for name, classifier in classifiers.items()
-    }
+    classifiers = {own.label(run.info): _brief(run, 2), "1-nearest-neighbour": NEIGHBOUR}
+    split, found = {"splits": 2, "split_seed": 30}, {}
+    for name, classifier in classifiers.items():
+        found[name] = _cross_validate(classifier, X, y, split).accuracy
     words = ", ".join(f"{name} {100 * accuracy:.1f} %" for name, accuracy in found.items())
     detail = f"{words} on {len(y):,} rows; chance gives up to {100 * limit:.1f} %"
     return max(found.values()) < limit, detail
@@ -306,10 +295,8 @@ def disjoint_rows(run, digits):
     seen = _cross_validate(_Witness(), numbers, digits.target, run.info["parameters"])
     both = int(seen.probabilities[:, 1].sum())
     moved = int((seen.folds != _folds_by_row(run)).sum())
-    return (
-        not both and not moved,
-        f"{both} rows both trained on and tested; {moved} rows not in the fold of the split",
-    )
+    detail = f"{both} rows both trained on and tested; {moved} rows not in the fold of the split"
+    return not both and not moved, detail
 
 
 @check("DL003", "the scaler is blind to held-out rows", needs_data=True)
@@ -319,15 +306,20 @@ def blind_scaler(run, digits):
         return None, NOT_KEPT
     if not run.info["model"]["files"][0].endswith(".safetensors"):
         return True, "no scaler of digitlib's: what the classifier holds is fitted by fold (DL002)"
-    folds, off = _folds_by_row(run), 0.0
+    off = scaler_distance(run, digits)
+    seen = "; it has seen held-out rows (scaling='all' asks for that)" if off > SAME_SCALER else ""
+    detail = f"at most {off:.1g} away from a scaler of the training rows alone{seen}"
+    return off <= SAME_SCALER, detail
+
+
+def scaler_distance(run, digits, leaky=False):
+    """How far the kept scalers are from those of the training rows; if `leaky`, of all rows."""
+    folds, off = _folds_by_row(run), []
     for number in range(1, run.info["parameters"]["splits"] + 1):
         kept = run.fitted(number).scaler_
-        blind = PixelScaler(kept.kind).fit(digits.data[folds != number])
-        for ours, theirs in ((kept.mean_, blind.mean_), (kept.scale_, blind.scale_)):
-            off = max(off, np.abs(ours - theirs).max())
-    seen = "; it has seen held-out rows (scaling='all' asks for that)" if off > 1e-6 else ""
-    detail = f"at most {off:.1g} away from a scaler of the training rows alone{seen}"
-    return off <= 1e-6, detail
+        ours = PixelScaler(kept.kind).fit(digits.data if leaky else digits.data[folds != number])
+        off += [np.abs(kept.mean_ - ours.mean_).max(), np.abs(kept.scale_ - ours.scale_).max()]
+    return np.max(off)  # NaN, where one is
 
 
 @check("DL011", "labels are those of the data", needs_data=True)
@@ -359,8 +351,7 @@ def models_give_predictions(run, digits):
 @check("DL007", "better than 1-nearest-neighbour", needs_data=True, kind="finding")
 def better_than_neighbour(run, digits):
     """More rows right than 1-nearest-neighbour in the same folds; told with the time of both."""
-    neighbour, parameters = KNeighborsClassifier(1), run.info["parameters"]
-    other = _cross_validate(neighbour, digits.data, digits.target, parameters)
+    other = _cross_validate(NEIGHBOUR, digits.data, digits.target, run.info["parameters"])
     ours, theirs = ((one.predicted == one.y).sum() for one in (run, other))
     # The run's folds trained side by side, these one after another: slower is said too rarely.
     took, there = run.info["seconds"], other.seconds

@@ -32,12 +32,12 @@ def _option(flag, metavar, text, default=None, **settings):
     return click.option(flag, metavar=metavar, help=text, **settings)
 
 
-_run_code = click.option(
-    "--run-code", is_flag=True, help="let the run's own model.py be executed, if you trust it"
-)
+def _flag(flag, text, name=None, **settings):
+    """An option without a value."""
+    return click.option(flag, *[name][: name is not None], is_flag=True, help=text, **settings)
 
 
-_engine = _option("--engine", "ENGINE", "where folds run: dask://HOST:PORT (default: here)")
+_run_code = _flag("--run-code", "let the run's own model.py be executed, if you trust it")
 
 
 @click.group(help=digitlib.__doc__, no_args_is_help=False)
@@ -52,17 +52,13 @@ def commands():
 @_option("--seed", "N", "seed of weights, order and dropout", "0")
 @_option("--splits", "N", "folds", "4")
 @_option("--folds", "KIND", "how folds are made: kfold or stratified", "kfold")
-@_option(
-    "--set", "SETTING=VALUE", "change a setting of the recipe; as often as you like", multiple=True
-)
+@_option("--set", "SETTING=VALUE", "change a setting; as often as you like", multiple=True)
 @_option("--model", "FILE.py[:NAME]", "a function of yours that takes seed, returns a classifier")
 @_option("--epochs", "N", "passes over the training images (default: the recipe's)")
 @_option("--source", "SOURCE", "bundled, uci, sklearn or a CSV file", "bundled")
 @_option("--scaling", "ROWS", "rows the scaler may see: train, or all (leaky)", "train")
-@_engine
-@click.option(
-    "--compare", is_flag=True, help="also run 4_compare: competitors, new writers, learning curve"
-)
+@_option("--engine", "ENGINE", "where folds run: dask://HOST:PORT (default: here)")
+@_flag("--compare", "also run 4_compare: competitors, new writers, learning curve")
 def report(name, compare, set, engine, **parameters):
     """Check the parameters, make the report, say what came out."""
     making = _room("report.make")
@@ -70,11 +66,7 @@ def report(name, compare, set, engine, **parameters):
         with _room("report.cluster").engine(engine):  # that it answers
             os.environ[_room("report.cluster").ENGINE] = engine
     checked = making.check_parameters(changes=set, **parameters)
-    usual = (
-        Path(parameters["model"].split(":")[0]).stem
-        if parameters["model"]
-        else parameters["recipe"]
-    )
+    usual = Path((parameters["model"] or parameters["recipe"]).split(":")[0]).stem
     name = usual if name is None else name
     folder = making.make_report(name, checked, compare=compare, say=print)
     print(plain(f"open {folder / 'index.html'}"))
@@ -82,15 +74,8 @@ def report(name, compare, set, engine, **parameters):
 
 @commands.command(help="Check a finished report from its own files, such as reports/coursework.")
 @click.argument("folder", metavar="FOLDER")
-@click.option(
-    "--all",
-    "everything",
-    is_flag=True,
-    help="also what needs data and a little training; without --ignore, writes checks.json",
-)
-@_option(
-    "--ignore", "CODE", "leave out a check, such as DL007; as often as you like", multiple=True
-)
+@_flag("--all", "also what needs the data; without --ignore, writes checks.json", "everything")
+@_option("--ignore", "CODE", "leave out a check; as often as you like", multiple=True)
 @_run_code
 def check(folder, everything, ignore, run_code):
     """Print one line for each check; 1 if one did not pass."""
@@ -107,18 +92,16 @@ def check(folder, everything, ignore, run_code):
 @commands.command(help="Print a finished report as reports/NAME/NAME.pdf.")
 @_option("--name", "NAME", "folder under reports/", required=True)
 @_option("--browser", "PATH", "Chromium or Chrome (default: searched for)")
-@click.option("--code", is_flag=True, help="print the code too")
+@_flag("--code", "print the code too")
 def pdf(name, browser, code):
     """Print where the PDF is."""
     print(_room("report.pdf").make_pdf(name, browser=browser, code=code))
 
 
-@commands.command(
-    help="Read handwritten digits in pictures (PNG, JPEG ...): one, or some in a line."
-)
+@commands.command(help="Read handwritten digits in pictures: one, or some in a line.")
 @click.argument("pictures", nargs=-1, metavar="[PICTURE]...")
 @_option("--run", "FOLDER", "the run (default: the newest of handwriting, else the newest)")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@_flag("--json", "print JSON", "as_json")
 @_option("--show", "FILE.png", "write the picture with boxes, readings and what was left out")
 @_run_code
 def predict(pictures, show, **options):
@@ -132,13 +115,13 @@ def predict(pictures, show, **options):
     _room("handwriting.read").predict(found, picture=show, **options)
 
 
-@commands.command(help="Write notebooks that carry digitlib with them: Colab, Kaggle, any Jupyter.")
-@_option("--out", "FOLDER", "where to write them", "dist/colab")
-@_option("--repo", "OWNER/NAME", "install from this GitHub repository instead, with badges")
+@commands.command(help="Write one notebook that carries digitlib: Colab, Kaggle, any Jupyter.")
+@_option("--out", "FOLDER", "where to write it", "dist/colab")
+@_option("--repo", "OWNER/NAME", "install from this GitHub repository instead")
 def colab(out, repo):
     """Print what was written."""
-    for path in _room("handin.colab").build(out, repo):
-        print(f"{path}  {path.stat().st_size:,} bytes")
+    path = _room("handin.colab").build(out, repo)
+    print(f"{path}  {path.stat().st_size:,} bytes")
 
 
 @commands.command(help="Pack reports/NAME into one file to hand in.")
@@ -149,8 +132,7 @@ def colab(out, repo):
 @_option("--out", "FOLDER", "where to write it", "dist")
 def submission(name, out, **title_page):
     """Print what is to be known of the file, and where it is."""
-    packing = _room("handin.submission")
-    path, notes = packing.make_submission(name, title_page, out=out)
+    path, notes = _room("handin.pack").pack(name, title_page, out=out)
     for note in notes:
         print(f"note: {note}")
     print(f"hand in {path}")
@@ -158,26 +140,16 @@ def submission(name, out, **title_page):
 
 @commands.command(help="Does what a hand-in claims hold? For graders: files, folders, downloads.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option(
-    "--retrain",
-    is_flag=True,
-    help="train again with our own code and the recorded seeds, and compare",
-)
 @_option("--csv", "MARKS.csv", "write one line per hand-in")
-@_option("--out", "FOLDER", "where verdicts and reports go", ".")
-@_option("--jobs", "N", "hand-ins at once (default: one per core)", type=int)
-@_option("--timeout", "SECONDS", "for one hand-in", 120, type=float)
+@_option("--out", "FOLDER", "where verdicts and pages go", ".")
 @_option("--against", "FOLDER", "earlier hand-ins, to find copies of them")
-@click.option(
-    "--run-student-code",
-    "run_code",
-    is_flag=True,
-    help="let a student's own model.py run, with limits on time and memory",
-)
+@_option("--jobs", "N", "hand-ins at once (default: one per core)", type=int)
+@_option("--timeout", "SECONDS", "for one hand-in, beside its training", 120, type=float)
+@_flag("--retrain/--no-retrain", "repeat trainings for any time, or not at all", default=None)
+@_flag("--run-student-code", "let a student's own model.py run, within limits", "run_code")
 def verify(paths, csv, **options):
     """Judge each hand-in; the exit code is the judge's."""
-    judge = _room("handin.verify")
-    return judge.verify_files(paths, marks=csv, **options)
+    return _room("handin.grade").verify(paths, marks=csv, **options)
 
 
 def main(arguments=None):
@@ -185,7 +157,6 @@ def main(arguments=None):
 
     Exit codes: 0; 1, a run failed; 2, bad input; 130, interrupted; 141, nobody reads the output.
     """
-    alone = arguments is None  # the process is there for this command
     _open_what_is_closed()
     if sys.flags.optimize > 1:
         _fail(2, "python -OO removes texts that libraries need; leave out -OO (PYTHONOPTIMIZE)")
@@ -198,10 +169,6 @@ def main(arguments=None):
         # Not commands.main(), which has its own words and exit codes for errors and interrupts.
         with commands.make_context("digitlib", arguments) as context:
             code = commands.invoke(context)
-        if alone and arguments[0] == "predict":
-            # It leaves nothing to tidy up, and Python takes half a second to take torch down.
-            sys.stdout.flush()
-            os._exit(0)
         sys.exit(code)
     except click.exceptions.Exit as done:  # --help, --version
         sys.exit(done.exit_code)
@@ -217,7 +184,8 @@ def main(arguments=None):
     except ModuleNotFoundError as error:
         _fail(1, _missing((error.name or "").split(".")[0]))
     except BrokenPipeError:  # whoever read the output has gone; what a shell calls SIGPIPE
-        os._exit(141)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at its end
+        sys.exit(141)
     except OSError as error:  # a full disk, a folder that may not be written
         _fail(1, _room("files").trouble(error, Path("reports"), tempfile.gettempdir()))
 

@@ -160,26 +160,15 @@ def small_report(shared_folder, digitlib_command, hostile_environment):
 @pytest.fixture(scope="session")
 def handed_in(small_report, shared_folder):
     """The small report, packed once to be handed in; do not change it."""
-    from digitlib.handin import submission
+    from digitlib.handin import pack
 
     path = shared_folder / "dist" / "small-submission.zip"
     with open(shared_folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             words = (small_report.name, TITLE_PAGE, small_report.parent, path.parent)
-            assert submission.make_submission(*words)[0] == path
+            assert pack.pack(*words)[0] == path
     return path
-
-
-def judged_line(path, name, scratch, run_code=False):
-    """One line of the verdict on a hand-in, word and reason; no report is made of it."""
-    from digitlib.handin import evidence, judge
-
-    (scratch / "files").mkdir(parents=True)
-    it = judge.HandIn(scratch, evidence.unpack(path, "", scratch / "files"), run_code)
-    if name in (*judge.RESTS_ON, "retraining"):
-        it.check()
-    return judge._line(name, it)
 
 
 @pytest.fixture(scope="session")

@@ -206,6 +206,12 @@ def test_checks_of_models_that_could_not_be_kept_are_not_run_and_not_passed(spoi
     assert str(found["DL015"]).startswith("DL015 not run: the kept models give the predictions (")
 
 
+def test_no_text_of_a_run_reaches_the_terminal_raw(spoilt, command):
+    change_info(spoilt, "model", kind="network", name="A", sha256="0" * 64, differs="\x1b[2J\u202e")
+    code, said, _ = command("check", spoilt)
+    assert code == 1 and "DL020" in said and "\x1b" not in said and "\u202e" not in said
+
+
 # ---- in a report ---------------------------------------------------------------------------------
 
 

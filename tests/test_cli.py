@@ -90,7 +90,7 @@ def test_what_is_not_of_reports_works_where_there_is_no_unix(tmp_path):
     code = (
         "import os, sys; sys.modules |= dict.fromkeys(UNIX_MODULES)\n"
         "for name in UNIX_CALLS: delattr(os, name)\n"
-        "import digitlib, digitlib.cli, digitlib.handin.verify, digitlib.handin.judge\n"
+        "import digitlib, digitlib.cli, digitlib.handin.verify, digitlib.handin.grade\n"
         "X, y = digitlib.load_digits(return_X_y=True)\n"
         "print(digitlib.DigitClassifier(epochs=2).fit(X[:900], y[:900]).score(X, y) > 0.8)"
     )

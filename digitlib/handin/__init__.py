@@ -1,10 +1,15 @@
-"""A report leaves the house and comes back: notebooks for Colab, hand-ins, verdicts for graders."""
+"""A report leaves the house and comes back: a notebook for Colab, hand-ins, verdicts on them."""
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader
+
+HERE = Path(__file__).parent
+# Pages of verdicts have the head, the style and the script that a report's pages have.
+_FOLDERS = [HERE / "template", HERE.parent / "report" / "template"]
 _TEMPLATES = Environment(
-    loader=PackageLoader("digitlib.handin", "template"),
-    autoescape=select_autoescape(("html.j2",)),
+    loader=FileSystemLoader(_FOLDERS),
+    autoescape=lambda name: name is not None and name.endswith(".html.j2"),
     trim_blocks=True,
     keep_trailing_newline=True,
 )
