@@ -61,7 +61,7 @@ bench: $(DEV_STAMP) ## time and score everything, beside a yardstick  (QUICK=1: 
 format: $(DEV_STAMP) ## format the code, strip the notebooks
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet . ; $(BIN)/nbstripout notebooks/*.ipynb
 
-dist: $(STAMP) ## build the wheel and the source archive in dist/
+dist: $(DEV_STAMP) ## build the wheel and the source archive in dist/
 	@$(BIN)/hatchling build
 
 # soupsieve 3 needs Python 3.11.5, Debian 12 has 3.11.2. What else is too new for a Python that is promised, a test tells.
