@@ -58,11 +58,9 @@ def rewrite(X, generator, chunk=1024):
     """
     written = np.array(X, dtype=np.uint8)
     images = torch.from_numpy(np.asarray(X, dtype=np.float32) / 16).view(-1, 1, 8, 8)
-    for start in range(0, len(X), chunk):
-        part = slice(start, start + chunk)
-        ink = _bend(images[part], generator).numpy()
-        some = ink.any(axis=(1, 2))
-        written[part][some] = _counts(ink[some])
+    ink = torch.cat([_bend(part, generator) for part in images.split(chunk)]).numpy()
+    some = ink.any(axis=(1, 2))
+    written[some] = _counts(ink[some])
     return written
 
 
@@ -194,9 +192,8 @@ def examples(images, recipe, seed, copies=3):
     ndarray of shape (n * (copies + 1), 8, 8), float32
     """
     generator, flat = torch.Generator().manual_seed(seed), np.reshape(images, (-1, 64))
-    rewrites = getattr(recipe, "rewrites", 0)
-    versions = [rewrite(flat, generator) if rewrites and k else flat for k in range(copies)]
-    if getattr(recipe, "drawn", 0):
+    versions = [rewrite(flat, generator) if recipe.rewrites and k else flat for k in range(copies)]
+    if recipe.drawn:
         drawn, digits = draw(1, seed)
         first = np.unique(digits, return_index=True)[1]
         versions[-1] = np.resize(drawn[first], flat.shape)
