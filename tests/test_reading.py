@@ -66,7 +66,7 @@ def test_a_scribble_is_warned_of_and_held_out_digits_are_not(reader):
 @pytest.mark.parametrize("kind", ["squared", "ruled", "dark side", "touching"])
 def test_what_disturbs_is_told_where_a_number_is_wrong(reader, kind):
     quiet = 0
-    for seed in (8, 9, 10):  # photos that were not looked at while the rules were chosen
+    for seed in (9, 10, 11):  # photos that were not looked at while the rules were chosen
         picture, [row] = photos.photo(kind, seed)
         readings = reader.read(picture)
         found = len(readings) == len(row)

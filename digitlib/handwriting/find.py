@@ -261,12 +261,16 @@ def find_ink(grey):
     sides = np.ceil(np.multiply(grey.shape, 32 / max(grey.shape))).astype(int)
     coarse = ndimage.median_filter(resize(grey, sides, anti_aliasing=True), 21, mode="nearest")
     paper = resize(coarse, grey.shape, order=1).astype(np.float32)
+    middle = np.median(grey)
+    # Drawn, most pixels are alike: paper without shade or grain.
+    paper = np.where(np.mean(grey == middle) > 0.5, middle, paper)
     contrast = smooth - paper
-    contrast *= np.sign((contrast**3).mean()) or 1
+    side = np.sign((contrast**3).mean()) or 1
+    contrast *= side / paper.clip(0.3)  # in a shadow, ink and paper are darker alike
     noise = _spread(contrast - np.median(contrast))
     clear = contrast[contrast > max(4 * noise, FAINTEST / 2)]
     # Noise alone, without what is left of shadows.
-    grain = _spread(smooth - ndimage.gaussian_filter(smooth, 4))
+    grain = _spread(contrast - ndimage.gaussian_filter(contrast, 4))
     if clear.size < 8 or clear.mean() < max(FAINTEST, 6 * grain):
         raise ImageError(NO_INK)
     middle = threshold_otsu(clear)
