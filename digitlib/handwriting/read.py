@@ -20,7 +20,6 @@ RED, ORANGE, BLUE = (200, 30, 30), (230, 120, 0), (20, 80, 200)
 DOUBT = 0.01  # share of the run's own held-out digits that a limit may wrongly call doubtful
 FOREIGN = 1.3  # times the limit of distance: pens and hands differ from those of the data
 WIDE = 1.3  # times the height: a digit is hardly wider, two that touch are
-LARGE = 0.5  # left-out ink, as a share of the digits' ink, that tells of lines or of a shadow
 NOT_SURE = "Not sure: {} is less than 99 % of held-out digits had; check the answer."
 UNUSUAL = "Unusual shape: no training digit is much like it, or digits touch; check the answer."
 DISTURBED = "Not sure what is ink: lines, shadow or edge disturb; use plain paper, crop closer."
@@ -134,7 +133,7 @@ class Reader:
         scribble = euler_number(ndimage.binary_closing(digit.steps["box"]), connectivity=2) < -1
         if far > (1 if scribble else FOREIGN) or (right - left) > WIDE * (bottom - top):
             words.append(UNUSUAL)
-        if digit.left_out.sum() > LARGE * (digit.steps["ink"] & ~digit.left_out).sum():
+        if digit.left_out.sum() > digit.steps["crop"].sum():  # a digit may be among it
             words.append(DISTURBED)
         guesses = self.model.classes_[order], probabilities[order]
         return Reading(digit, *guesses, similar, distances, words)
