@@ -4,6 +4,7 @@ Digits are those of ``handwriting.jpg``, which no run was trained on. ``photo(ki
 picture and the rows of digits that stand on it.
 """
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from digitlib import find_digits
 
 SHEET = np.asarray(Image.open(Path(__file__).parent / "handwriting.jpg"))
 CELLS = SHEET.reshape(10, 64, 20, 64).swapaxes(1, 2).reshape(20, 10, 64, 64)  # hand, digit
-_crops = {}
 KINDS = {"felt pen": 0, "pencil": 1, "ballpoint": 2, "squared": 3, "ruled": 4, "rows": 7}
 KINDS |= {"dashes": 8, "dark side": 9, "touching": 10}  # numbers are part of the seed
 PLAIN = ("felt pen", "pencil", "ballpoint", "rows", "dashes")
@@ -42,18 +42,18 @@ def photo(kind, seed):
                 ink[y : y + 8, x : x + int(0.3 * tall)] = 1
                 left += 0.3 * tall + gap
         if kind == "ruled":
-            _rule(rules, top, tall)
+            for y in np.arange(top % (1.3 * tall) - 0.25 * tall, HEIGHT, 1.3 * tall).astype(int):
+                rules[max(0, y) : y + 3] = 1
     if kind == "squared":
         step = int(tall * random.uniform(0.35, 0.6))
         rules[::step] = rules[1::step] = rules[:, ::step] = rules[:, 1::step] = 1
     return _photograph(kind, ink, rules, random), rows
 
 
+@cache
 def _crop(hand, digit):
-    if (hand, digit) not in _crops:
-        ink = find_digits(CELLS[hand, digit], single=True)[0].steps["crop"]
-        _crops[hand, digit] = Image.fromarray((255 * ink).astype(np.uint8))
-    return _crops[hand, digit]
+    ink = find_digits(CELLS[hand, digit], single=True)[0].steps["crop"]
+    return Image.fromarray((255 * ink).astype(np.uint8))
 
 
 def _write(ink, crop, top, left, tall, random):
@@ -65,11 +65,6 @@ def _write(ink, crop, top, left, tall, random):
     part = ink[y : y + height, x : x + width]
     np.maximum(part, big[: part.shape[0], : part.shape[1]], out=part)
     return left + width
-
-
-def _rule(rules, top, tall):
-    for y in np.arange(top % (1.3 * tall) - 0.25 * tall, HEIGHT, 1.3 * tall).astype(int):
-        rules[max(0, y) : y + 3] = 1
 
 
 def _photograph(kind, ink, rules, random):

@@ -19,11 +19,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 from scipy import ndimage
 from skimage.color import rgb2gray
+from skimage.exposure import rescale_intensity
 from skimage.filters import apply_hysteresis_threshold, threshold_otsu
 from skimage.measure import label, regionprops
+from skimage.morphology import remove_small_objects
 from skimage.segmentation import clear_border
 from skimage.transform import resize
 
@@ -32,8 +34,7 @@ from digitlib.files import check_file
 from digitlib.handwriting import normalise
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-MOST_BYTES, MOST_PIXELS = 100_000_000, 64_000_000  # a phone's largest photos have 50 megapixels
-TOO_LARGE = f"at most {MOST_PIXELS / 1e6:g} megapixels"
+MOST_BYTES = 100_000_000
 WORKING_SIDES = (160, 1400)  # of the longer side: smooth edges, bounded work
 FAINTEST = 0.08  # ink must differ from its paper by this share of the range from black to white
 NO_INK = "no ink stands out from the paper; write with a darker pen, or crop closer"
@@ -75,7 +76,7 @@ def prepare_image(image: Picture, single: bool = False) -> np.ndarray:
     Parameters
     ----------
     image : str, path-like, bytes, PIL image or ndarray
-        PNG, JPEG, WebP, BMP, TIFF or GIF of one frame; or an array of numbers (rows, columns),
+        PNG, JPEG, WebP, BMP, TIFF or GIF (its first frame); or an array of numbers (rows, columns),
         (rows, columns, 3 or 4). Dark ink on light paper or the reverse; uneven light is evened out.
     single : bool, default=False
         All ink belongs to one digit, however broken; only blots that lie apart are left out.
@@ -136,20 +137,21 @@ def find_digits(image: Picture, single: bool = False) -> list[Digit]:
     try:
         grey = read_picture(image)
         paper, ink = find_ink(grey)
-        masks = [_without_blots(ink)] if single else split_digits(ink)
+        regions = regionprops(_without_blots(ink)) if single else split_digits(ink)
     except ImageError as error:
         name = image if isinstance(image, str | os.PathLike) else "picture"
         raise ImageError(f"{name}: {error}") from None
+    left_out = ink.copy()
+    for region in regions:
+        left_out[region.slice] &= ~region.image
     whole = {"grey": grey, "paper": paper, "ink": ink}
-    left_out = ink & ~np.any(masks, axis=0)
-    return [_digit(mask, whole, left_out) for mask in masks]
+    return [_digit(region, whole, left_out) for region in regions]
 
 
-def _digit(mask, whole, left_out):
-    box = regionprops(mask.astype(np.uint8))[0].bbox
-    crop = mask[box[0] : box[2], box[1] : box[3]]
-    steps = {name: step[0] for name, step in normalise.steps(crop[None]).items()}
-    return Digit(steps["counts"].ravel(), box, {**whole, "crop": crop, **steps}, left_out)
+def _digit(region, whole, left_out):
+    steps = {name: step[0] for name, step in normalise.steps(region.image[None]).items()}
+    steps = {**whole, "crop": region.image, **steps}
+    return Digit(steps["counts"].ravel(), region.bbox, steps, left_out)
 
 
 # ---- reading pictures ----------------------------------------------------------------------------
@@ -172,11 +174,9 @@ def read_picture(image):
     Raises
     ------
     ImageError
-        Not a picture, damaged, too large, or moving.
+        Not a picture, damaged, or too large.
     """
-    if not isinstance(image, np.ndarray):
-        image = _unpacked(image) if isinstance(image, Image.Image) else _opened(image)
-    picture = Image.fromarray(_grey(image))
+    picture = Image.fromarray(_grey(image if isinstance(image, np.ndarray) else _opened(image)))
     scale = np.clip(max(picture.size), *WORKING_SIDES) / max(picture.size)
     size = np.rint(np.multiply(picture.size, scale)).astype(int).clip(1).tolist()
     picture = picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
@@ -184,62 +184,49 @@ def read_picture(image):
 
 
 def _opened(source):
-    """The pixels of a picture's file, or of its bytes."""
-    if not isinstance(source, bytes):
+    """The pixels of a picture's file, of its bytes, or of a Pillow image."""
+    if not isinstance(source, bytes | Image.Image):
         remedy = "give the path of one picture, such as photo.jpg"
         source = check_file(source, ImageError, remedy, MOST_BYTES).read_bytes()
     try:
-        # Pillow warns about large pictures and odd tags; neither keeps a picture from being read.
+        # Pillow warns of pictures beyond 89 megapixels and of odd tags; these are read nonetheless.
         with warnings.catch_warnings(action="ignore"):
-            return _unpacked(Image.open(io.BytesIO(source), formats=FORMATS))
-    except ImageError:
-        raise
-    except (UnidentifiedImageError, Image.DecompressionBombError):
-        takes = f"{', '.join(FORMATS)}, {TOO_LARGE}; save a phone's HEIC or a PDF as JPEG"
-        raise ImageError(f"not a picture that can be read; takes {takes}") from None
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            if isinstance(source, bytes):
+                source = Image.open(io.BytesIO(source), formats=FORMATS)
+            return _unpacked(source)
     except Exception as error:  # Pillow's readers raise whatever a damaged file brings them to
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"damaged picture ({said[:80]}); save it again") from None
+        said = " ".join(str(error).split("<")[0].split())[:110] or type(error).__name__
+        takes = f"takes {', '.join(FORMATS)}; save it anew so, HEIC as JPEG, a huge one smaller"
+        raise ImageError(f"not a picture that can be read ({said}); {takes}") from None
 
 
 def _unpacked(picture):
     """The pixels of a Pillow image, upright: grey, or with opacity, or of more than 8 bits."""
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format != "MPO":  # a phone's JPEG, with a second one for depth
-        raise ImageError(f"{picture.format} of {frames} frames; takes one: save the one you mean")
-    if picture.width * picture.height > MOST_PIXELS:
-        raise ImageError(f"{picture.width} by {picture.height} pixels; takes {TOO_LARGE}: crop it")
     picture.draft(None, (2 * WORKING_SIDES[1],) * 2)  # a JPEG: unpack no more than is needed
     picture.load()
     with suppress(Exception):  # no orientation, or EXIF that cannot be read: it stays as it is
-        turn = TURNS[picture.getexif()[ExifTags.Base.Orientation]]
-        picture = picture.transpose(turn)
-    if picture.mode[0] in "FI":
-        return np.asarray(picture)
-    try:
-        return np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "L"))
-    except ValueError:
-        raise ImageError(f"pixels of kind {picture.mode}; save it in grey or colour") from None
+        picture = picture.transpose(TURNS[picture.getexif()[ExifTags.Base.Orientation]])
+    if picture.mode[0] not in "FI":
+        picture = picture.convert("RGBA" if picture.has_transparency_data else "L")
+    return np.asarray(picture)
 
 
 def _grey(array):
     """Brightness, 0..1: of 8 bits, of floats within 0..1, or else by the pixels' own range."""
-    layers = array.shape[2:]
-    fits = array.ndim in (2, 3) and layers in ((), (3,), (4,)) and array.dtype.kind in "bufi"
-    if not (fits and min(array.shape[:2]) >= 8 and np.isfinite(array).all()):
+    sides, layers = array.shape[:2], array.shape[2:]
+    fits = len(sides) == 2 and min(sides) >= 8 and layers in ((), (3,), (4,))
+    if not (fits and array.dtype.kind in "bufi" and np.isfinite(array).all()):
         takes = "finite numbers in (rows, columns) or (rows, columns, 3 or 4), at least 8 by 8"
         raise ImageError(f"pixels of shape {array.shape}, {array.dtype}, do not fit; takes {takes}")
-    values = array.astype(np.float32)
-    low, high = values.min(), values.max()
-    if array.dtype == np.uint8:
-        values /= 255
-    elif low < 0 or high > 1:
-        values = (values - low) / max(high - low, 1e-9)
+    values = array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1)
+    if values.min() < 0 or values.max() > 1:
+        values = rescale_intensity(values, out_range=(0, 1))
     grey = values if values.ndim == 2 else rgb2gray(values[..., :3])
     if layers == (4,):
         opacity = values[..., 3]
         light_ink = opacity.min() < 0.5 and (grey * opacity).sum() > 0.5 * opacity.sum()
-        grey = grey * opacity + (0 if light_ink else 1) * (1 - opacity)
+        grey = grey * opacity + (not light_ink) * (1 - opacity)
     return grey
 
 
@@ -270,33 +257,25 @@ def find_ink(grey):
         Nothing stands out.
     """
     smooth = ndimage.gaussian_filter(grey, 1)
+    # The median of a small picture: what most of a neighbourhood looks like.
+    sides = np.ceil(np.multiply(grey.shape, 32 / max(grey.shape))).astype(int)
+    coarse = ndimage.median_filter(resize(grey, sides, anti_aliasing=True), 21, mode="nearest")
+    paper = resize(coarse, grey.shape, order=1).astype(np.float32)
     middle = np.median(grey)
-    flat = np.mean(grey == middle) > 0.5  # drawn or cleaned: paper without shade or grain
-    paper = np.full_like(grey, middle) if flat else _paper(grey)
+    # Drawn, most pixels are alike: paper without shade or grain.
+    paper = np.where(np.mean(grey == middle) > 0.5, middle, paper)
     contrast = smooth - paper
-    contrast *= np.sign((contrast**3).mean()) or 1
+    side = np.sign((contrast**3).mean()) or 1
+    contrast *= side / paper.clip(0.3)  # in a shadow, ink and paper are darker alike
     noise = _spread(contrast - np.median(contrast))
-    clear = contrast > max(4 * noise, FAINTEST / 2)
-    if clear.sum() < 8 or np.ptp(contrast[clear]) < FAINTEST / 2:
-        raise ImageError(NO_INK)
-    middle = threshold_otsu(contrast[clear])
-    ink = apply_hysteresis_threshold(contrast, max(WEAKEST * middle, 2.5 * noise), middle)
+    clear = contrast[contrast > max(4 * noise, FAINTEST / 2)]
     # Noise alone, without what is left of shadows.
-    grain = 0 if flat else _spread(smooth - ndimage.gaussian_filter(smooth, 4))
-    if contrast[ink].mean() < max(FAINTEST, 6 * grain):
+    grain = _spread(contrast - ndimage.gaussian_filter(contrast, 4))
+    if clear.size < 8 or clear.mean() < max(FAINTEST, 6 * grain):
         raise ImageError(NO_INK)
+    middle = threshold_otsu(clear)
+    ink = apply_hysteresis_threshold(contrast, max(WEAKEST * middle, 2.5 * noise), middle)
     return paper, ink
-
-
-def _paper(grey):
-    """What most of the neighbourhood looks like, everywhere."""
-    small = np.ceil(np.multiply(grey.shape, 32 / max(grey.shape))).astype(int)
-    coarse = resize(grey, small, anti_aliasing=True)
-    median = ndimage.median_filter(coarse, size=21, mode="nearest")
-    dark = ((coarse - median) ** 3).mean() < 0
-    fill = ndimage.grey_closing if dark else ndimage.grey_opening
-    filled = fill(ndimage.median_filter(coarse, 3), 11, mode="nearest")
-    return resize(filled, grey.shape, order=1).astype(np.float32)
 
 
 def _spread(deviations):
@@ -319,8 +298,8 @@ def split_digits(ink):
 
     Returns
     -------
-    list of ndarray of shape (rows, columns), bool
-        Row by row, each from left to right.
+    list of skimage.measure.RegionProperties
+        Row by row, each from left to right; a row ends where the next digit is half a digit lower.
 
     Raises
     ------
@@ -335,10 +314,12 @@ def split_digits(ink):
     pieces = _joined(inner > 0, int(JOINED_ROWS * size), int(JOINED_COLUMNS * size))
     digits = [piece for piece in regionprops(pieces) if piece.image.shape[0] > TALL * size]
     if len(digits) > MOST_DIGITS:
-        raise ImageError(
-            f"{len(digits)} pieces of ink; takes at most {MOST_DIGITS} digits: crop it"
-        )
-    return [pieces == digit.label for digit in _in_order(digits, size)]
+        raise ImageError(f"{len(digits)} pieces of ink; at most {MOST_DIGITS} are read: crop it")
+    tops, lefts, bottoms, _ = np.transpose([digit.bbox for digit in digits])
+    middles = (tops + bottoms) / 2
+    down = np.sort(middles)
+    rows = np.searchsorted(down[1:][np.diff(down) > 0.5 * size], middles, side="right")
+    return [digits[place] for place in np.lexsort((lefts, rows))]
 
 
 def _tallest(pieces):
@@ -351,20 +332,6 @@ def _joined(ink, rows, columns):
     return label(ndimage.maximum_filter(ink, (rows + 1, columns + 1))) * ink
 
 
-def _in_order(digits, size):
-    """Row by row, each from left to right; a row ends where the next is half a digit lower."""
-    boxes = np.array([digit.bbox for digit in digits])
-    middles = boxes[:, [0, 2]].mean(axis=1)
-    down = middles.argsort()
-    rows = np.empty(len(digits), int)
-    rows[down] = np.cumsum(np.diff(middles[down], prepend=middles.min()) > 0.5 * size)
-    return [digits[place] for place in np.lexsort((boxes[:, 1], rows))]
-
-
 def _without_blots(ink):
-    """Ink without what is far smaller than the rest, and farther away than strokes of a digit."""
-    gap = np.ptp(np.flatnonzero(ink.any(axis=1))) // 10  # shorter ones stand within broken strokes
-    pieces = _joined(ink, gap, gap)
-    least = _tallest(pieces) / 4
-    kept = [each.label for each in regionprops(pieces) if max(each.image.shape) > least]
-    return np.isin(pieces, kept)
+    """All ink as one piece, without what is far smaller than the whole: 1 is ink."""
+    return remove_small_objects(ink, max_size=ink.sum() // 16, connectivity=2).astype(int)

@@ -7,6 +7,7 @@ pictures that this preprocessing never leaves: digits that lean, or do not fill 
 digits (their forms: ``strokes.toml``) go the same way.
 """
 
+import re
 import tomllib
 from importlib.resources import files
 
@@ -57,11 +58,9 @@ def rewrite(X, generator, chunk=1024):
     """
     written = np.array(X, dtype=np.uint8)
     images = torch.from_numpy(np.asarray(X, dtype=np.float32) / 16).view(-1, 1, 8, 8)
-    for start in range(0, len(X), chunk):
-        part = slice(start, start + chunk)
-        ink = _bend(images[part], generator).numpy()
-        some = ink.any(axis=(1, 2))
-        written[part][some] = _counts(ink[some])
+    ink = torch.cat([_bend(part, generator) for part in images.split(chunk)]).numpy()
+    some = ink.any(axis=(1, 2))
+    written[some] = _counts(ink[some])
     return written
 
 
@@ -113,18 +112,17 @@ def _pictures(form, count, random):
     # A large loop below a short neck, or a small one below a long neck.
     proportion = np.exp(random.normal(0, PROPORTION, (count, 1, 2)))
     strokes = []
-    for stroke in form:
-        points = _points(stroke, count, random)
+    for kind, numbers in re.findall("([~-])([^~-]+)", form):
+        points = _points(kind, numbers, count, random)
         points = np.sign(points) * np.abs(points) ** proportion - 0.5
         points = np.einsum("nki,jin->nkj", points, change)
         strokes.append(points * 0.62 * DRAWN_SIDE + DRAWN_SIDE / 2)
     return np.stack([_ink(points, pen) for *points, pen in zip(*strokes, pens, strict=True)])
 
 
-def _points(stroke, count, random):
-    """The pen's way in a box of 1 by 1, (count, n, 2), from a line of ``strokes.toml``."""
-    kind, *numbers = stroke.split()
-    points = np.array(numbers, dtype=float).reshape(-1, 2)
+def _points(kind, numbers, count, random):
+    """The pen's way in a box of 1 by 1, (count, n, 2): a stroke of ``strokes.toml``."""
+    points = np.array(numbers.split(), dtype=float).reshape(-1, 2)
     way = np.r_[0, np.hypot(*np.diff(points, axis=0).T).cumsum()]
     points = points + random.normal(0, TREMBLE, (count, *points.shape))
     if kind == "-":
@@ -194,9 +192,8 @@ def examples(images, recipe, seed, copies=3):
     ndarray of shape (n * (copies + 1), 8, 8), float32
     """
     generator, flat = torch.Generator().manual_seed(seed), np.reshape(images, (-1, 64))
-    rewrites = getattr(recipe, "rewrites", 0)
-    versions = [rewrite(flat, generator) if rewrites and k else flat for k in range(copies)]
-    if getattr(recipe, "drawn", 0):
+    versions = [rewrite(flat, generator) if recipe.rewrites and k else flat for k in range(copies)]
+    if recipe.drawn:
         drawn, digits = draw(1, seed)
         first = np.unique(digits, return_index=True)[1]
         versions[-1] = np.resize(drawn[first], flat.shape)

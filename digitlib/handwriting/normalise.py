@@ -69,13 +69,10 @@ def even_weight(bitmaps):
     bool (n, 32, 32) in and out.
     """
     ink, even = bitmaps.sum(axis=(1, 2)), bitmaps.copy()
-    for chosen, change in (
-        (ink < THIN, ndimage.binary_dilation),
-        (ink < VERY_THIN, ndimage.binary_dilation),
-        (ink > THICK, ndimage.binary_erosion),
-        (ink > VERY_THICK, ndimage.binary_erosion),
-    ):
-        even[chosen] = change(even[chosen], CROSS)
+    for limit in (THIN, VERY_THIN):
+        even[ink < limit] = ndimage.binary_dilation(even[ink < limit], CROSS)
+    for limit in (THICK, VERY_THICK):
+        even[ink > limit] = ndimage.binary_erosion(even[ink > limit], CROSS)
     return even
 
 

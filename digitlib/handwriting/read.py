@@ -18,15 +18,11 @@ from digitlib.handwriting.find import Digit, find_digits
 PREFERRED = "handwriting"  # the recipe for digits of one's own, wherever no run is named
 RED, ORANGE, BLUE = (200, 30, 30), (230, 120, 0), (20, 80, 200)
 DOUBT = 0.01  # share of the run's own held-out digits that a limit may wrongly call doubtful
-EASE = 0.03  # share of those that are not read with ease
-LARGE = 0.5  # left-out ink, as a share of the digits' ink, that tells of lines or of a shadow
+FOREIGN = 1.3  # times the limit of distance: pens and hands differ from those of the data
+WIDE = 1.3  # times the height: a digit is hardly wider, two that touch are
 NOT_SURE = "Not sure: {} is less than 99 % of held-out digits had; check the answer."
-UNUSUAL = (
-    "Unusual shape: no training digit looks much like this, or digits touch; check the answer."
-)
-DISTURBED = (
-    "Not sure what is ink: lines, a shadow or the edge disturb; use plain paper, crop closer."
-)
+UNUSUAL = "Unusual shape: no training digit is much like it, or digits touch; check the answer."
+DISTURBED = "Not sure what is ink: lines, shadow or edge disturb; use plain paper, crop closer."
 
 
 @dataclass
@@ -85,9 +81,9 @@ class Reader:
     model : FoldEnsemble
     limits : SimpleNamespace
         Where "looks like a digit" ends, so that 99 % of the run's held-out digits are within:
-        ``probability``, the least of the most probable digit, and ``ease``, for 97 %;
-        ``distance``, the largest (Euclidean,
-        64 pixels of 0..16) to the most similar image of another fold, infinite without the data.
+        ``probability``, the least of the most probable digit;
+        ``distance``, the largest to the most similar other image (Euclidean, 64 pixels of 0..16),
+        infinite without the data.
     digits : Bunch or None
         The run's data; None if it is no longer to be had.
 
@@ -102,12 +98,15 @@ class Reader:
         self.run, self.label = found.path, own.label(found.info)
         self.model = found.ensemble()
         self.digits = load_again(found.info["data"])
-        sure, ease = np.quantile(found.probabilities.max(axis=1), [DOUBT, EASE]).tolist()
-        self.limits = SimpleNamespace(probability=sure, ease=ease, distance=np.inf)
+        sure = float(np.quantile(found.probabilities.max(axis=1), DOUBT))
+        self.limits = SimpleNamespace(probability=sure, distance=np.inf)
         if self.digits is not None:
+            rows = self.digits.data.astype(float)
             # A tree: by brute force, threads decide which of two equally similar ones comes first.
-            self._similar = NearestNeighbors(algorithm="ball_tree").fit(self.digits.data)
-            self.limits.distance = _farthest(self.digits.data.astype(float), found.folds)
+            self._similar = NearestNeighbors(algorithm="ball_tree").fit(rows)
+            quick = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(rows)
+            nearest, _ = quick.kneighbors()  # of each row, but itself
+            self.limits.distance = float(np.quantile(nearest, 1 - DOUBT))
 
     def read(self, image, single=False):
         """Every digit in a picture, row by row: as :func:`find_digits` finds them, a list of
@@ -129,15 +128,12 @@ class Reader:
         if sure < self.limits.probability:
             words.append(NOT_SURE.format(metrics.percent(sure, 1)))
         top, left, bottom, right = digit.box
-        far, wide = distances[:1].sum() > self.limits.distance, (right - left) / (bottom - top)
-        # Pens and hands differ from those of the data: what is read with ease may be far from it.
-        # A digit may be wide; one that is not read with ease may be two.
-        eased = sure >= self.limits.ease
+        far = distances[:1].sum() / self.limits.distance
         # One piece less its holes: 8 has -1. Closing fills the grain of a pencil.
         scribble = euler_number(ndimage.binary_closing(digit.steps["box"]), connectivity=2) < -1
-        if (far and (scribble or not eased)) or wide > (1.4 if eased else 1.3):
+        if far > (1 if scribble else FOREIGN) or (right - left) > WIDE * (bottom - top):
             words.append(UNUSUAL)
-        if digit.left_out.sum() > LARGE * (digit.steps["ink"] & ~digit.left_out).sum():
+        if digit.left_out.sum() > digit.steps["crop"].sum():  # a digit may be among it
             words.append(DISTURBED)
         guesses = self.model.classes_[order], probabilities[order]
         return Reading(digit, *guesses, similar, distances, words)
@@ -171,15 +167,6 @@ class Reader:
         return (drops @ squares / squares.sum(axis=0)).reshape(8, 8)
 
 
-def _farthest(rows, folds):
-    """How far 99 % of the rows are, at most, from the most similar row of another fold."""
-    nearest = []
-    for fold in np.unique(folds):
-        others = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(rows[folds != fold])
-        nearest.append(others.kneighbors(rows[folds == fold][::4])[0])  # a quarter is enough
-    return float(np.quantile(np.concatenate(nearest), 1 - DOUBT))
-
-
 def describe(name, readings):
     """Lines of text for the readings of one picture."""
     answer = "".join(str(reading.classes[0]) for reading in readings)
@@ -196,9 +183,8 @@ def describe(name, readings):
 def show(readings):
     """The picture: each digit in its box with its reading, orange if warned of; left out: red."""
     found = readings[0].found
-    picture = np.repeat(np.uint8(255 * found.steps["grey"])[..., None], 3, axis=2)
-    picture[found.left_out] = RED
-    image = Image.fromarray(picture)
+    image = Image.fromarray(np.uint8(255 * found.steps["grey"])).convert("RGB")
+    image.paste(RED, mask=Image.fromarray(found.left_out))
     canvas = ImageDraw.Draw(image)
     for reading in readings:
         top, left, bottom, right = reading.found.box

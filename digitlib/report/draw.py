@@ -42,14 +42,10 @@ def write_page(folder, stems=None):
     if undrawn(run) is not None:
         return None
     stems = [path.stem for path in folder.glob("*.ipynb")] if stems is None else stems
-    told = {
-        "classes": np.unique(run.y).tolist(),
-        "doubt": float(np.quantile(run.probabilities.max(axis=1), 0.01).round(4)),
-        "shift": run.info["recipe"].get("test_shift", 0.0),
-        "networks": _networks(run),
-        "way": WAY,
-        **_images(run),
-    }
+    sure = run.probabilities.max(axis=1)
+    told = {"classes": np.unique(run.y).tolist(), "doubt": float(np.quantile(sure, 0.01).round(4))}
+    told |= {"shift": run.info["recipe"].get("test_shift", 0.0), "networks": _networks(run)}
+    told |= {"way": WAY, **_images(run)}
     trust = {"strangers": _strangers(run), "best": RECIPES["handwriting"].strangers}
     head = {"links": links(stems, run), "facts": facts(run.info)}
     return fill(folder / "draw.html", "draw.html.j2", run=run, told=told, **trust, **head)
@@ -62,8 +58,8 @@ def _strangers(run):
     """
     recipe, sha256 = from_dict(run.info["recipe"]), run.info["data"]["sha256"]
     as_known = not run.own and not run.info.get("code", {}).get("changed") and sha256 == SHA256
-    measured = as_known and RECIPES.get(recipe.name) == recipe
-    return RECIPES[recipe.name].strangers if measured else None
+    known = RECIPES.get(recipe.name)
+    return known.strangers if as_known and known == recipe else None
 
 
 def _networks(run):
