@@ -58,6 +58,9 @@ lint: $(DEV_STAMP) ## check style, types, and that notebooks are stripped of out
 bench: $(DEV_STAMP) ## time and score everything, beside a yardstick  (QUICK=1: under two minutes)
 	@$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick)
 
+size: $(STAMP) ## print how large each module is, and what is capped
+	@$(BIN)/python tools/size.py
+
 format: $(DEV_STAMP) ## format the code, strip the notebooks
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet . ; $(BIN)/nbstripout notebooks/*.ipynb
 

@@ -2,7 +2,7 @@
 
 import importlib
 
-__version__ = "0.2.0"
+__version__ = "1.0.0"
 
 # Loaded on first use, so that `import digitlib` costs milliseconds and torch is imported only where
 # it is needed.

@@ -1,6 +1,8 @@
 """pyproject.toml, requirements.lock and environment.yml must say the same."""
 
+import ast
 import re
+import sys
 import tomllib
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, metadata
@@ -12,7 +14,11 @@ from packaging.utils import canonicalize_name
 
 import digitlib
 
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # what conda-forge calls them
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "matplotlib": "matplotlib-base",
+    "jupyter-client": "jupyter_client",
+}  # what conda-forge calls them
 CONDA = (ROOT / "environment.yml").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -68,3 +74,31 @@ def test_the_version_is_the_last_release_in_the_changelog_and_to_be_cited():
     cited = (ROOT / "CITATION.cff").read_text()
     assert f"version: {digitlib.__version__}\n" in cited and sections[0] == digitlib.__version__
     assert "10.24432/C50P49" in cited
+
+
+def test_every_package_that_is_imported_is_declared():
+    texts = [path.read_text() for path in (ROOT / "digitlib").rglob("*.py")]
+    found = {
+        name.split(".")[0]
+        for node in ast.walk(ast.parse("\n".join(texts)))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    outside = found - set(sys.stdlib_module_names) - {"digitlib"}
+    names = {
+        canonicalize_name(
+            {
+                "PIL": "pillow",
+                "sklearn": "scikit-learn",
+                "skimage": "scikit-image",
+                "IPython": "ipython",
+            }.get(name, name)
+        )
+        for name in outside
+    }
+    assert names <= set(parsed(PROJECT["dependencies"], *EXTRAS.values()))

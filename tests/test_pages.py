@@ -100,7 +100,8 @@ def test_no_page_has_a_fault_that_axe_can_find_nor_asks_anyone_for_anything(repo
             seen = f"{path.name} at {width}, {scheme}"
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), seen
             assert faults_that_axe_finds(page) == [], seen
-        assert [url for url in page.asked if not url.startswith(("data:", path.as_uri()))] == []
+        beside = path.parent.as_uri()  # 5_predict shows draw.html
+        assert [url for url in page.asked if not url.startswith(("data:", beside))] == []
         assert page.complaints == []
     # The judge works: it finds a picture without a description.
     page = visit(reports / "one/1_eda.html")

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from digitlib import DigitClassifier, load_digits, own, runs
 from digitlib.handin import unpack, verdict, verify
@@ -78,10 +79,8 @@ def both(*changes):
 
 
 def scaler_of_nothing(folder):
-    weights = own.safe_open(folder / "fold-1.safetensors", "np")
-    header = weights.metadata() | {"mean": json.dumps([float("nan")] * 64)}
-    arrays = {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118
-    own.save_file(arrays, folder / "fold-1.safetensors", header)
+    arrays = load_file(folder / "fold-1.safetensors")
+    save_file(arrays | {"mean": np.full(64, np.nan)}, folder / "fold-1.safetensors")
 
 
 def other_weights(folder):

@@ -266,10 +266,12 @@ class Call:
 
 def _in_process(folder, name, given):
     """What such a process does: `folder` is where it works, and gets the result."""
+    import resource  # of Unix
+
     os.setsid()
     with suppress(OSError), open("/proc/self/statm") as file:  # macOS has none, and no such limit
-        most = int(file.read().split()[5]) * files.resource.getpagesize() + MEMORY
-        files.resource.setrlimit(files.resource.RLIMIT_DATA, (most, most))
+        most = int(file.read().split()[5]) * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     os.chdir(folder)
     tempfile.tempdir = str(folder)
     found = pkgutil.resolve_name(f"digitlib.handin.{name}")(*given)
