@@ -358,7 +358,9 @@ def better_than_neighbour(run, digits):
     than = "slower than " if ours <= theirs and took > there else ""
     detail = f"{100 * ours / len(run.y):.2f} % right in {took:.1f} s, {than}1-nearest-neighbour"
     detail += f" with {100 * theirs / len(run.y):.2f} % in {there:.1f} s"
-    advice = "; try another recipe (such as kernel), more epochs or less dropout"
+    advice = "; try another recipe, such as kernel"
+    if run.info["recipe"].get("dropout"):
+        advice += ", more epochs or less dropout"
     return ours > theirs, detail if ours > theirs else detail + advice
 
 

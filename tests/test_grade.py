@@ -64,7 +64,7 @@ def test_every_slot_of_a_download_is_found(tmp_path, layout, packed):
     files, slots = map(split, LAYOUTS[layout])
     path = write(tmp_path / "download", files)
     if packed:
-        path = tmp_path / shutil.make_archive("download", "zip", tmp_path / "download")
+        path = tmp_path / shutil.make_archive(tmp_path / "download", "zip", path)
     found = {(slot.number, slot.path) for slot in unpack.slots(path)}
     expected = {tuple(slot.split("|")) for slot in slots}
     assert found == {(n, f"{path.name}/{p}".rstrip("/")) for n, p in expected}
