@@ -1,4 +1,4 @@
-"""Kill reports at random moments: none may leave half a report, and the next one has the same bytes.
+"""Kill reports at random moments: none leaves half a report, and the next has the same bytes.
 
 python benchmarks/kills.py 50      # a quarter of an hour; the tests do three
 """
