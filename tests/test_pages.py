@@ -7,12 +7,13 @@ from itertools import product
 from pathlib import Path
 from urllib.parse import unquote
 
+import nbformat
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from conftest import BROWSER, environment_put_back, needs_browser
 
-from digitlib.errors import DigitlibError
+from digitlib.errors import DigitlibError, NotebookFailed
 from digitlib.provenance import notebook_folder
 from digitlib.report import forks, index, kernels, pdf
 from digitlib.report import page as render
@@ -276,3 +277,24 @@ def test_without_a_browser_one_line_says_what_to_install(reports, monkeypatch):
     ):
         with pytest.raises(DigitlibError, match=said):
             pdf.make_pdf(name, reports, browser)
+
+
+def test_a_notebook_that_cannot_be_a_page_is_named_and_one_from_colab_is_no_trouble(
+    small_report, tmp_path
+):
+    folder = Path(shutil.copytree(small_report, tmp_path / "run"))
+    book = nbformat.read(folder / "1_eda.ipynb", 4)
+    book.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {}}  # no "state"
+    frame = nbformat.v4.new_output(
+        "display_data", {"text/html": "<table class='dataframe'></table>"}
+    )
+    book.cells += [nbformat.v4.new_code_cell("df", outputs=[frame], execution_count=99)]
+    tagged = {"tags": [render.IF_SHOWN]}
+    book.cells += [nbformat.v4.new_markdown_cell("## Not for this model", metadata=tagged)]
+    nbformat.write(book, folder / "1_eda.ipynb")
+    text = render.write_page(folder / "1_eda.ipynb").read_text(encoding="utf-8")
+    assert 'class="scroll" role="group" tabindex="0" aria-label="Table"><table' in text
+    assert "Not for this model" not in text
+    (folder / "2_train.ipynb").write_text("{}")
+    with pytest.raises(NotebookFailed, match=r"^2_train\.ipynb: no page can be made of it"):
+        render.write_page(folder / "2_train.ipynb")
