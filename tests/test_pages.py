@@ -103,7 +103,8 @@ def test_no_page_has_a_fault_that_axe_can_find_nor_asks_anyone_for_anything(repo
             assert faults_that_axe_finds(page) == [], seen
         beside = path.parent.as_uri()  # 5_predict shows draw.html
         assert [url for url in page.asked if not url.startswith(("data:", beside))] == []
-        assert page.complaints == []
+        # axe itself cannot speak to a frame that comes from a file.
+        assert [text for text in page.complaints if "postMessage" not in text] == []
     # The judge works: it finds a picture without a description.
     page = visit(reports / "one/1_eda.html")
     page.evaluate("document.querySelector('figure img').removeAttribute('alt')")
