@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -76,6 +77,10 @@ def sources():
     # Hidden files are no modules: an editor's lock, what macOS leaves, Jupyter's checkpoints.
     found = [*PACKAGE.rglob("*.py"), *PACKAGE.glob("*.toml"), *PACKAGE.glob("handwriting/*.toml")]
     names = sorted(f"digitlib/{path.relative_to(PACKAGE).as_posix()}" for path in found)
+    if (PACKAGE.parent / ".git").exists():  # nor is what somebody left there
+        with suppress(OSError, subprocess.CalledProcessError):
+            tracked = _git("ls-files", "-z").split("\0")
+            names = [name for name in names if name in tracked]
     return {n: (PACKAGE.parent / n).read_text("utf-8") for n in names if "/." not in n}
 
 

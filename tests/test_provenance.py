@@ -68,6 +68,7 @@ def test_what_editors_and_systems_leave_beside_modules_is_no_source(checkout):
     package = checkout / "digitlib"
     (package / ".#model.py").symlink_to("ada@laptop.4711:1700000000")  # Emacs
     (package / "._model.py").write_bytes(b"\0\5\26\7\xff")  # macOS, on a disk of another system
+    (package / "scratch.py").write_text("x = 1\n")  # a person
     (package / ".ipynb_checkpoints").mkdir()
     (package / ".ipynb_checkpoints" / "model-checkpoint.py").write_text("old\n")
     assert provenance.sources() == before
