@@ -20,7 +20,7 @@ import digitlib
 from digitlib import data
 from digitlib.errors import DataError
 
-# Published figures of the data set, see DESIGN.md and digitlib/optdigits/README.md.
+# Published figures of the data set, see digitlib/optdigits/README.md.
 CLASS_COUNTS = [554, 571, 557, 572, 568, 558, 558, 566, 554, 562]
 SHA256 = "a88fcce34a8912ee99fb04893ce831c603fcf73799df3c49e93ec05a736beef2"
 

@@ -7,7 +7,7 @@ import digitlib
 from digitlib.scaling import PixelScaler
 
 X = digitlib.load_digits(return_X_y=True)[0]
-# First row after standardisation on all 5,620 rows, from the published experiment (DESIGN.md).
+# First row after standardisation on all 5,620 rows, from the published experiment.
 PUBLISHED_START = [0, 0.79313327, 0.12986348, 0.74831744, 0.09450787, -0.81585144]
 PUBLISHED_END = [0.04770289, 0.46244502, -0.9190364, -0.98379588, -0.51724355, -0.1791362]
 
