@@ -137,8 +137,10 @@ def test_the_keyboard_draws_too(compact, visit):  # noqa: F811
     for key in [" ", *["Shift+ArrowDown"] * 6, " ", "ArrowUp", "ArrowUp"]:
         page.keyboard.press(key)
     page.wait_for_function(f"{answer} === '1'")
+    assert page.locator("#answer").inner_text() == "1"
     page.keyboard.press("Backspace")
     page.wait_for_function(f"{answer} === '–'")
+    assert page.locator("#answer").inner_text() == "–"
 
 
 @needs_browser

@@ -14,7 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 AROUND = ("__init__", "__main__", "own", "provenance", "files", "checks", "cli")
-CAPS = {  # what a further round shall reach: all code 3,500, modules 42, tests 3,100
+# Not all of these are the goal: that is 3,500 for all code, 42 modules and 3,100 lines of tests,
+# which is missed. What stands here keeps the package from growing until it is reached.
+CAPS = {
     "core": 950,
     "all code": 4650,
     "modules": 44,
